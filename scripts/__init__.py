@@ -1,0 +1,1 @@
+"""What the two commands need around the broker: private servers, started and stopped without a trace."""

@@ -1,0 +1,109 @@
+"""A small process between us and a server that we start, so that the server never outlives us.
+
+It runs the command, and ends it when told (a byte on standard input), when its own parent is gone (end of that input,
+or another parent process), or on SIGTERM. Whatever the server left behind is killed too: orphans fall to the
+keeper, because it is the "subreaper" of its descendants. It does not restart anything and knows no server by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+TICK_S = 0.2
+STOP, KILL = b"s", b"k"
+
+terminated: list[bool] = []
+
+
+def prctl(option: int, value: int) -> None:
+    """Linux only; elsewhere the input pipe alone has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def die_with_keeper() -> None:
+    """In the child: should the keeper itself be killed, the kernel kills the server."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def start(command: list[str]) -> subprocess.Popen[bytes]:
+    """The server in our session, its output in our standard error (a log file)."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        preexec_fn=die_with_keeper,  # safe: the keeper has one thread
+    )
+
+
+def wait_for_order(child: subprocess.Popen[bytes], parent: int) -> bytes:
+    """STOP or KILL, or nothing when the server ended by itself."""
+    while child.poll() is None:
+        readable, _, _ = select.select([0], [], [], TICK_S)
+        if readable:
+            return os.read(0, 1) or STOP
+        if terminated or os.getppid() != parent:
+            return STOP
+    return b""
+
+
+def end(child: subprocess.Popen[bytes], stop_signal: int, grace_s: float) -> None:
+    child.send_signal(stop_signal)
+    try:
+        child.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def sweep() -> None:
+    """Kill what is still below us, until nothing is (children of the killed fall to us and show up in turn)."""
+    until = time.monotonic() + 10
+    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < until:
+        for process in left:
+            try:
+                process.kill()
+                process.wait(1)
+            except psutil.Error:
+                continue
+
+
+def arguments() -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--signal", type=int, default=signal.SIGTERM)
+    options.add_argument("--grace", type=float, default=20.0, help="seconds between the signal and the kill")
+    options.add_argument("command", nargs="+")
+    return options.parse_args()
+
+
+def main() -> int:
+    chosen = arguments()
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+    parent = os.getppid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    child = start(chosen.command)
+    print(child.pid, flush=True)
+    order = wait_for_order(child, parent)
+    if order == STOP:
+        end(child, chosen.signal, chosen.grace)
+    elif order == KILL:
+        child.kill()
+    code = child.wait()
+    sweep()
+    return abs(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
