@@ -1,0 +1,131 @@
+"""Seals what we write down about a person, and makes the tokens by which it is found again (DESIGN 9).
+
+AES-256-GCM with several keys for opening and one for sealing; the key id stands in clear in front of the sealed
+bytes. Bound to the business id and the field name: pasted elsewhere it does not open. Keeps no state, logs nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import SecretBytes
+
+VERSION = 1
+NONCE_BYTES = 12
+TAG_BYTES = 16
+
+
+class Keys(Protocol):
+    """What a Sealer needs: the section `keys` of the settings."""
+
+    @property
+    def sealing(self) -> Mapping[str, SecretBytes]: ...
+    @property
+    def seal_with(self) -> str: ...
+    @property
+    def tokens(self) -> Mapping[str, SecretBytes]: ...
+    @property
+    def token_order(self) -> tuple[str, ...]: ...
+
+
+class SealBroken(Exception):
+    """Sealed bytes do not open: damaged, moved from another place, or sealed with a key that we do not have."""
+
+
+class KeyMissing(SealBroken):
+    """A key id that is stored somewhere is not among the configured keys; `key_id` names it."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no key {key_id!r} is configured")
+        self.key_id = key_id
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A keyed hash of a personal value, and the id of its key. Compare with `same`, never with bare hashes."""
+
+    key_id: str
+    digest: bytes
+
+    def __repr__(self) -> str:
+        return f"Token({self.key_id!r}, **********)"
+
+    def same(self, other: Token) -> bool:
+        """Whether both are of the same key and value, in constant time."""
+        return self.key_id == other.key_id and hmac.compare_digest(self.digest, other.digest)
+
+
+class Sealer:
+    """Seals, opens and makes tokens with one set of keys.
+
+    Random nonces allow 2**32 seals per key (NIST SP 800-38D, 8.3), years at any rate that Jobnet has; add a new
+    sealing key long before, and drop an old one only when nothing stored names it.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._ciphers = {name: AESGCM(key.get_secret_value()) for name, key in keys.sealing.items()}
+        self._tokens = {name: keys.tokens[name].get_secret_value() for name in keys.token_order}
+        self._header = _header(keys.seal_with)
+        self._sealing = self._ciphers[keys.seal_with]
+        self.oldest_token_key = keys.token_order[0]
+        self.newest_token_key = keys.token_order[-1]
+
+    def __repr__(self) -> str:
+        return f"Sealer(sealing={sorted(self._ciphers)}, tokens={list(self._tokens)})"
+
+    def seal(self, plain: bytes, *, of: str, field: str) -> bytes:
+        """`plain` sealed for the business id `of` (requestId, reportId) and this field only."""
+        nonce = os.urandom(NONCE_BYTES)
+        return self._header + nonce + self._sealing.encrypt(nonce, plain, _place(self._header, of, field))
+
+    def open(self, sealed: bytes, *, of: str, field: str) -> bytes:
+        """What was sealed for this id and field. Raises SealBroken, or KeyMissing if its key is not here."""
+        header = sealed[: 2 + sealed[1]] if len(sealed) > 1 else b""
+        body = sealed[len(header) :]
+        if sealed[:1] != bytes([VERSION]) or len(body) < NONCE_BYTES + TAG_BYTES:
+            raise SealBroken(f"{field}: this is not sealed by us")
+        try:
+            return self._cipher(header).decrypt(
+                body[:NONCE_BYTES], body[NONCE_BYTES:], _place(header, of, field)
+            )
+        except InvalidTag:
+            raise SealBroken(f"{field}: damaged, or moved from another place") from None
+
+    def _cipher(self, header: bytes) -> AESGCM:
+        key_id = header[2:].decode("ascii", "replace")
+        if key_id not in self._ciphers:
+            raise KeyMissing(key_id)
+        return self._ciphers[key_id]
+
+    def token(self, value: bytes, *, purpose: str, key_id: str | None = None) -> Token:
+        """HMAC-SHA256 of `value` for one purpose ("citizen", "business"), with the newest key unless one is named."""
+        key_id = key_id or self.newest_token_key
+        if key_id not in self._tokens:
+            raise KeyMissing(key_id)
+        return Token(key_id, hmac.digest(self._tokens[key_id], _sized(purpose) + value, "sha256"))
+
+    def all_tokens(self, value: bytes, *, purpose: str) -> tuple[Token, ...]:
+        """The tokens of `value` under every key, newest first: what a search must look for."""
+        return tuple(self.token(value, purpose=purpose, key_id=key_id) for key_id in reversed(self._tokens))
+
+
+def _header(key_id: str) -> bytes:
+    name = key_id.encode("ascii")
+    return bytes([VERSION, len(name)]) + name
+
+
+def _place(header: bytes, of: str, field: str) -> bytes:
+    """The associated data: lengths in front, so that no other id and field spell the same bytes."""
+    return header + _sized(of) + _sized(field)
+
+
+def _sized(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack(">I", len(data)) + data

@@ -1,0 +1,154 @@
+"""Where settings come from: TOML files, the environment, and files that the environment names.
+
+Merges them into one plain dictionary and words what is wrong with them. Knows nothing of the single settings;
+`settings.py` does. No text here ever repeats a value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+PREFIX = "JOBNET_BROKER__"
+FILE_SUFFIX = "_FILE"
+MAX_FILE_BYTES = 16 * 1024 * 1024
+MAX_SECRET_BYTES = 64 * 1024
+
+Tree = dict[str, Any]
+Where = tuple[str, ...]
+
+
+class ConfigProblem(Exception):
+    """The configuration cannot be used; `problems` has one sentence per bad key, without secret values."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems: list[str] = list(problems)
+        super().__init__("the configuration cannot be used:\n" + "\n".join(f"  {p}" for p in self.problems))
+
+
+def read_toml(path: Path) -> Tree:
+    """One TOML file as a dictionary. Raises ConfigProblem if it cannot be read or understood."""
+    try:
+        return tomllib.loads(_read(path, MAX_FILE_BYTES))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigProblem([f"{path}: is not TOML: {error}"]) from None
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """`base` with `changes` laid over it, table by table; neither is modified."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = (
+            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Tree:
+    """The settings that JOBNET_BROKER__SECTION__KEY (or …__KEY_FILE) hold. Raises ConfigProblem."""
+    environment = os.environ if environment is None else environment
+    tree: Tree = {}
+    problems: list[str] = []
+    # Whole sections first, so that a single key can still differ from its section.
+    for name in sorted((n for n in environment if n.startswith(PREFIX)), key=lambda n: (n.count("__"), n)):
+        try:
+            tree = merge(tree, _one_variable(name, environment))
+        except ConfigProblem as problem:
+            problems += problem.problems
+    if problems:
+        raise ConfigProblem(problems)
+    return tree
+
+
+def _one_variable(name: str, environment: Mapping[str, str]) -> Tree:
+    text, named = environment[name], name
+    if name.endswith(FILE_SUFFIX):
+        named = name.removesuffix(FILE_SUFFIX)
+        if named in environment:
+            raise ConfigProblem([f"{name} and {named} are both set: remove one"])
+        text = read_secret(Path(text), name)
+    where = named.removeprefix(PREFIX).lower().split("__")
+    if not all(where) or len(where) > 2:
+        raise ConfigProblem([f"{name}: the form is {PREFIX}SECTION__KEY"])
+    value: Any = _parsed(text)
+    if len(where) == 1 and not isinstance(value, dict):
+        raise ConfigProblem([f"{name}: names a whole section, so it must be a JSON object"])
+    for key in reversed(where):
+        value = {key: value}
+    return cast(Tree, value)
+
+
+def _parsed(text: str) -> Any:
+    """JSON for tables and lists, the text itself otherwise; pydantic turns it into numbers and booleans."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def read_secret(path: Path, named_by: str) -> str:
+    """The text of a secret file without the line end. Raises ConfigProblem naming the variable or key."""
+    try:
+        text = _read(path, MAX_SECRET_BYTES).rstrip("\r\n")
+    except ConfigProblem as problem:
+        raise ConfigProblem([f"{named_by}: {p}" for p in problem.problems]) from None
+    if not text:
+        raise ConfigProblem([f"{named_by}: {path}: is empty"])
+    return text
+
+
+def _read(path: Path, limit: int) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ConfigProblem([f"{path}: is larger than {limit} bytes"])
+        return data.decode()
+    except OSError as error:
+        raise ConfigProblem([f"{path}: cannot be read: {error.strerror or type(error).__name__}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigProblem([f"{path}: is not UTF-8"]) from None
+
+
+def sentences(error: ValidationError, model: type[BaseModel], prefix: Where = ()) -> list[str]:
+    """pydantic's errors as `section.key: must …`, unknown keys with the nearest known one, never a value."""
+    return [
+        _sentence(e["type"], e["loc"], e["msg"], model, prefix) for e in error.errors(include_input=False)
+    ]
+
+
+def _sentence(kind: str, loc: tuple[int | str, ...], text: str, model: type[BaseModel], prefix: Where) -> str:
+    where = tuple(str(part) for part in loc)
+    name = ".".join(prefix + where)
+    if kind == "extra_forbidden":
+        return f"{name}: is not a known key{_nearest(where, model)}"
+    if kind == "missing":
+        return f"{name}: must be set"
+    text = text.removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name}: {text[:1].lower()}{text[1:]}"
+
+
+def _nearest(where: Where, model: type[BaseModel]) -> str:
+    known = list(_known_keys(model, where[:-1]))
+    near = difflib.get_close_matches(where[-1], known, n=1)
+    return f"; did you mean {'.'.join((*where[:-1], near[0]))}?" if near else ""
+
+
+def _known_keys(model: type[BaseModel], table: Where) -> Iterator[str]:
+    for part in table:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return
+        model = inner
+    yield from model.model_fields
