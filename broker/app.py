@@ -1,0 +1,141 @@
+"""Builds everything in one `async with` and takes it down in reverse: the only file that knows all parts.
+
+Stop: cancel the consumers, finish what is under way within `stop.drain_seconds`, close RabbitMQ, the systems, the ledger.
+What did not finish is not acknowledged; another process looks it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import AsyncExitStack, suppress
+
+from broker import log as logging
+from broker.amqp import Rabbit
+from broker.clients import Systems
+from broker.consumer import Consumer
+from broker.execution import Execution
+from broker.ledger import Ledger
+from broker.log import get_logger
+from broker.pipeline import Pipeline
+from broker.publishing import Publisher
+from broker.scheduler import Scheduler
+from broker.sealing import Sealer
+from broker.topology import BOOKINGS, QUERIES
+from broker.verifier import Verifier
+from config.dangers import problems
+from config.directory import Directory, changed_systems, load_directory
+from config.settings import ConfigProblem, Settings
+
+log = get_logger("app")
+
+EXIT_HOPELESS = 1
+
+
+def serve(settings: Settings, directory: Directory) -> int:
+    """Run one worker until it is told to stop; 0 for a clean stop, 1 when the watchdog gave up."""
+    logging.configure(settings.log.format, settings.log.level)
+    try:
+        import uvloop
+
+        return uvloop.run(App(settings, directory).run())
+    except ImportError:  # no wheel for this platform; the standard loop does the same, slower
+        return asyncio.run(App(settings, directory).run())
+
+
+class App:
+    """One worker process."""
+
+    def __init__(self, settings: Settings, directory: Directory) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Until SIGTERM, SIGINT or the watchdog's word."""
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            sealer = Sealer(settings.keys)
+            ledger = await stack.enter_async_context(Ledger.open(settings, sealer))
+            systems = await stack.enter_async_context(Systems(settings, self._directory))
+            rabbit = await stack.enter_async_context(Rabbit(settings, name=f"jobnet-broker {os.getpid()}"))
+            publisher = Publisher(rabbit, sealer)
+            verifier = Verifier(settings, ledger, systems)
+            execution = Execution(settings, ledger, systems, verifier)
+            pipeline = Pipeline(settings, self._directory, systems, execution, publisher)
+            consumer = Consumer(
+                settings,
+                rabbit,
+                pipeline.carry,
+                queues={
+                    QUERIES: settings.queues.queries_prefetch,
+                    BOOKINGS: settings.queues.bookings_prefetch,
+                },
+                ledger=ledger,
+                on_hopeless=self._hopeless,
+                on_ready=ledger.set_ready,
+            )
+            scheduler = asyncio.create_task(Scheduler(settings, ledger, verifier, publisher).run())
+            stack.push_async_callback(_end, scheduler)
+            await stack.enter_async_context(consumer)
+            self._listen(pipeline, systems, ledger)
+            log.info("started", owner=ledger.owner, pid=os.getpid())
+            await self._stop.wait()
+            log.info("stopping")
+            await consumer.drain(settings.stop.drain_seconds)
+        log.info("stopped", code=self._exit_code)
+        return self._exit_code
+
+    def _listen(self, pipeline: Pipeline, systems: Systems, ledger: Ledger) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = asyncio.create_task(self._reload(pipeline, systems, ledger))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+
+    def _hopeless(self, why: str) -> None:
+        log.error("hopeless", reason=why)
+        self._exit_code = EXIT_HOPELESS
+        self._stop.set()
+
+    async def _reload(self, pipeline: Pipeline, systems: Systems, ledger: Ledger) -> None:
+        """Take a new directory as a whole, or keep the old one and say why (DESIGN 4)."""
+        try:
+            fresh = load_directory(self._settings.directory.file)
+            refusals = problems(self._settings, fresh) or await self._still_in_use(fresh, ledger)
+        except ConfigProblem as problem:
+            refusals = list(problem.problems)
+        except Exception:
+            log.exception("reload-failed")
+            return
+        if refusals:
+            for refusal in refusals:
+                log.error("reload-refused", reason=refusal)
+            return
+        await systems.replace(fresh)
+        pipeline.directory = self._directory = fresh
+        log.info("reloaded", count=len(fresh.jobcenters))
+
+    async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
+        """Sentences for systems that would go or move while requests that began with them are open."""
+        changed = changed_systems(self._directory, fresh)
+        return [
+            f"{kind} {name} still has open requests and may not be removed or readdressed;"
+            f" see which with: jobnet-broker open --system {name}"
+            for kind, name in sorted(await ledger.open_systems())
+            if name in changed
+        ]
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

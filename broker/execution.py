@@ -1,0 +1,230 @@
+"""What happens to one booking between its arrival and the ledger's last word on it: claim, handle, settle.
+
+Nothing is published here. An arrival of a request that this process is already carrying joins it; one that another
+process carries is waited for; one whose process died is looked up and never sent again (DESIGN 5, "Claim").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from uuid import UUID
+
+from broker.clients import Clients, Systems
+from broker.clients.http import Caller
+from broker.errors import BrokerError, NotSent, Seen, Unknown
+from broker.failures import failure_of
+from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Running, Settled, TakenOver
+from broker.routes import Route
+from broker.settle import Settlement, done, expired, refused, settle
+from broker.verifier import Verifier
+from config.directory import Jobcenter
+from config.settings import Settings
+from schemas.answers import Result
+from schemas.codes import Reason
+from schemas.envelope import Request
+
+LOOK_PAUSES = (0.2, 0.4, 0.8, 1.6)
+"""Seconds between look-ups of an unknown booking while its citizen waits; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One valid request, where it goes, and how long its citizen waits (`answer_by` is monotonic)."""
+
+    message: Request
+    route: Route
+    jobcenter: Jobcenter | None
+    traceparent: str | None
+    answer_by: float
+    refusal: Reason | None
+
+    @property
+    def late(self) -> bool:
+        """Whether an answer would come after the citizen stopped waiting."""
+        return monotonic() >= self.answer_by
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """What the ledger holds in the end, and how it came to that if it was this process and this arrival."""
+
+    stored: Settled
+    settlement: Settlement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    business: bytes
+    future: asyncio.Future[Concluded | None]
+
+
+class Execution:
+    """Carries claimed requests; queries never come here."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, systems: Systems, verifier: Verifier) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._systems = systems
+        self._verifier = verifier
+        self._underway: dict[UUID, _Underway] = {}  # bounded by the prefetch of the bookings queue
+
+    async def conclude(self, errand: Errand) -> Concluded | None:
+        """Come back with what the ledger holds of this request; None is a conflict (rule 8)."""
+        business = errand.message.business_fields()
+        twin = self._underway.get(errand.message.request_id)
+        if twin is not None:
+            return await asyncio.shield(twin.future) if twin.business == business else None
+        future: asyncio.Future[Concluded | None] = asyncio.get_running_loop().create_future()
+        self._underway[errand.message.request_id] = _Underway(business, future)
+        try:
+            concluded = await self._until_settled(errand, self._ask(errand, business))
+            future.set_result(concluded)
+            return concluded
+        finally:
+            future.cancel()  # does nothing to a result; whoever joined a carrying that broke off is redelivered
+            del self._underway[errand.message.request_id]
+
+    async def _until_settled(self, errand: Errand, ask: Ask) -> Concluded | None:
+        instead = self._before_any_claim(errand)
+        while True:
+            if instead is None:
+                outcome = await self._ledger.claim(ask)
+            else:
+                outcome = await self._ledger.record(ask, ending_of(errand, instead))
+            match outcome:
+                case Settled():
+                    return Concluded(outcome, instead)
+                case New(claim=claim) | TakenOver(claim=claim):
+                    settlement = await self._carry_out(errand, claim)
+                    stored = await self._ledger.settle(claim, ending_of(errand, settlement))
+                    if stored is not None:
+                        return Concluded(stored, settlement)
+                case Busy():
+                    reason = await self._await_turn(errand, outcome)
+                    instead = refused(errand.message, reason, datetime.now(UTC)) if reason else None
+                case Running():
+                    await self._pause()
+                case Conflict():
+                    return None
+
+    def _before_any_claim(self, errand: Errand) -> Settlement | None:
+        now = datetime.now(UTC)
+        if errand.late:
+            return expired(errand.message, now)
+        return refused(errand.message, errand.refusal, now) if errand.refusal else None
+
+    async def _carry_out(self, errand: Errand, claim: Claim) -> Settlement:
+        """Handle a claim of our own. Only a new one may expire; one taken over is looked up (DESIGN 5)."""
+        message = errand.message
+        if errand.late and not claim.taken_over:
+            return expired(message, datetime.now(UTC))
+        caller = self._caller(errand, claim)
+        clients = self._systems.clients(claim.planner, claim.booking_system)
+        try:
+            if claim.taken_over:
+                seen = Seen(claim.booking_system, "claim", "owner-died")
+                raise Unknown(seen, last_sent_at=claim.deadline_at)
+            result = await errand.route.handler(message, caller, clients)
+            return done(message, result, datetime.now(UTC))
+        except Unknown as unknown:
+            found = await look_until(errand, caller, clients)
+            now = datetime.now(UTC)
+            return done(message, found, now) if found else settle(message, unknown, now)
+        except Exception as error:
+            return settle(message, error, datetime.now(UTC))
+
+    async def _await_turn(self, errand: Errand, busy: Busy) -> Reason | None:
+        """Wait a little for the citizen's other booking; a reason means that the patience is used up (rule 9)."""
+        if busy.uncertain:
+            known = await self._verifier.verify_now(busy.request_id, answer_by=errand.answer_by)
+            return None if known else Reason.EARLIER_BOOKING_UNCERTAIN
+        if monotonic() + self._settings.http.total_timeout_seconds >= errand.answer_by:
+            return Reason.BUSY  # what is left would not carry a create
+        await self._pause()
+        return None
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._settings.requests.poll_ms / 1000)
+
+    def _ask(self, errand: Errand, business: bytes) -> Ask:
+        message, jobcenter = errand.message, errand.jobcenter
+        return Ask(
+            request_id=message.request_id,
+            type=message.TYPE,
+            business=business,
+            cpr=message.cpr,
+            jobcenter_code=message.jobcenter_code,
+            planner=jobcenter.planner if jobcenter else "",
+            booking_system=jobcenter.booking_system if jobcenter else "",
+            supplier=jobcenter.supplier if jobcenter else "",
+            deadline_at=self.deadline_of(message),
+            message=message.to_json(),
+            traceparent=errand.traceparent,
+        )
+
+    def deadline_of(self, message: Request) -> datetime:
+        """The earlier of the message's own deadline and its sending plus the citizen's patience."""
+        return message.effective_deadline(self._settings.patience)
+
+    def _caller(self, errand: Errand, claim: Claim) -> Caller:
+        message = errand.message
+        return Caller(
+            request_id=message.request_id,
+            cpr=message.cpr,
+            jobcenter_code=message.jobcenter_code,
+            traceparent=errand.traceparent,
+            answer_by=errand.answer_by,
+            may_commit=self._permit(claim, errand.answer_by),
+        )
+
+    def _permit(self, claim: Claim, answer_by: float) -> Callable[[float], None]:
+        """The check right before a create, accept or cancel leaves: time for the call, and a living claim.
+
+        A process that was frozen finds its heartbeat too old here, and sends nothing: another may have taken over.
+        """
+        too_old = self._settings.ledger.owner_dead_after_seconds / 2
+
+        def may_commit(timeout: float) -> None:
+            if monotonic() + timeout > answer_by:
+                raise NotSent(Seen(claim.booking_system, "commit", "no-time-left"))
+            if self._ledger.heartbeat_age() >= too_old:
+                raise NotSent(Seen(claim.booking_system, "commit", "heartbeat-too-old"))
+
+        return may_commit
+
+
+async def look_until(errand: Errand, caller: Caller, clients: Clients) -> Result | None:
+    """Look an unknown booking up again and again until it shows or its citizen's patience is over."""
+    assert errand.route.lookup is not None  # noqa: S101  only claimed routes come here, and those have one
+    for pause in _pauses():
+        try:
+            found = await errand.route.lookup(errand.message, caller, clients)
+        except BrokerError:
+            found = None  # the system does not answer; that proves nothing either way
+        if found is not None or monotonic() + pause >= errand.answer_by:
+            return found
+        await asyncio.sleep(pause)
+    return None
+
+
+def _pauses() -> Iterator[float]:
+    yield from LOOK_PAUSES
+    while True:
+        yield LOOK_PAUSES[-1]
+
+
+def ending_of(errand: Errand, settlement: Settlement) -> Ending:
+    """A settlement as the ledger stores it."""
+    answer = settlement.answer
+    return Ending(
+        status=answer.status,
+        answer=answer.to_json(),
+        reason=answer.reason.value if answer.reason else None,
+        error_code=int(answer.error_code) if answer.error_code else None,
+        last_sent_at=settlement.last_sent_at,
+        failure=failure_of(errand.message, settlement, traceparent=errand.traceparent),
+    )

@@ -1,0 +1,93 @@
+"""What changes a citizen's meetings: book, straksbook, move, accept, cancel (DESIGN 4 and 5).
+
+Each function ends with exactly one create, accept or cancel; what was reserved before lapses by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+from broker.clients import Clients
+from broker.clients.http import Caller
+from broker.errors import Refused
+from schemas.answers import BookingResult, CancelledResult
+from schemas.codes import Reason
+from schemas.external import Booking, MeetingTime, Wish
+from schemas.requests import Accept, Book, BookImmediate, Cancel, Rebook
+
+TIMES_WINDOW = timedelta(days=1)
+"""How far after the wanted start the booking system is asked for times when a choice is checked (rule 3)."""
+
+
+def invitation_of(request_id: UUID) -> UUID:
+    """The indkaldelseId of a new booking: ours to choose, and the same for every try of one request."""
+    return uuid5(request_id, "indkaldelseId")
+
+
+async def book(message: Book | BookImmediate, caller: Caller, clients: Clients) -> BookingResult:
+    """Check the choice against the system's own times, reserve, create (rule 3)."""
+    found = await clients.booking.times(
+        caller,
+        message.offer_id,
+        from_at=message.starts_at,
+        to_at=message.starts_at + TIMES_WINDOW,
+        caseworker_id=message.caseworker_id,
+    )
+    wish = wish_of(message)
+    check_choice(wish, found)
+    invitation_id = invitation_of(message.request_id)
+    await clients.booking.reserve(caller, invitation_id, wish)
+    return BookingResult(booking=await clients.booking.create(caller, invitation_id, wish))
+
+
+async def rebook(message: Rebook, caller: Caller, clients: Clients) -> BookingResult:
+    """Move a meeting: may it be moved, reserve, create under the same indkaldelseId."""
+    held = await clients.booking.find(caller, message.invitation_id)
+    check_movable(held)
+    wish = wish_of(message)
+    await clients.booking.reserve(caller, message.invitation_id, wish)
+    return BookingResult(booking=await clients.booking.create(caller, message.invitation_id, wish))
+
+
+async def accept(message: Accept, caller: Caller, clients: Clients) -> BookingResult:
+    """Say yes to a meeting that the jobcenter proposed."""
+    return BookingResult(booking=await clients.booking.accept(caller, message.invitation_id))
+
+
+async def cancel(message: Cancel, caller: Caller, clients: Clients) -> CancelledResult:
+    """Call a meeting off."""
+    await clients.booking.cancel(caller, message.invitation_id)
+    return CancelledResult(invitation_id=message.invitation_id)
+
+
+def wish_of(message: Book | BookImmediate | Rebook) -> Wish:
+    """The choice as reserve and create carry it; a move names no offer (rule 7)."""
+    return Wish(
+        offer_id=None if isinstance(message, Rebook) else message.offer_id,
+        starts_at=message.starts_at,
+        form=message.form,
+        caseworker_id=message.caseworker_id,
+    )
+
+
+def check_choice(wish: Wish, found: Iterable[MeetingTime]) -> None:
+    """Refuse a start, caseworker or form that is not offered; a form is never silently changed (rule 3)."""
+    at_start = [time for time in found if time.starts_at == wish.starts_at]
+    if not at_start:
+        raise Refused(Reason.TIME_NOT_OFFERED)
+    with_caseworker = [t for t in at_start if wish.caseworker_id in (None, t.caseworker.id)]
+    if not with_caseworker:
+        raise Refused(Reason.CASEWORKER_NOT_OFFERED)
+    if not any(wish.form in time.forms for time in with_caseworker):
+        raise Refused(Reason.FORM_NOT_OFFERED)
+
+
+def check_movable(held: Booking | None, now: datetime | None = None) -> None:
+    """Refuse to move a meeting that does not exist, may not be moved, or whose ombookingsfrist is over."""
+    if held is None:
+        raise Refused(Reason.UNKNOWN_BOOKING)
+    late = held.rebook_by is not None and held.rebook_by < (now or datetime.now(UTC))
+    if late or not held.can_rebook:
+        raise Refused(Reason.REBOOKING_NOT_POSSIBLE)

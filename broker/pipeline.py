@@ -1,0 +1,235 @@
+"""The story of one arrival, ack last (DESIGN 5):
+
+    arrival -> validate -> claim -> handle (call out) -> settle in the ledger -> publish the answer, confirmed -> ack
+
+There is one exit. Whatever stands in for the message (an answer, a dead letter) is confirmed by RabbitMQ before the
+arrival is acknowledged; what could not be confirmed is not acknowledged and comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+
+from broker.amqp import Arrival, Published
+from broker.clients import Systems
+from broker.clients.http import Caller
+from broker.errors import NotSent, Seen
+from broker.execution import Errand, Execution
+from broker.log import get_logger
+from broker.publishing import Publisher, event_of
+from broker.routes import ROUTES
+from broker.settle import Settlement, done, expired, refused, settle
+from config.directory import Directory
+from config.settings import Settings
+from schemas.answers import Answer
+from schemas.codes import Reason
+from schemas.envelope import FieldProblem, InvalidMessage, Request
+from schemas.events import OutcomeEvent
+from schemas.requests import read_request
+
+log = get_logger("pipeline")
+
+TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+WRONG_QUEUE = "is carried on another queue; publish to jobnet.requests with the type as routing key"
+NO_REPLY_TO = "must name the queue that waits for the answer, and match an allowed pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said about one arrival: the answer's bytes, the outcome event if there is one, and how it came about."""
+
+    answer: bytes
+    event: OutcomeEvent | None
+    outcome: str
+    settlement: Settlement | None = None
+
+
+class Pipeline:
+    """Carries arrivals. `directory` is replaced as a whole by a reload."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Directory,
+        systems: Systems,
+        execution: Execution,
+        publisher: Publisher,
+    ) -> None:
+        self.directory = directory
+        self._settings = settings
+        self._systems = systems
+        self._execution = execution
+        self._publisher = publisher
+        patterns = "|".join(fnmatch.translate(p) for p in settings.answers.allowed_reply_to)
+        self._allowed_reply_to = re.compile(patterns)
+
+    async def carry(self, arrival: Arrival) -> None:
+        """One arrival from validation to acknowledgement; raises only what is a bug or the process's stop."""
+        began = monotonic()
+        answerable = self._allowed_reply_to.fullmatch(arrival.reply_to or "") is not None
+        message: Request | None = None
+        told: Told | None = None
+        try:
+            message = self._read(arrival)
+            if answerable:
+                told = await self._act(self._errand(arrival, message))
+            else:
+                problem = FieldProblem(field="reply_to", problem=NO_REPLY_TO)
+                await self._publisher.dead_letter(arrival, "no-reply-to", (problem,))
+        except InvalidMessage as invalid:
+            if answerable:
+                told = self._invalid(arrival, invalid)
+            else:
+                await self._publisher.dead_letter(arrival, "invalid", invalid.problems)
+        sent = await self._tell(arrival, told) if told else None
+        acked = await arrival.ack()
+        self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
+
+    def _read(self, arrival: Arrival) -> Request:
+        """The validated message; one that came on another type's queue is as wrong as one that cannot be read."""
+        message = read_request(
+            arrival.type,
+            arrival.content_type,
+            arrival.body,
+            now=datetime.now(UTC),
+            skew=self._settings.clock_skew,
+            max_bytes=self._settings.queues.max_body_bytes,
+        )
+        if ROUTES[message.TYPE].queue != arrival.queue:
+            problem = FieldProblem(field="type", problem=WRONG_QUEUE)
+            raise InvalidMessage((problem,), message.request_id)
+        return message
+
+    def _errand(self, arrival: Arrival, message: Request) -> Errand:
+        route = ROUTES[message.TYPE]
+        jobcenter = self.directory.jobcenter(message.jobcenter_code)
+        refusal = None if jobcenter else Reason.UNKNOWN_JOBCENTER
+        if route.needs_contact_group and not getattr(message, "contact_group", None):
+            refusal = Reason.NO_CONTACT_GROUP  # release note 3.3: before any call leaves
+        left = message.effective_deadline(self._settings.patience) - datetime.now(UTC)
+        margin = self._settings.requests.answer_margin_seconds
+        traceparent = arrival.headers.get("traceparent")
+        return Errand(
+            message=message,
+            route=route,
+            jobcenter=jobcenter,
+            traceparent=traceparent
+            if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)
+            else None,
+            answer_by=monotonic() + left.total_seconds() - margin,
+            refusal=refusal,
+        )
+
+    async def _act(self, errand: Errand) -> Told:
+        if not errand.route.claimed:
+            return self._told(errand, await self._query(errand))
+        concluded = await self._execution.conclude(errand)
+        if concluded is None:
+            return self._told(errand, refused(errand.message, Reason.CONFLICT, datetime.now(UTC)))
+        stored = concluded.stored
+        return Told(
+            stored.ending.answer, event_of(stored), stored.ending.status.value, concluded.settlement
+        )
+
+    async def _query(self, errand: Errand) -> Settlement:
+        """Queries change nothing, so nothing is claimed, and a repeat asks again."""
+        message, jobcenter = errand.message, errand.jobcenter
+        now = datetime.now(UTC)
+        if errand.late:
+            return expired(message, now)
+        if errand.refusal or jobcenter is None:
+            return refused(message, errand.refusal or Reason.UNKNOWN_JOBCENTER, now)
+        try:
+            clients = self._systems.clients(jobcenter.planner, jobcenter.booking_system)
+            result = await errand.route.handler(message, _asker(errand), clients)
+            return done(message, result, datetime.now(UTC))
+        except Exception as error:
+            return settle(message, error, datetime.now(UTC))
+
+    def _told(self, errand: Errand, settlement: Settlement) -> Told:
+        answer = settlement.answer
+        event = OutcomeEvent(
+            request_id=errand.message.request_id,
+            type=errand.message.TYPE,
+            outcome=answer.status.value,
+            reason=answer.reason,
+            error_code=answer.error_code,
+            jobcenter_code=errand.message.jobcenter_code,
+            system=settlement.seen.system if settlement.seen else None,
+            supplier=errand.jobcenter.supplier if errand.jobcenter else None,
+            occurred_at=answer.answered_at,
+        )
+        return Told(answer.to_json(), event, answer.status.value, settlement)
+
+    def _invalid(self, arrival: Arrival, invalid: InvalidMessage) -> Told:
+        """Refused by the names of the fields; its words about itself are not trusted, so no event quotes them."""
+        now = datetime.now(UTC)
+        type_ = arrival.type if arrival.type in ROUTES else None
+        answer = Answer.refused(invalid.request_id, type_, Reason.INVALID, invalid.problems, now=now)
+        return Told(answer.to_json(), None, answer.status.value, Settlement(answer, cause="invalid"))
+
+    async def _tell(self, arrival: Arrival, told: Told) -> Published:
+        if told.event is None:
+            return await self._publisher.answer(arrival, told.answer)
+        sent, _ = await asyncio.gather(
+            self._publisher.answer(arrival, told.answer), self._publisher.announce(told.event)
+        )
+        return sent
+
+    @staticmethod
+    def _log(
+        arrival: Arrival,
+        message: Request | None,
+        told: Told | None,
+        sent: Published | None,
+        acked: bool,
+        *,
+        milliseconds: int,
+    ) -> None:
+        """The one line about this message; a bug adds its traceback (without locals, see `broker.log`)."""
+        settlement = told.settlement if told else None
+        seen = settlement.seen if settlement else None
+        facts = {
+            "request_id": message.request_id if message else None,
+            "type": message.TYPE if message else None,
+            "jobcenter": message.jobcenter_code if message else None,
+            "queue": arrival.queue,
+            "outcome": told.outcome if told else "dead",
+            "cause": settlement.cause if settlement else None,
+            "system": seen.system if seen else None,
+            "step": seen.step if seen else None,
+            "what": seen.what if seen else None,
+            "status": seen.status if seen else None,
+            "redelivered": arrival.redelivered or None,
+            "answer": sent.name.lower() if sent and sent is not Published.CONFIRMED else None,
+            "acked": None if acked else False,
+            "milliseconds": milliseconds,
+        }
+        line = {name: value for name, value in facts.items() if value is not None}
+        if settlement is not None and settlement.bug is not None:
+            log.error("carried", **line, exc_info=settlement.bug)
+        else:
+            log.info("carried", **line)
+
+
+def _asker(errand: Errand) -> Caller:
+    message = errand.message
+    return Caller(
+        request_id=message.request_id,
+        cpr=message.cpr,
+        jobcenter_code=message.jobcenter_code,
+        traceparent=errand.traceparent,
+        answer_by=errand.answer_by,
+        may_commit=_reads_only,
+    )
+
+
+def _reads_only(_timeout: float) -> None:
+    raise NotSent(Seen("query", "commit", "reads-only"))
+
+

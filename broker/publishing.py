@@ -1,0 +1,122 @@
+"""What the broker publishes, and how long it insists: answers, outcome events, dead letters.
+
+Each returns only when RabbitMQ has confirmed it or has said a definite no; a connection that is away is waited for,
+without a bound but the process's own stop, since the arrival behind it is not acknowledged before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from tenacity import AsyncRetrying, retry_if_exception_type, retry_if_result
+from tenacity.wait import wait_random_exponential
+
+from broker.amqp import Arrival, Outgoing, Published, Rabbit
+from broker.errors import RabbitAway
+from broker.ledger import DueEvent, Settled
+from broker.log import get_logger
+from broker.routes import ROUTES
+from broker.sealing import Sealer
+from broker.topology import OUTCOMES, dead_queue_of
+from schemas.envelope import FieldProblem
+from schemas.events import OutcomeEvent
+
+log = get_logger("publishing")
+
+ANSWER_TYPE = "answer.v1"
+OUTCOME_TYPE = "outcome.v1"
+LETTER_TYPE = "letter.v1"
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
+ANSWER_TRIES = 3
+"""How often an answer queue that is full is asked; then the answer waits in the ledger for a repeat."""
+
+
+class Publisher:
+    """The only part that publishes. Every method comes back confirmed, or with the no that it names."""
+
+    def __init__(self, rabbit: Rabbit, sealer: Sealer) -> None:
+        self._rabbit = rabbit
+        self._sealer = sealer
+
+    async def answer(self, arrival: Arrival, body: bytes) -> Published:
+        """Answer at the arrival's `reply_to`. A queue that is gone or full stops nobody: the result says so."""
+        out = Outgoing(
+            exchange="",
+            routing_key=arrival.reply_to or "",
+            body=body,
+            type=ANSWER_TYPE,
+            correlation_id=arrival.correlation_id,
+        )
+        published = await self._insist(out)
+        for _ in range(ANSWER_TRIES - 1):
+            if published is not Published.REFUSED:
+                break
+            await asyncio.sleep(LONGEST_PAUSE / 10)
+            published = await self._insist(out)
+        return published
+
+    async def announce(self, event: OutcomeEvent) -> None:
+        """Tell whoever listens; nobody needs to, and a listener whose queue is full has lost it."""
+        body = event.to_json()
+        await self._insist(Outgoing(OUTCOMES, event.routing_key, body, OUTCOME_TYPE, mandatory=False))
+
+    async def announce_due(self, due: DueEvent) -> None:
+        """An outcome that no arrival will publish; an unverified booking is a dead letter besides."""
+        event = event_of(due.settled, outcome="unverified" if due.unverified else None)
+        await self.announce(event)
+        if due.unverified:
+            route_queue = ROUTES[due.settled.type].queue
+            await self._letter(route_queue, str(due.request_id), b"", {"x-jobnet-reason": "unverified"})
+
+    async def dead_letter(self, arrival: Arrival, reason: str, problems: tuple[FieldProblem, ...]) -> None:
+        """Put what cannot be carried out where a person looks: body sealed, the fields at fault in clear."""
+        letter_id = str(uuid4())
+        fields = ",".join(p.field for p in problems)[:500]
+        headers = {
+            "x-jobnet-reason": reason,
+            "x-jobnet-fields": fields,
+            "x-jobnet-queue": arrival.queue,
+            "x-jobnet-died-at": datetime.now(UTC).isoformat(),
+        }
+        sealed = self._sealer.seal(arrival.body, of=letter_id, field="body")
+        await self._letter(arrival.queue, letter_id, sealed, headers)
+
+    async def _letter(self, queue: str, letter_id: str, body: bytes, headers: dict[str, str]) -> None:
+        headers = {"x-jobnet-letter-id": letter_id, **headers}
+        out = Outgoing("", dead_queue_of(queue), body, LETTER_TYPE, headers=headers)
+        retrying = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE),
+            retry=retry_if_result(lambda published: published is not Published.CONFIRMED),
+            before_sleep=lambda _: log.error("dead-letter-queue-refuses", queue=dead_queue_of(queue)),
+        )
+        await retrying(self._insist, out)
+
+    async def _insist(self, out: Outgoing) -> Published:
+        """Publish on whatever connection is current, until RabbitMQ gives a definite word."""
+        retrying = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
+            retry=retry_if_exception_type(RabbitAway),
+            before_sleep=lambda state: log.warning(
+                "publish-again", type=out.type, attempt=state.attempt_number
+            ),
+        )
+        return await retrying(self._rabbit.publish, out)
+
+
+def event_of(settled: Settled, *, outcome: str | None = None) -> OutcomeEvent:
+    """The outcome of a stored request, without anything personal."""
+    return OutcomeEvent(
+        request_id=settled.request_id,
+        type=settled.type,
+        outcome=outcome or settled.ending.status.value,
+        reason=settled.ending.reason,
+        error_code=settled.ending.error_code,
+        jobcenter_code=settled.jobcenter_code,
+        system=settled.booking_system or None,
+        supplier=settled.supplier or None,
+        corrects_uncertain=settled.corrected,
+        occurred_at=settled.settled_at,
+    )

@@ -1,0 +1,119 @@
+"""Finds out what became of uncertain bookings, and says the last word on them (DESIGN 5, "Unknown").
+
+Presence settles at once. Absence proves nothing until `absence_proves_after_seconds` have passed since the last send
+(of a claim taken over: since its deadline); then the booking did not happen. What no look-up can settle in
+`verification.give_up_after_seconds` becomes `unverified`. Nothing is ever sent again from here but reads.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from uuid import UUID
+
+from broker.clients import Clients, Systems
+from broker.clients.http import Caller
+from broker.errors import BrokerError, NotSent, Seen
+from broker.failures import failure_of
+from broker.ledger import Claim, Ending, Ledger
+from broker.log import get_logger
+from broker.routes import ROUTES
+from broker.settle import Settlement, cause_of, done, not_carried_out
+from config.settings import Settings, VerificationSettings
+from schemas.envelope import Request
+
+log = get_logger("verifier")
+
+
+class Verifier:
+    """Looks uncertain bookings up, for the scheduler and for a citizen's next booking (rule 9)."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, systems: Systems) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._systems = systems
+
+    async def verify_now(self, request_id: UUID, *, answer_by: float) -> bool:
+        """Look one up at once, while another booking of its citizen waits; True when it is settled now."""
+        claim = await self._ledger.claim_verification(request_id)
+        return claim is not None and await self.verify(claim, answer_by=answer_by)
+
+    async def verify(self, claim: Claim, *, answer_by: float | None = None) -> bool:
+        """Look a claimed one up; True when that was the last word on it."""
+        message = stored_message(claim)
+        patience = 2 * self._settings.http.total_timeout_seconds
+        caller = self._caller(claim, message, answer_by or monotonic() + patience)
+        try:
+            clients = self._systems.clients(claim.planner, claim.booking_system)
+            settlement = await self._look(claim, message, caller, clients)
+        except (BrokerError, KeyError) as error:  # KeyError: the directory no longer knows the system
+            log.warning("verification-failed", request_id=claim.request_id, reason=cause_of(error))
+            settlement = None
+        if settlement is None:
+            await self._later(claim)
+            return False
+        failure = failure_of(message, settlement, traceparent=claim.traceparent)
+        ending = Ending.of(settlement.answer, failure=failure)
+        log.info("verified", request_id=claim.request_id, type=claim.type, outcome=ending.status.value)
+        return await self._ledger.settle(claim, ending)
+
+    async def _look(
+        self, claim: Claim, message: Request, caller: Caller, clients: Clients
+    ) -> Settlement | None:
+        lookup = ROUTES[claim.type].lookup
+        assert lookup is not None  # noqa: S101  only claimed types are ever uncertain
+        result = await lookup(message, caller, clients)
+        now = datetime.now(UTC)
+        if result is not None:
+            return done(message, result, now)
+        proves_at = absence_proves_at(claim, clients.booking.absence_proves_after_seconds)
+        return not_carried_out(message, now) if now >= proves_at else None
+
+    async def _later(self, claim: Claim) -> None:
+        waited = self._waited(claim)
+        if waited >= self._settings.verification.give_up_after_seconds:
+            log.error("unverified", request_id=claim.request_id, system=claim.booking_system)
+            await self._ledger.give_up(claim)
+        else:
+            pause = pause_after(waited, claim.verify_tries, self._settings.verification)
+            await self._ledger.postpone(claim, pause)
+
+    @staticmethod
+    def _waited(claim: Claim) -> float:
+        since = claim.uncertain_since or datetime.now(UTC)
+        return (datetime.now(UTC) - since).total_seconds()
+
+    @staticmethod
+    def _caller(claim: Claim, message: Request, answer_by: float) -> Caller:
+        return Caller(
+            request_id=message.request_id,
+            cpr=message.cpr,
+            jobcenter_code=message.jobcenter_code,
+            traceparent=claim.traceparent,
+            answer_by=answer_by,
+            may_commit=_never,
+        )
+
+
+def stored_message(claim: Claim) -> Request:
+    """The request as the ledger sealed it."""
+    assert claim.message is not None  # noqa: S101  claims for verification carry their message
+    return ROUTES[claim.type].message.from_json(claim.message)
+
+
+def absence_proves_at(claim: Claim, proves_after_seconds: float) -> datetime:
+    """From when on "not there" means "did not happen"; a send that the clock forgot counts from the deadline."""
+    return (claim.last_sent_at or claim.deadline_at) + timedelta(seconds=proves_after_seconds)
+
+
+def pause_after(waited: float, tries: int, rules: VerificationSettings) -> float:
+    """Seconds until the next look: steady first, then growing, never longer than the longest pause."""
+    if waited < rules.steady_for_seconds:
+        return rules.every_seconds
+    steady_tries = rules.steady_for_seconds / rules.every_seconds
+    exponent = min(max(tries - steady_tries, 0) + 1, 64)  # 2.0 ** 64 s is far beyond any longest pause
+    return float(min(rules.every_seconds * rules.growth**exponent, rules.longest_pause_seconds))
+
+
+def _never(_timeout: float) -> None:
+    raise NotSent(Seen("verifier", "commit", "reads-only"))
