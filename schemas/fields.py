@@ -1,0 +1,195 @@
+"""The kinds of field that messages are made of, each refusing with a sentence a frontend developer can act on.
+
+They accept what is written down and nothing that merely looks like it: no epoch numbers for instants, no "true" for
+a bool, no numbers for strings. Instants keep the offset they came with; comparing them compares the moment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from schemas.codes import MeetingForm
+from schemas.wire import SENTENCE
+
+
+def wrong(sentence: str) -> PydanticCustomError:
+    """A validation error that says `sentence`, which must hold nothing that came in."""
+    # The sentence is an argument, because a template of its own would give braces a meaning.
+    return PydanticCustomError(SENTENCE, "{sentence}", {"sentence": sentence})
+
+
+def required_text(value: object, kind: str = "a string") -> str:
+    """`value` if it is a string; raises the sentence for nothing, or for something else."""
+    if value is None:
+        raise wrong("is required")
+    if not isinstance(value, str):
+        raise wrong(f"must be {kind}")
+    return value
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _text(longest: int) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        text = required_text(value)
+        if not 1 <= len(text) <= longest:
+            raise wrong(f"must be 1 to {longest} characters")
+        if _CONTROL.search(text):
+            raise wrong("must not hold control characters")
+        return text
+
+    return check
+
+
+_INSTANT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(?P<offset>Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+_INSTANT_KIND: Final = "a date and time such as 2026-03-02T13:00:00+01:00"
+_NO_OFFSET: Final = "must carry an offset such as +01:00"
+
+
+def _parse_instant(text: str) -> datetime:
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        raise wrong(f"must be {_INSTANT_KIND}")
+    if match["offset"] is None:
+        raise wrong(_NO_OFFSET)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise wrong("is not a date and time that exists") from None
+
+
+def _instant(value: object) -> datetime:
+    moment = value if isinstance(value, datetime) else _parse_instant(required_text(value, _INSTANT_KIND))
+    if moment.utcoffset() is None:
+        raise wrong(_NO_OFFSET)
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise wrong("is outside the calendar") from None
+    return moment
+
+
+_FIRST_YEAR, _LAST_YEAR = 2000, 2999
+
+
+def _near(moment: datetime) -> datetime:
+    # Whoever adds or takes a little from a request's moment must never fall off the calendar.
+    if not _FIRST_YEAR < moment.year < _LAST_YEAR:
+        raise wrong(f"must lie between the years {_FIRST_YEAR + 1} and {_LAST_YEAR - 1}")
+    return moment
+
+
+_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_GUID_KIND: Final = "a UUID such as 6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b"
+
+
+def _guid(value: object) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    text = required_text(value, _GUID_KIND)
+    if not _GUID.fullmatch(text):
+        raise wrong(f"must be {_GUID_KIND}")
+    return UUID(text)
+
+
+def readable_guid(value: object) -> UUID | None:
+    """`value` as a UUID if it is written as one."""
+    return UUID(value) if isinstance(value, str) and _GUID.fullmatch(value) else None
+
+
+_JOBCENTER: Final = re.compile(r"[0-9]{5}")
+
+
+def _jobcenter_code(value: object) -> str:
+    code = required_text(value, "a string of five digits")
+    if not _JOBCENTER.fullmatch(code):
+        raise wrong("must be five digits")
+    return code
+
+
+LONGEST_CONTACT_GROUP: Final = 20
+
+
+def _contact_group(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 10**LONGEST_CONTACT_GROUP:
+            raise wrong(f"must be a whole number of at most {LONGEST_CONTACT_GROUP} digits, or a string")
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise wrong("must be a string or a whole number")
+    text = (value or "").strip()
+    return _text(LONGEST_CONTACT_GROUP)(text) if text else None
+
+
+def _absent(instead: str) -> Callable[[object], None]:
+    def check(value: object) -> None:
+        if value is not None:
+            raise wrong(f"must be left out: {instead}")
+
+    return check
+
+
+def _in_order(forms: tuple[MeetingForm, ...]) -> tuple[MeetingForm, ...]:
+    return tuple(sorted(set(forms), key=lambda form: form.order))
+
+
+def _string(**more: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", **more})
+
+
+_INSTANT_SCHEMA: Final = _string(format="date-time", pattern=r"(Z|[+-][0-9]{2}:[0-9]{2})$")
+
+Flag = Annotated[bool, Strict()]
+"""true or false."""
+
+Whole = Annotated[int, Strict()]
+"""A whole number, not a string of digits."""
+
+Guid = Annotated[UUID, BeforeValidator(_guid), _string(format="uuid")]
+"""A UUID in its usual writing, 8-4-4-4-12."""
+
+Instant = Annotated[datetime, BeforeValidator(_instant), _INSTANT_SCHEMA]
+"""A date and time with offset (RFC 3339), which can be told in UTC."""
+
+RequestInstant = Annotated[datetime, AfterValidator(_near), BeforeValidator(_instant), _INSTANT_SCHEMA]
+"""An instant that a request may name: not at an end of the calendar."""
+
+JobcenterCode = Annotated[str, BeforeValidator(_jobcenter_code), _string(pattern="^[0-9]{5}$")]
+"""JobCenterCode, five digits (domain.md 1.5)."""
+
+CaseworkerId = Annotated[str, BeforeValidator(_text(255)), _string(minLength=1, maxLength=255)]
+"""CaseWorkerIdentifier, 1 to 255 characters (domain.md 1.5)."""
+
+ContactGroup = Annotated[
+    str | None,
+    BeforeValidator(_contact_group),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": LONGEST_CONTACT_GROUP},
+                {"type": "integer", "minimum": 0},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+"""A kontaktgruppe as string or number; empty and null mean that the citizen has none, which is no wrong field."""
+
+NoOffer = Annotated[None, BeforeValidator(_absent("this type names its meeting by indkaldelseId"))]
+"""A moedetilbudId where there must be none (DESIGN 3 rule 7)."""
+
+NoInvitation = Annotated[None, BeforeValidator(_absent("this type names its offer by moedetilbudId"))]
+"""An indkaldelseId where there must be none (DESIGN 3 rule 7)."""
+
+Forms = Annotated[tuple[MeetingForm, ...], AfterValidator(_in_order)]
+"""Mødeformer without repeats, in the order of rule 2."""

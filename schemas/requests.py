@@ -1,0 +1,212 @@
+"""The requests a frontend may send, and the one way to read them.
+
+A row in `REQUESTS` per type and version: a new version is a new class beside the old one, which stays readable
+until the version after it. Whether a request may be carried out is judged elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from schemas.codes import MeetingForm
+from schemas.envelope import Request
+from schemas.fields import (
+    CaseworkerId,
+    ContactGroup,
+    Flag,
+    Guid,
+    NoInvitation,
+    NoOffer,
+    RequestInstant,
+    readable_guid,
+    wrong,
+)
+from schemas.strict_json import parse_object
+from schemas.wire import FieldProblem, InvalidMessage
+
+_OFFER: Final[Any] = Field(alias="moedetilbudId", title="Offer id", description="The mødetilbud, as offered.")
+_INVITATION: Final[Any] = Field(alias="indkaldelseId", title="Invitation id", description="The meeting's id.")
+_CASEWORKER: Final[Any] = Field(
+    default=None,
+    alias="sagsbehandlerId",
+    title="Caseworker id",
+    description="Only this caseworker, if given.",
+)
+_IMMEDIATE: Final[Any] = Field(
+    default=False,
+    alias="straksbooking",
+    title="Immediate booking",
+    description="Whether it is for straksbooking.",
+)
+
+
+class _WithContactGroup(Request):
+    contact_group: ContactGroup = Field(
+        default=None,
+        alias="kontaktgruppe",
+        title="Contact group",
+        description="The citizen's kontaktgruppe. Without one the request is refused (release note 3.3).",
+    )
+
+
+class QueryOffers(_WithContactGroup):
+    """Mødetilbud: which meetings may this citizen book?"""
+
+    TYPE: ClassVar[str] = "query.offers.v1"
+    FAMILY: ClassVar[Literal["booking", "query"]] = "query"
+
+    immediate: Flag = _IMMEDIATE
+
+
+class QueryTimes(_WithContactGroup):
+    """Mødetider: which times does this mødetilbud have?"""
+
+    TYPE: ClassVar[str] = "query.times.v1"
+    FAMILY: ClassVar[Literal["booking", "query"]] = "query"
+
+    offer_id: Guid = _OFFER
+    immediate: Flag = _IMMEDIATE
+    from_at: RequestInstant | None = Field(
+        default=None, alias="fra", title="From", description="No times before this, with offset."
+    )
+    to_at: RequestInstant | None = Field(
+        default=None, alias="til", title="To", description="No times after this, with offset; later than fra."
+    )
+    caseworker_id: CaseworkerId | None = _CASEWORKER
+
+    @field_validator("to_at")
+    @classmethod
+    def _after_from(cls, to_at: datetime | None, info: ValidationInfo) -> datetime | None:
+        from_at = info.data.get("from_at")
+        if to_at is not None and from_at is not None and to_at <= from_at:
+            raise wrong("must be later than fra")
+        return to_at
+
+
+class _Wished(_WithContactGroup):
+    """A meeting as the citizen wants it."""
+
+    FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
+
+    starts_at: RequestInstant = Field(
+        alias="starttidspunkt", title="Start", description="When the meeting starts, with offset, as offered."
+    )
+    form: MeetingForm = Field(alias="moedeform", title="Form of meeting", description="The chosen mødeform.")
+    caseworker_id: CaseworkerId | None = _CASEWORKER
+
+
+class Book(_Wished):
+    """Selvbooking: book this time of this mødetilbud."""
+
+    TYPE: ClassVar[str] = "booking.book.v1"
+
+    offer_id: Guid = _OFFER
+    invitation_id: Annotated[NoInvitation, Field(alias="indkaldelseId", title="None")] = None
+
+
+class BookImmediate(_Wished):
+    """Straksbooking: book this time of this mødetilbud, at once."""
+
+    TYPE: ClassVar[str] = "booking.immediate.v1"
+
+    offer_id: Guid = _OFFER
+    invitation_id: Annotated[NoInvitation, Field(alias="indkaldelseId", title="None")] = None
+
+
+class Rebook(_Wished):
+    """Ombooking: move this meeting to another time."""
+
+    TYPE: ClassVar[str] = "booking.rebook.v1"
+
+    invitation_id: Guid = _INVITATION
+    offer_id: Annotated[NoOffer, Field(alias="moedetilbudId", title="None")] = None
+
+
+class Accept(Request):
+    """Accept af booking: the citizen accepts this proposed meeting."""
+
+    TYPE: ClassVar[str] = "booking.accept.v1"
+    FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
+
+    invitation_id: Guid = _INVITATION
+    offer_id: Annotated[NoOffer, Field(alias="moedetilbudId", title="None")] = None
+
+
+class Cancel(Request):
+    """Aflysning: the citizen cancels this meeting."""
+
+    TYPE: ClassVar[str] = "booking.cancel.v1"
+    FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
+
+    invitation_id: Guid = _INVITATION
+    offer_id: Annotated[NoOffer, Field(alias="moedetilbudId", title="None")] = None
+
+
+REQUESTS: Final[dict[str, type[Request]]] = {
+    model.TYPE: model for model in (QueryOffers, QueryTimes, Book, BookImmediate, Rebook, Accept, Cancel)
+}
+"""Every type and version that this broker reads."""
+
+CLOCK_SKEW: Final = timedelta(seconds=60)
+"""How far ahead of ours a sender's clock may be (DESIGN 2)."""
+
+_KNOWN_FIELDS: Final = frozenset[str]().union(*(model.wire_names() for model in REQUESTS.values()))
+_VERSIONED: Final = re.compile(r"(?P<name>[a-z]+\.[a-z]+)\.v(?P<version>[0-9]{1,4})")
+_CONTENT_TYPE: Final = re.compile(r'application/json(\s*;\s*charset\s*=\s*"?utf-8"?)?', re.IGNORECASE)
+
+
+def read_request(
+    type: str | None,
+    content_type: str | None,
+    body: bytes,
+    *,
+    now: datetime,
+    skew: timedelta = CLOCK_SKEW,
+    max_bytes: int,
+) -> Request:
+    """The message of an arrival. Raises `InvalidMessage` that names everything wrong with it, and nothing else."""
+    problems = [*_type_problems(type), *_content_type_problems(content_type)]
+    request: Request | None = None
+    request_id = None
+    try:
+        fields = parse_object(body, _KNOWN_FIELDS, max_bytes=max_bytes)
+        request_id = readable_guid(fields.get("requestId"))
+        if type in REQUESTS:
+            request = REQUESTS[type].from_fields(fields, latest=now + skew)
+    except InvalidMessage as error:
+        problems += error.problems
+        request_id = error.request_id
+    if request is None or problems:
+        raise InvalidMessage(*problems, request_id=request_id)
+    return request
+
+
+def _type_problems(type: str | None) -> Iterator[FieldProblem]:
+    if type in REQUESTS:
+        return
+    if not type:
+        yield FieldProblem(
+            field="type", problem="is required: the AMQP property type, such as booking.book.v1"
+        )
+        return
+    match = _VERSIONED.fullmatch(type)
+    versions = _versions(match["name"]) if match else []
+    if match and versions:
+        problem = f"version {match['version']} of {match['name']} is unknown; this broker reads {' and '.join(versions)}"
+    else:
+        problem = f"is unknown; this broker reads {', '.join(REQUESTS)}"
+    yield FieldProblem(field="type", problem=problem)
+
+
+def _versions(name: str) -> list[str]:
+    return [known.rpartition(".")[2] for known in REQUESTS if known.rpartition(".")[0] == name]
+
+
+def _content_type_problems(content_type: str | None) -> Iterator[FieldProblem]:
+    if content_type is not None and not _CONTENT_TYPE.fullmatch(content_type):
+        yield FieldProblem(field="content_type", problem="must be application/json in UTF-8, or left out")
