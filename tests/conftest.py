@@ -1,0 +1,90 @@
+"""Servers for the tests: a RabbitMQ and a PostgreSQL per run, a virtual host and a database per test.
+
+AMQP_URL (with AMQP_MANAGEMENT_URL) and JOBNET_TEST_DSN name servers of yours instead. What is missing is an
+error, never a skip.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from scripts.postgres import PostgresNode, PostgresServer
+from scripts.processes import LOCAL, private_folder
+from scripts.rabbitmq import RabbitNode, RabbitServer
+
+TEST_TIMEOUT_S = 120.0
+
+
+@pytest.fixture(scope="session")
+def run_folder() -> Iterator[Path]:
+    """A folder under .local/ for the servers of this run, removed at its end."""
+    with private_folder(LOCAL / "test") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def rabbit(request: pytest.FixtureRequest) -> Iterator[RabbitServer]:
+    """The RabbitMQ of this run. Not to be restarted: start a RabbitNode for that."""
+    if url := os.environ.get("AMQP_URL"):
+        at = urlsplit(url)
+        management = f"http://{at.netloc.rpartition(':')[0] or at.netloc}:15672"
+        yield RabbitServer(url, os.environ.get("AMQP_MANAGEMENT_URL", management))
+        return
+    node = RabbitNode(request.getfixturevalue("run_folder") / "rabbit")
+    node.start()
+    yield node
+    node.kill()  # its data goes too, so there is nothing to end in good order
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """The PostgreSQL of this run. Not to be restarted: start a PostgresNode for that."""
+    if dsn := os.environ.get("JOBNET_TEST_DSN"):
+        yield PostgresServer(dsn)
+        return
+    node = PostgresNode(request.getfixturevalue("run_folder") / "postgres")
+    node.start()
+    yield node
+    node.kill()
+
+
+@pytest.fixture
+def vhost(rabbit: RabbitServer) -> Iterator[str]:
+    """The AMQP address of an empty virtual host of this test's own."""
+    name = f"test-{uuid4().hex[:12]}"
+    yield rabbit.create_vhost(name)
+    rabbit.delete_vhost(name)
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """The DSN (postgresql://…) of an empty database of this test's own."""
+    name = f"test_{uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """An alarm per test: what hangs fails, and says where. `@pytest.mark.timeout(s)` sets another limit."""
+    marker = item.get_closest_marker("timeout")
+    seconds = float(marker.args[0]) if marker else TEST_TIMEOUT_S
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test took longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,32 @@
+"""What tests of every part share: waiting for a condition. Fixtures are in conftest.py."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+POLL_S = 0.02
+
+
+async def poll(
+    condition: Callable[[], T | Awaitable[T]],
+    *,
+    timeout: float = 20.0,  # noqa: ASYNC109 - the point of this helper
+    what: str,
+) -> T:
+    """Call `condition` (plain or async) until it returns something true, and return that.
+
+    Raises AssertionError which says what was awaited, and what came last.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        result = condition()
+        value: T = await result if inspect.isawaitable(result) else result
+        if value:
+            return value
+        assert time.monotonic() < until, f"after {timeout:.0f} s still waiting for {what}; last: {value!r}"
+        await asyncio.sleep(POLL_S)
