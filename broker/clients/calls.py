@@ -1,0 +1,95 @@
+"""What a call to an external system is: data only.
+
+`Call` is one row of DESIGN 4, `Caller` says for whom and until when, `Reply` is what came back as the
+contract says. What else can come back is in `classify.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+from uuid import UUID, uuid4, uuid5
+
+from pydantic import BaseModel
+
+from schemas.codes import Fault
+from schemas.personal import Cpr
+
+M = TypeVar("M", bound=BaseModel)
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Kind(Enum):
+    """What a repetition of the call would do (DESIGN 5)."""
+
+    READ = "read"
+    RESERVE = "reserve"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[M]):
+    """One call of the contract: `expect` is its only good status, `model` its body (None: no body at all).
+
+    `absent_fault` on a 404 is an answer too (None comes back); `agrees` checks what the model cannot know,
+    for example that the booking is the one that was asked for.
+    """
+
+    step: str
+    kind: Kind
+    method: str
+    path: str
+    expect: int
+    model: type[M] | None = None
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = field(default=None, repr=False)
+    absent_fault: Fault | None = None
+    agrees: Callable[[M], bool] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[M]):
+    """An answer as the contract says.
+
+    `body` is None for 204, for absence, and for a 412 after a lost reserve.
+    """
+
+    body: M | None
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom a call is made, and until when (`answer_by`, seconds of `time.monotonic()`).
+
+    `may_commit(timeout)` raises `NotSent` when a create, accept or cancel that may take `timeout` seconds
+    must not leave now. It is asked right before each such try leaves.
+    """
+
+    request_id: UUID
+    cpr: Cpr
+    jobcenter_code: str
+    traceparent: str | None
+    answer_by: float
+    may_commit: Callable[[float], None]
+
+    def headers(self, x_request_id: str) -> dict[str, str]:
+        """The headers of the contract (DESIGN 4). A traceparent that is none is left out."""
+        headers = {
+            "x-civilregistrationIdentifier": self.cpr.reveal(),
+            "x-requestId": x_request_id,
+            "x-activeOrganisation": self.jobcenter_code,
+        }
+        if self.traceparent and _TRACEPARENT.fullmatch(self.traceparent):
+            headers["traceparent"] = self.traceparent
+        return headers
+
+    def x_request_id(self, call: Call[M], try_key: int) -> str:
+        """36 characters: derived from requestId, step and try; a read always gets a fresh one (DESIGN 4)."""
+        if call.kind is Kind.READ:
+            return str(uuid4())
+        return str(uuid5(self.request_id, f"{call.step}:{try_key}"))

@@ -1,0 +1,176 @@
+"""From what a call met to what it means: the table of DESIGN 5 as data.
+
+Pure: no I/O, no clock. Of what the outside said only status, known fault and Retry-After get through; a
+problem document's `title` and `detail` are never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic
+
+from pydantic import ValidationError
+
+from broker.clients.breaker import Result
+from broker.clients.calls import Call, Kind, M
+from schemas.codes import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A whole answer came. `status` None: it was not HTTP. `flaw`: why the body was not kept."""
+
+    status: int | None
+    content_type: str = ""
+    body: bytes = field(default=b"", repr=False)
+    flaw: str | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No whole answer came. `connected`: the request may have been received; `setup`: a person must act."""
+
+    what: str
+    connected: bool
+    setup: bool = False
+
+
+Met = Answered | Lost
+
+
+class Verdict(Enum):
+    """The rows of DESIGN 5 that a single try can end in."""
+
+    DONE = "as the contract says"
+    ABSENT = "the contract's own word for absence"
+    RECEIVED = "412 after an unanswered try"
+    REFUSED = "a fault of the contract's list"
+    UNAVAILABLE = "the moment is wrong"
+    MISCONFIGURED = "the setup is wrong"
+    BROKEN = "not the contract"
+    REJECTED = "another 4xx"
+
+
+# Rows apply from the top; a status that no row has (600 and more) is not the contract.
+STATUS_ROWS: tuple[tuple[Container[int], Verdict], ...] = (
+    (frozenset({408, 429, *range(500, 600)}), Verdict.UNAVAILABLE),
+    (frozenset({401, 403, 404, 405, 407}), Verdict.MISCONFIGURED),
+    (range(400, 500), Verdict.REJECTED),
+)
+# On a create, accept or cancel these two say "not done" (DESIGN 5, below the table).
+NOT_DONE = frozenset({429, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement(Generic[M]):
+    """One try, judged. `sent`: it may have been received; `unanswered`: sent, and no whole answer came."""
+
+    verdict: Verdict
+    what: str
+    sent: bool = True
+    unanswered: bool = False
+    status: int | None = None
+    fault: Fault | None = None
+    retry_after: float | None = None
+    body: M | None = None
+
+    def leaves_unknown(self, kind: Kind) -> bool:
+        """A create, accept or cancel that was sent and not answered as the contract says (DESIGN 5).
+
+        `allerede-modtaget` counts as such: it says that something of ours arrived, and not what became of it.
+        """
+        if kind is not Kind.COMMIT or not self.sent or self.verdict is Verdict.DONE:
+            return False
+        if self.verdict is Verdict.REFUSED:
+            return self.fault is Fault.ALREADY_RECEIVED
+        return self.status not in NOT_DONE
+
+    def for_breaker(self) -> Result:
+        """What the breaker learns:
+
+        a Retry-After is an orderly answer, and our own setup is not their failure.
+        """
+        if self.verdict is Verdict.UNAVAILABLE:
+            orderly = self.status in NOT_DONE and self.retry_after is not None
+            return Result.NEITHER if orderly else Result.FAILED
+        if self.verdict is Verdict.BROKEN:
+            return Result.FAILED
+        return Result.ANSWERED if self.sent else Result.NEITHER
+
+
+def classify(call: Call[M], met: Met, *, after_unanswered: bool = False) -> Judgement[M]:
+    """Judges one try; `after_unanswered`: this x-requestId was sent before, and nobody answered."""
+    if isinstance(met, Lost):
+        verdict = Verdict.MISCONFIGURED if met.setup else Verdict.UNAVAILABLE
+        return Judgement(verdict, met.what, sent=met.connected, unanswered=met.connected)
+    if met.status is None:
+        return Judgement(Verdict.BROKEN, met.flaw or "not-http")
+    if met.status == call.expect:
+        return _as_expected(call, met, met.status)
+    if met.status == 412 and after_unanswered and call.kind is not Kind.READ:
+        return Judgement(Verdict.RECEIVED, "status 412", status=412)
+    fault = fault_of(met, met.status)
+    if fault is not None:
+        absent = met.status == 404 and fault is call.absent_fault
+        verdict = Verdict.ABSENT if absent else Verdict.REFUSED
+        return Judgement(verdict, f"status {met.status}", status=met.status, fault=fault)
+    return _by_status(met, met.status)
+
+
+def fault_of(met: Answered, status: int) -> Fault | None:
+    """The contract's fault that a 4xx names in its JSON body, or None."""
+    if not 400 <= status < 500 or not met.content_type.endswith("json"):
+        return None
+    try:
+        document = json.loads(met.body)
+        return Fault(document["type"]) if isinstance(document, dict) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def is_html(met: Answered) -> bool:
+    """A web page: a login form, an error page of a proxy."""
+    if met.content_type in ("text/html", "application/xhtml+xml"):
+        return True
+    return met.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _as_expected(call: Call[M], met: Answered, status: int) -> Judgement[M]:
+    flaw = met.flaw or ("html" if is_html(met) else None)
+    if flaw is None and call.model is None:
+        flaw = "body" if met.body else None
+    if flaw is None and call.model is not None:
+        body = _read(call, call.model, met.body)
+        if body is not None:
+            return Judgement(Verdict.DONE, f"status {status}", status=status, body=body)
+        flaw = "body"
+    if flaw is not None:
+        return Judgement(Verdict.BROKEN, flaw, status=status)
+    return Judgement(Verdict.DONE, f"status {status}", status=status)
+
+
+def _read(call: Call[M], model: type[M], body: bytes) -> M | None:
+    try:
+        read = model.model_validate_json(body)
+    except ValidationError:
+        return None
+    return read if call.agrees is None or call.agrees(read) else None
+
+
+def _by_status(met: Answered, status: int) -> Judgement[M]:
+    verdict = next((row for statuses, row in STATUS_ROWS if status in statuses), Verdict.BROKEN)
+    what = f"status {status}"
+    if 300 <= status < 400:
+        what = "redirect"
+    elif verdict in (Verdict.REJECTED, Verdict.BROKEN) and (flaw := _flaw(met)):
+        verdict, what = Verdict.BROKEN, flaw
+    retry_after = met.retry_after if verdict is Verdict.UNAVAILABLE else None
+    return Judgement(verdict, what, status=status, retry_after=retry_after)
+
+
+def _flaw(met: Answered) -> str | None:
+    return met.flaw or ("html" if is_html(met) else None)

@@ -1,0 +1,298 @@
+"""The one way out: an external system over HTTP, with its own connections, cap, breaker and TLS.
+
+The only door to aiohttp. It says what a try met (`Answered` or `Lost`); `classify.py` judges and `tries.py`
+decides about trying again. It follows no redirect, keeps no cookie, uses no proxy, and unpacks no more than
+it may keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, Self
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from broker.clients.breaker import Breaker
+from broker.clients.calls import Call, Caller, Kind, M, Reply
+from broker.clients.classify import Answered, Lost, Met
+from broker.clients.gate import Gate
+from broker.clients.retry_after import retry_after
+from broker.clients.tls import Bearer, SetupProblem, tls_context
+from broker.clients.tries import Tries
+from config.directory import SystemConfig
+from config.settings import HttpLimits
+
+__all__ = ["Call", "Caller", "HttpSystem", "Kind", "Reply"]
+
+# Shorter than the idle timeouts of the usual servers (5 s and more): a connection that they are about to
+# close would make a create Unknown for no reason.
+KEEP_ALIVE_SECONDS = 4.0
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "jobnet-broker"}
+
+
+class HttpSystem:
+    """One external system.
+
+    `async with` it; after `retire` it closes by itself whenever nothing is in flight.
+    """
+
+    def __init__(self, name: str, config: SystemConfig, limits: HttpLimits) -> None:
+        """Raises ValueError for a plain http address without `allow_http`."""
+        scheme = urlsplit(config.base_url).scheme
+        if scheme != "https" and not (scheme == "http" and config.allow_http):
+            raise ValueError(f"{name}: base_url must be https, or http with allow_http")
+        self.name = name
+        self.config = config
+        self.limits = limits
+        self._tls: ssl.SSLContext | SetupProblem | None = None
+        self._plain = scheme == "http"
+        self._bearer = Bearer(config)
+        self._gate = Gate(
+            limits.in_flight, limits.waiting, Breaker(limits.breaker_failures, limits.breaker_open_seconds)
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._calls = 0
+        self._retired = False
+
+    async def __aenter__(self) -> Self:
+        if not self._plain:
+            try:
+                self._tls = await asyncio.to_thread(tls_context, self.config)
+            except SetupProblem as problem:
+                # One system's broken file must not keep the broker from serving the others.
+                self._tls = problem
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def call(self, call: Call[M], caller: Caller) -> Reply[M]:
+        """Makes one call of the contract, retried inside the caller's time where that is safe (DESIGN 5).
+
+        Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; for a create,
+        accept or cancel also NotSent, and Unknown once it was sent and not answered as the contract says.
+        """
+
+        async def send(x_request_id: str, seconds: float) -> Met:
+            return await self._exchange(call, caller.headers(x_request_id), seconds)
+
+        self._calls += 1
+        try:
+            tries = Tries(self.name, call, caller, gate=self._gate, limits=self.limits, send=send)
+            return await tries.carry()
+        finally:
+            self._calls -= 1
+            await self._close_if_idle()
+
+    async def retire(self) -> None:
+        """No new work comes here.
+
+        Calls in flight end as they would, and a handler that began here may go on.
+        """
+        self._retired = True
+        await self._close_if_idle()
+
+    async def _close_if_idle(self) -> None:
+        if self._retired and not self._calls:
+            await self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has no connections."""
+        return self._session is None
+
+    async def close(self) -> None:
+        """Cuts what is in flight."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """The session; a retired system opens it again for a handler that is still at work."""
+        if self._session is None:
+            if isinstance(self._tls, SetupProblem):
+                raise self._tls
+            self._session = _session(self._tls, self.limits)
+        return self._session
+
+    async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> Met:
+        try:
+            session = self._open()
+            if (authorization := self._bearer.header()) is not None:
+                headers["Authorization"] = authorization
+        except SetupProblem as problem:
+            return Lost(problem.what, connected=False, setup=True)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        way = _Way()
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                session.request(
+                    call.method,
+                    _url(self.config.base_url, call),
+                    data=call.body,
+                    headers=headers,
+                    allow_redirects=False,
+                    skip_auto_headers=("Content-Type",),
+                    trace_request_ctx=way,
+                ) as response,
+            ):
+                return await _answer(response, self.limits.max_response_bytes)
+        except (TimeoutError, aiohttp.ClientError, _Dropped) as error:
+            # The error itself ends here: aiohttp's hold the address and, in places, what the other side
+            # wrote.
+            return _lost(error, way)
+
+
+@dataclass(slots=True)
+class _Way:
+    """How far a try got; filled in by the traces of its session."""
+
+    connected: bool = False
+    fresh: bool = False
+
+
+class _Dropped(Exception):
+    """A connection that broke after the request had left."""
+
+
+async def _no_silent_retry(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """aiohttp repeats GET and DELETE by itself when a connection is lost; these two errors are how it
+    notices.
+
+    A repeated cancel would be a second effect that nobody knows of, so they are made into one that it does
+    not know.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Dropped from error
+
+
+def _session(tls: ssl.SSLContext | None, limits: HttpLimits) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=limits.in_flight, ssl=tls or True, keepalive_timeout=KEEP_ALIVE_SECONDS
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=_HEADERS,
+        trust_env=False,
+        auto_decompress=False,
+        # The total is `asyncio.timeout` around the whole try, so that one clock rules.
+        timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout_seconds),
+        trace_configs=[_tracing()],
+        middlewares=(_no_silent_retry,),
+    )
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Marks the moment from which a try counts as sent (DESIGN 5: everything but a failure to connect)."""
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_end.append(_created)
+    config.on_connection_reuseconn.append(_reused)
+    return config
+
+
+async def _created(_session: Any, context: SimpleNamespace, _params: Any) -> None:
+    context.trace_request_ctx.connected = context.trace_request_ctx.fresh = True
+
+
+async def _reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
+    context.trace_request_ctx.connected = True
+
+
+def _url(base_url: str, call: Call[M]) -> URL:
+    """The base address may have a path of its own; every value is encoded, also the + of an offset."""
+    query = urlencode(call.query, quote_via=quote, safe="")
+    return URL(f"{base_url.rstrip('/')}{call.path}{'?' if query else ''}{query}", encoded=True)
+
+
+def _lost(error: Exception, way: _Way) -> Met:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Lost("connect-timeout", connected=False)
+    if isinstance(error, TimeoutError):
+        return Lost("timeout" if way.connected else "connect-timeout", connected=way.connected)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
+        return _not_connected(error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Answered(None, flaw="not-http")
+    if way.fresh and _certificate_refused(error.__cause__):
+        # With TLS 1.3 the other side refuses our certificate after our first bytes, and has read none of
+        # them.
+        return Lost("certificate", connected=False, setup=True)
+    return Lost("reset", connected=way.connected)
+
+
+def _not_connected(error: aiohttp.ClientError) -> Lost:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return Lost("certificate", connected=False, setup=True)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Lost("dns", connected=False)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        cause = error.os_error
+        cut = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        return Lost("certificate" if _certificate_refused(error) else "tls", connected=False, setup=not cut)
+    refused = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED
+    return Lost("connect-refused" if refused else "connect-failed", connected=False)
+
+
+def _certificate_refused(error: BaseException | None) -> bool:
+    """Whether a TLS alert of the other side speaks of our certificate (or of the one that we lack)."""
+    seen = 0
+    while error is not None and seen < 5:
+        reason = error.reason if isinstance(error, ssl.SSLError) else ""
+        if "ALERT" in (reason or "") and any(
+            w in reason for w in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+        ):
+            return True
+        error, seen = error.__cause__, seen + 1
+    return False
+
+
+async def _answer(response: aiohttp.ClientResponse, limit: int) -> Answered:
+    body, flaw = await _body(response, limit)
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    wish = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+    return Answered(response.status, kind, body, flaw, wish)
+
+
+async def _body(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, str | None]:
+    """The body, unpacked, at most `limit` bytes of it on the wire and in memory; or what is wrong with it."""
+    if response.status == 204:
+        said = response.headers.get("Content-Length", "0").strip() != "0"
+        return b"", "body" if said or "Transfer-Encoding" in response.headers else None
+    kept = bytearray()
+    async for chunk in response.content.iter_any():
+        kept += chunk
+        if len(kept) > limit:
+            response.close()
+            return b"", "too-large"
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return bytes(kept), None
+    return _unpacked(bytes(kept), limit) if encoding in ("gzip", "x-gzip") else (b"", "encoding")
+
+
+def _unpacked(packed: bytes, limit: int) -> tuple[bytes, str | None]:
+    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    with suppress(zlib.error):
+        body = unpacking.decompress(packed, limit + 1)
+        if len(body) > limit:
+            return b"", "too-large"
+        if unpacking.eof and not unpacking.unused_data:
+            return body, None
+    return b"", "encoding"

@@ -1,0 +1,198 @@
+"""One call's way through its tries: which x-requestId, when again, and what it all comes to (DESIGN 4 and 5).
+
+Knows nothing of sockets: a try is a function that is handed in. Retries end with the caller's time; nothing
+is carried out afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Generic
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from broker.clients.breaker import Pass, Result
+from broker.clients.calls import Call, Caller, Kind, M, Reply
+from broker.clients.classify import Judgement, Met, Verdict, classify
+from broker.clients.gate import Gate, NoEntry
+from broker.errors import (
+    AtCapacity,
+    BrokerError,
+    ContractBroken,
+    Misconfigured,
+    NotSent,
+    Refused,
+    Rejected,
+    Seen,
+    Unavailable,
+    Unknown,
+)
+from config.settings import HttpLimits
+from schemas.codes import FAULT_REASONS
+
+# (x-requestId, seconds that the try may take) -> what it met
+Send = Callable[[str, float], Awaitable[Met]]
+
+_FAILURES: dict[Verdict, type[Misconfigured | ContractBroken | Rejected]] = {
+    Verdict.MISCONFIGURED: Misconfigured,
+    Verdict.BROKEN: ContractBroken,
+    Verdict.REJECTED: Rejected,
+}
+
+
+class Tries(Generic[M]):
+    """The tries of one call. Use once."""
+
+    def __init__(
+        self, system: str, call: Call[M], caller: Caller, *, gate: Gate, limits: HttpLimits, send: Send
+    ) -> None:
+        self._system = system
+        self._call = call
+        self._caller = caller
+        self._gate = gate
+        self._limits = limits
+        self._send = send
+        self._try_key = 1
+        self._lost_one = False  # the current x-requestId was sent, and nobody answered
+        self._milliseconds = 0
+        self._before: Unavailable | None = None
+
+    async def carry(self) -> Reply[M]:
+        """The answer of the contract. Raises what `HttpSystem.call` says."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable), wait=self._pause, stop=self._too_late, reraise=True
+        )
+        try:
+            return await retrying(self._remembered)
+        except (AtCapacity, NotSent):
+            # We stopped only because they failed before: theirs is the news.
+            if self._before is not None:
+                raise self._before from None
+            raise
+
+    async def _remembered(self) -> Reply[M]:
+        try:
+            return await self._one()
+        except Unavailable as error:
+            self._before = error
+            raise
+
+    async def _one(self) -> Reply[M]:
+        judgement = await self._try()
+        if judgement.leaves_unknown(self._call.kind):
+            raise await self._unknown(judgement)
+        self._next_key(judgement)
+        error = self._error(judgement)
+        if error is not None:
+            raise error
+        return Reply(judgement.body, judgement.status or 0)
+
+    async def _try(self) -> Judgement[M]:
+        """One try through the gate. Raises AtCapacity, NotSent or Unavailable if it did not leave."""
+        place = await self._enter()
+        learnt = Result.NEITHER
+        try:
+            seconds = self._may_leave()
+            began = time.monotonic()
+            met = await self._send(self._caller.x_request_id(self._call, self._try_key), seconds)
+            self._milliseconds = round((time.monotonic() - began) * 1000)
+            judgement = classify(self._call, met, after_unanswered=self._lost_one)
+            learnt = judgement.for_breaker()
+            if judgement.retry_after is not None:
+                self._gate.hold(judgement.retry_after)
+            return judgement
+        finally:
+            self._gate.leave(place, learnt)
+
+    async def _enter(self) -> Pass:
+        try:
+            return await self._gate.enter(self._caller.answer_by)
+        except NoEntry as refusal:
+            seen = Seen(self._system, self._call.step, refusal.what)
+            if refusal.retry_after is not None:
+                raise Unavailable(seen, refusal.retry_after) from None
+            raise AtCapacity(seen) from None
+
+    def _may_leave(self) -> float:
+        """How long the try may take.
+
+        Asked with the place in hand, so that nothing lies between the check and the call.
+        """
+        if self._call.kind is Kind.COMMIT:
+            self._caller.may_commit(self._limits.total_timeout_seconds)
+        seconds = min(self._limits.total_timeout_seconds, self._caller.answer_by - time.monotonic())
+        if seconds <= 0:
+            raise NotSent(Seen(self._system, self._call.step, "no-time-left"))
+        return seconds
+
+    def _next_key(self, judgement: Judgement[M]) -> None:
+        """The same x-requestId only as long as one try under it is unanswered and no later one had an answer."""
+        if judgement.unanswered:
+            self._lost_one = True
+        elif judgement.sent or not self._lost_one:
+            self._lost_one = False
+            self._try_key += 1
+
+    async def _unknown(self, judgement: Judgement[M]) -> Unknown:
+        """Stays Unknown whatever comes.
+
+        An unanswered call is sent once more: it may not have arrived at all.
+        """
+        seen, last_sent_at = self._seen(judgement), datetime.now(UTC)
+        if judgement.unanswered and await self._sent_again():
+            last_sent_at = datetime.now(UTC)
+        return Unknown(seen, last_sent_at)
+
+    async def _sent_again(self) -> bool:
+        pause = self._growing(1)
+        if time.monotonic() + pause >= self._caller.answer_by:
+            return False
+        await asyncio.sleep(pause)
+        self._lost_one = True
+        try:
+            return (await self._try()).sent
+        except (AtCapacity, NotSent, Unavailable):
+            return False
+
+    def _error(self, judgement: Judgement[M]) -> BrokerError | None:
+        seen = self._seen(judgement)
+        if judgement.verdict is Verdict.UNAVAILABLE:
+            return Unavailable(seen, judgement.retry_after)
+        if judgement.verdict is Verdict.REFUSED and judgement.fault is not None:
+            return Refused(FAULT_REASONS[judgement.fault], seen=seen)
+        failure = _FAILURES.get(judgement.verdict)
+        return failure(seen) if failure else None
+
+    def _seen(self, judgement: Judgement[M]) -> Seen:
+        return Seen(
+            self._system,
+            self._call.step,
+            judgement.what,
+            status=judgement.status,
+            fault=judgement.fault,
+            milliseconds=self._milliseconds,
+        )
+
+    def _pause(self, state: RetryCallState) -> float:
+        wished = self._before.retry_after if self._before else None
+        if wished is None:
+            return self._growing(state.attempt_number)
+        return wished + _jitter(self._limits.retry_first_ms / 1000)
+
+    def _growing(self, number: int) -> float:
+        pause: float = min(self._limits.retry_first_ms * 2 ** min(number - 1, 30), self._limits.retry_max_ms)
+        pause /= 1000
+        return pause + _jitter(pause / 2)
+
+    def _too_late(self, state: RetryCallState) -> bool:
+        """A create, accept or cancel needs its whole timeout (DESIGN 5, Claim); anything else needs some time."""
+        needs = self._limits.total_timeout_seconds if self._call.kind is Kind.COMMIT else 0.0
+        return time.monotonic() + state.upcoming_sleep + needs >= self._caller.answer_by
+
+
+def _jitter(upwards: float) -> float:
+    return random.uniform(0, upwards)  # noqa: S311 - spreads retries, guards nothing
