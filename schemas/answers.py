@@ -1,6 +1,6 @@
 """The one honest answer to a request (DESIGN 2).
 
-An answer says how it ended and what the citizen may be told. It is built from facts that were judged elsewhere.
+An answer says how it ended and what the citizen may be told. What that is was judged elsewhere.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Answer(Wire):
 
     @classmethod
     def failed(cls, request: Asked, error_code: ErrorCode, text: str | None = None, *, now: datetime) -> Self:
-        """It went wrong outside. `text` says what happened, in Danish, at most 500 characters; else the code's own."""
+        """It went wrong outside. `text` says what happened, in Danish, at most 500 characters."""
         return cls(
             request_id=request.request_id,
             type=request.type,

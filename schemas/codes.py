@@ -1,4 +1,4 @@
-"""The closed lists of the contract: mødeformer, statuses, fejlkoder, reasons, faults, and what a citizen is told.
+"""The closed lists of the contract: mødeformer, statuses, fejlkoder, reasons, faults, and the Danish texts.
 
 Data only. Which error becomes which code is judged elsewhere.
 """
@@ -113,36 +113,56 @@ class Origin(IntEnum):
 _SYSTEM_ERROR: Final = "Systemfejl i kontakten med jobcentrets bookingsystem."
 
 TEXTS_DA: Final[dict[Reason | ErrorCode | Status, str]] = {
-    Reason.INVALID: "Der er en fejl i de oplysninger, der blev sendt, så vi kunne ikke gå videre. Prøv igen, "
-    "eller kontakt dit jobcenter.",
-    Reason.NO_CONTACT_GROUP: "Du er ikke registreret i en kontaktgruppe og kan derfor ikke booke møder. "
-    "Kontakt dit jobcenter.",
-    Reason.UNKNOWN_JOBCENTER: "Dit jobcenter kan ikke bookes her. Kontakt dit jobcenter.",
-    Reason.CONFLICT: "Din booking er allerede sendt med andre oplysninger. Se dine møder, før du prøver igen.",
+    Reason.INVALID: (
+        "Der er fejl i de oplysninger, vi har modtaget. Prøv igen, eller kontakt dit jobcenter."
+    ),
+    Reason.NO_CONTACT_GROUP: (
+        "Du er ikke registreret i en kontaktgruppe og kan derfor ikke booke møder. Kontakt dit jobcenter."
+    ),
+    Reason.UNKNOWN_JOBCENTER: "Du kan ikke booke møder med dit jobcenter her. Kontakt dit jobcenter.",
+    Reason.CONFLICT: (
+        "Vi har allerede modtaget din booking med andre oplysninger. Se dine møder, før du prøver igen."
+    ),
     Reason.BUSY: "Vi er stadig i gang med din forrige booking. Vent et øjeblik, og prøv igen.",
-    Reason.EARLIER_BOOKING_UNCERTAIN: "Vi mangler stadig svar på din forrige booking og undersøger, om den er "
-    "gennemført. Prøv igen senere, eller kontakt dit jobcenter.",
+    Reason.EARLIER_BOOKING_UNCERTAIN: (
+        "Vi mangler stadig svar på din forrige booking og undersøger, om den er gennemført. "
+        "Prøv igen senere, eller kontakt dit jobcenter."
+    ),
     Reason.TIME_NOT_OFFERED: "Tiden er ikke længere ledig. Vælg en anden tid.",
     Reason.FORM_NOT_OFFERED: "Den valgte mødeform kan ikke vælges til dette møde. Vælg en anden mødeform.",
-    Reason.CASEWORKER_NOT_OFFERED: "Den valgte sagsbehandler har ikke denne tid. Vælg en anden tid.",
-    Reason.UNKNOWN_CITIZEN: "Jobcentrets bookingsystem kan ikke finde dig. Kontakt dit jobcenter.",
+    Reason.CASEWORKER_NOT_OFFERED: (
+        "Den valgte sagsbehandler er ikke ledig på dette tidspunkt. Vælg en anden tid."
+    ),
+    Reason.UNKNOWN_CITIZEN: "Du er ikke registreret i jobcentrets bookingsystem. Kontakt dit jobcenter.",
     Reason.UNKNOWN_OFFER: "Mødetilbuddet findes ikke længere. Hent dine mødetilbud igen.",
     Reason.UNKNOWN_BOOKING: "Mødet findes ikke længere. Se dine møder.",
     # The next two belong to failure reports; a citizen who meets one in a booking has met a system error.
     Reason.UNKNOWN_ERROR_CODE: _SYSTEM_ERROR,
     Reason.ILLEGAL_ORIGIN: _SYSTEM_ERROR,
-    Reason.REJECTED_MESSAGE: "Jobcentrets bookingsystem kunne ikke bruge oplysningerne. Kontakt dit jobcenter.",
+    Reason.REJECTED_MESSAGE: (
+        "Jobcentrets bookingsystem kunne ikke bruge oplysningerne. Kontakt dit jobcenter."
+    ),
     Reason.SLOT_TAKEN: "Tiden er netop blevet optaget af en anden. Vælg en anden tid.",
     Reason.FORM_NOT_POSSIBLE: "Mødet kan ikke holdes i den valgte mødeform. Vælg en anden mødeform.",
-    Reason.REBOOKING_NOT_POSSIBLE: "Mødet kan ikke flyttes. Kontakt dit jobcenter, hvis tiden ikke passer dig.",
-    Reason.CANCELLATION_NOT_POSSIBLE: "Mødet kan ikke aflyses her. Kontakt dit jobcenter, hvis du ikke kan komme.",
-    Reason.RESERVATION_EXPIRED: "Tiden var ikke længere reserveret til dig. Vælg en tid igen.",
+    Reason.REBOOKING_NOT_POSSIBLE: (
+        "Mødet kan ikke flyttes. Kontakt dit jobcenter, hvis tiden ikke passer dig."
+    ),
+    Reason.CANCELLATION_NOT_POSSIBLE: (
+        "Mødet kan ikke aflyses her. Kontakt dit jobcenter, hvis du er forhindret."
+    ),
+    Reason.RESERVATION_EXPIRED: "Tiden er ikke længere reserveret til dig. Vælg en tid igen.",
     Reason.ALREADY_RECEIVED: "Vi har allerede modtaget din besked.",
-    ErrorCode.NO_TIMES: "Der er ingen ledige mødetider lige nu. Prøv igen senere, eller kontakt dit jobcenter.",
-    ErrorCode.NO_OFFERS: "Der er ingen mødetilbud til dig lige nu. Prøv igen senere, eller kontakt dit jobcenter.",
+    ErrorCode.NO_TIMES: (
+        "Der er ingen ledige mødetider lige nu. Prøv igen senere, eller kontakt dit jobcenter."
+    ),
+    ErrorCode.NO_OFFERS: (
+        "Der er ingen mødetilbud til dig lige nu. Prøv igen senere, eller kontakt dit jobcenter."
+    ),
     ErrorCode.OTHER: _SYSTEM_ERROR,
-    Status.EXPIRED: "Det tog for lang tid, så vi stoppede, før der skete noget. Prøv igen.",
-    Status.UNCERTAIN: "Vi har ikke fået svar fra jobcentrets bookingsystem og ved endnu ikke, om det lykkedes. "
-    "Vi undersøger det. Se dine møder senere, eller kontakt dit jobcenter.",
+    Status.EXPIRED: "Vi modtog din anmodning for sent, og der er ikke sket noget. Prøv igen.",
+    Status.UNCERTAIN: (
+        "Vi har ikke fået svar fra jobcentrets bookingsystem og ved endnu ikke, om det lykkedes. "
+        "Vi undersøger det. Se dine møder senere, eller kontakt dit jobcenter."
+    ),
 }
 """What the citizen is told. `done` needs no words; `refused` has its reason's, `failed` its fejlkode's."""

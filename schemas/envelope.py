@@ -1,6 +1,6 @@
 """What every request has in common: who asks, for whom, since when and until when.
 
-The skew rule needs a clock, so it is applied by `schemas.requests.read_request`; what a type adds is there too.
+What a type adds, and the way in with its clock, is in `schemas.requests`.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class Request(Wire):
         return patient_until if self.deadline is None else min(self.deadline.astimezone(UTC), patient_until)
 
     def business_fields(self) -> bytes:
-        """What makes two requests the same (DESIGN 3 rule 8): canonical JSON, CPR in clear, so never kept as it is.
+        """What makes two requests the same (DESIGN 3 rule 8): canonical JSON, CPR in clear, never kept as is.
 
-        The type counts; sentAt and deadline do not. Defaults are left out, so that a field added later, and not
-        given, changes nothing for the requests already in the ledger.
+        The type counts; sentAt and deadline do not. Defaults are left out, so that a field that is added to
+        the contract later changes nothing for the requests already in the ledger.
         """
         fields = self.model_dump(
             by_alias=True, exclude={"sent_at", "deadline"}, exclude_defaults=True, context=REVEAL

@@ -1,7 +1,7 @@
 """What the Planner and booking systems say, and the wish we send them (DESIGN 4).
 
-Strict about what the contract requires, blind to what it does not know. These models hold no CPR number: it travels
-in a header.
+Strict about what the contract requires, blind to what it does not know. No CPR number is in here: it
+travels in a header.
 """
 
 from __future__ import annotations

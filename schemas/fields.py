@@ -1,7 +1,8 @@
-"""The kinds of field that messages are made of, each refusing with a sentence a frontend developer can act on.
+"""The kinds of field that messages are made of, each refusing with a sentence a developer can act on.
 
-They accept what is written down and nothing that merely looks like it: no epoch numbers for instants, no "true" for
-a bool, no numbers for strings. Instants keep the offset they came with; comparing them compares the moment.
+They accept what is written down and nothing that merely looks like it: no epoch numbers for instants, no
+"true" for a bool, no numbers for strings. Instants keep the offset they came with; comparing them compares
+the moment.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2999
 
 def _near(moment: datetime) -> datetime:
     # Whoever adds or takes a little from a request's moment must never fall off the calendar.
-    if not _FIRST_YEAR < moment.year < _LAST_YEAR:
-        raise wrong(f"must lie between the years {_FIRST_YEAR + 1} and {_LAST_YEAR - 1}")
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise wrong(f"must lie between the years {_FIRST_YEAR} and {_LAST_YEAR}")
     return moment
 
 
@@ -127,8 +128,9 @@ def _contact_group(value: object) -> str | None:
         return str(value)
     if value is not None and not isinstance(value, str):
         raise wrong("must be a string or a whole number")
-    text = (value or "").strip()
-    return _text(LONGEST_CONTACT_GROUP)(text) if text else None
+    if value is None or not value.strip():
+        return None
+    return _text(LONGEST_CONTACT_GROUP)(value).strip()
 
 
 def _absent(instead: str) -> Callable[[object], None]:
@@ -183,7 +185,7 @@ ContactGroup = Annotated[
         }
     ),
 ]
-"""A kontaktgruppe as string or number; empty and null mean that the citizen has none, which is no wrong field."""
+"""A kontaktgruppe as string or number. Empty and null mean that the citizen has none: no wrong field."""
 
 NoOffer = Annotated[None, BeforeValidator(_absent("this type names its meeting by indkaldelseId"))]
 """A moedetilbudId where there must be none (DESIGN 3 rule 7)."""

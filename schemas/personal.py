@@ -1,7 +1,8 @@
 """The CPR number as a type that keeps its secret.
 
-It prints, formats and serialises masked; the digits come out by `reveal()` or by an explicit serialisation context,
-both easy to search for. It is checked by DESIGN 3 rule 6; modulus 11 is deliberately not (not guaranteed since 2007).
+It prints, formats and serialises masked; the digits come out by `reveal()` or by an explicit serialisation
+context, both easy to search for. Checked by DESIGN 3 rule 6; modulus 11 deliberately is not, because new
+numbers need not satisfy it since 2007 (domain.md W46).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def cpr_problem(text: str) -> str | None:
 
 
 class Cpr:
-    """A checked CPR number. Equal numbers are equal; everything that would show or store one is masked or refused.
+    """A checked CPR number. Equal numbers are equal; whatever would show or store one is masked or refused.
 
     Raises ValueError with the rule that failed, never with a digit of the number.
     """

@@ -1,7 +1,7 @@
 """The requests a frontend may send, and the one way to read them.
 
-A row in `REQUESTS` per type and version: a new version is a new class beside the old one, which stays readable
-until the version after it. Whether a request may be carried out is judged elsewhere.
+A row in `REQUESTS` per type and version: a new version is a new class beside the old one, which stays
+readable until the version after it (DESIGN 2). Whether a request may be carried out is judged elsewhere.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -31,6 +31,18 @@ from schemas.wire import FieldProblem, InvalidMessage
 
 _OFFER: Final[Any] = Field(alias="moedetilbudId", title="Offer id", description="The mødetilbud, as offered.")
 _INVITATION: Final[Any] = Field(alias="indkaldelseId", title="Invitation id", description="The meeting's id.")
+_NO_OFFER: Final[Any] = Field(
+    default=None,
+    alias="moedetilbudId",
+    title="No offer id",
+    description="Must be left out: a meeting is meant.",
+)
+_NO_INVITATION: Final[Any] = Field(
+    default=None,
+    alias="indkaldelseId",
+    title="No invitation id",
+    description="Must be left out: an offer is meant.",
+)
 _CASEWORKER: Final[Any] = Field(
     default=None,
     alias="sagsbehandlerId",
@@ -106,7 +118,7 @@ class Book(_Wished):
     TYPE: ClassVar[str] = "booking.book.v1"
 
     offer_id: Guid = _OFFER
-    invitation_id: Annotated[NoInvitation, Field(alias="indkaldelseId", title="None")] = None
+    invitation_id: NoInvitation = _NO_INVITATION
 
 
 class BookImmediate(_Wished):
@@ -115,7 +127,7 @@ class BookImmediate(_Wished):
     TYPE: ClassVar[str] = "booking.immediate.v1"
 
     offer_id: Guid = _OFFER
-    invitation_id: Annotated[NoInvitation, Field(alias="indkaldelseId", title="None")] = None
+    invitation_id: NoInvitation = _NO_INVITATION
 
 
 class Rebook(_Wished):
@@ -124,7 +136,7 @@ class Rebook(_Wished):
     TYPE: ClassVar[str] = "booking.rebook.v1"
 
     invitation_id: Guid = _INVITATION
-    offer_id: Annotated[NoOffer, Field(alias="moedetilbudId", title="None")] = None
+    offer_id: NoOffer = _NO_OFFER
 
 
 class Accept(Request):
@@ -134,7 +146,7 @@ class Accept(Request):
     FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
 
     invitation_id: Guid = _INVITATION
-    offer_id: Annotated[NoOffer, Field(alias="moedetilbudId", title="None")] = None
+    offer_id: NoOffer = _NO_OFFER
 
 
 class Cancel(Request):
@@ -144,7 +156,7 @@ class Cancel(Request):
     FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
 
     invitation_id: Guid = _INVITATION
-    offer_id: Annotated[NoOffer, Field(alias="moedetilbudId", title="None")] = None
+    offer_id: NoOffer = _NO_OFFER
 
 
 REQUESTS: Final[dict[str, type[Request]]] = {
@@ -169,7 +181,10 @@ def read_request(
     skew: timedelta = CLOCK_SKEW,
     max_bytes: int,
 ) -> Request:
-    """The message of an arrival. Raises `InvalidMessage` that names everything wrong with it, and nothing else."""
+    """The message of an arrival, whose AMQP properties are `type` and `content_type`.
+
+    Raises `InvalidMessage` that names everything wrong with it, and nothing else.
+    """
     problems = [*_type_problems(type), *_content_type_problems(content_type)]
     request: Request | None = None
     request_id = None
@@ -197,7 +212,8 @@ def _type_problems(type: str | None) -> Iterator[FieldProblem]:
     match = _VERSIONED.fullmatch(type)
     versions = _versions(match["name"]) if match else []
     if match and versions:
-        problem = f"version {match['version']} of {match['name']} is unknown; this broker reads {' and '.join(versions)}"
+        asked = f"version {match['version']} of {match['name']}"
+        problem = f"{asked} is unknown; this broker reads {' and '.join(versions)}"
     else:
         problem = f"is unknown; this broker reads {', '.join(REQUESTS)}"
     yield FieldProblem(field="type", problem=problem)

@@ -1,7 +1,7 @@
 """Reading a JSON object without surprises: UTF-8 only, no repeated names, no NaN, no deep nesting, no U+0000.
 
-Every fault of the text is an `InvalidMessage` whose words hold nothing of the text. The decoders' own exceptions
-carry the whole body, so ours are always raised outside their `except` blocks and never chained to them.
+Every fault of the text is an `InvalidMessage` whose words hold nothing of the text. The decoders' own
+exceptions carry the whole body, so ours are raised outside their `except` blocks and never chained to them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEEPEST: Final = 32
 """Levels of objects and lists in each other; the message's own object is the first."""
 
 BODY: Final = "body"
-"""The field of a problem that no field of the contract has: a stranger's field name may itself be personal."""
+"""The field of a problem that is in no field of the contract: an unknown field's name may be personal."""
 
 _TOO_DEEP: Final = f"must not be nested deeper than {DEEPEST} levels"
 _UNCLEAN: Final = re.compile("[\x00\ud800-\udfff]")
@@ -55,7 +55,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_co
 
 
 def parse_object(body: bytes, known: Container[str], *, max_bytes: int | None = None) -> dict[str, Any]:
-    """The JSON object in `body`. Raises `InvalidMessage`; a wrong field is named only if it is one of `known`."""
+    """The JSON object in `body`. Raises `InvalidMessage`, which names only fields that are `known`."""
     text = _decode(body, max_bytes)
     value = _parse(text, known)
     if not isinstance(value, dict):
@@ -84,9 +84,8 @@ def _parse(text: str, known: Container[str]) -> object:
     try:
         return _DECODER.decode(text)
     except _Repeated as error:
-        field = error.name if error.name in known else BODY
-        problem = "must not be given twice" if field is not BODY else "must not hold the same field twice"
-        request_id = _salvage(text) if field != "requestId" else None
+        field, problem = _repeated(error.name, known)
+        request_id = None if field == "requestId" else _salvage(text)
     except _NotANumber:
         problem = "must not hold NaN or Infinity"
         request_id = _salvage(text)
@@ -99,6 +98,12 @@ def _parse(text: str, known: Container[str]) -> object:
     found = InvalidMessage.about(field, problem)
     found.request_id = request_id
     raise found
+
+
+def _repeated(name: str, known: Container[str]) -> tuple[str, str]:
+    if name in known:
+        return name, "must not be given twice"
+    return BODY, "must not hold the same field twice"
 
 
 def _salvage(text: str) -> UUID | None:
@@ -132,7 +137,7 @@ def _children(value: object) -> list[Any]:
 
 def _deeper_than(value: object, limit: int) -> bool:
     level: list[Any] = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [child for each in level if isinstance(each, dict | list) for child in _children(each)]
         if not any(isinstance(each, dict | list) for each in level):
             return False

@@ -1,7 +1,7 @@
 """The base of everything on the wire, and how wrong fields are named.
 
-A wrong field is named by its wire name and a sentence of ours. Pydantic's own words are never passed on, because
-they may repeat what came in.
+A wrong field is named by its wire name and a sentence of ours. Pydantic's own words are never passed on,
+because they may repeat what came in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from schemas.codes import MeetingForm
 
 MOST_PROBLEMS: Final = 50
-"""More wrong fields than this are not listed: a list of ten thousand wrong entries is one fault, not ten thousand."""
+"""More wrong fields than this are not listed: ten thousand wrong entries are one fault."""
 
 LONGEST_FIELD: Final = 200
 """Characters of a field's path."""
@@ -33,7 +33,7 @@ class Wire(BaseModel):
 
 
 class FieldProblem(Wire):
-    """One wrong field: its wire name (a dotted path, never a value) and what is wrong, as a sentence after the name."""
+    """One wrong field: its wire name (a dotted path, never a value) and a sentence that follows the name."""
 
     field: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_FIELD)] = Field(
         title="Field",
@@ -45,7 +45,7 @@ class FieldProblem(Wire):
 
 
 class InvalidMessage(Exception):
-    """The message cannot be read. `problems` name every wrong field; `request_id` is set when it could be read."""
+    """The message cannot be read. `problems` name every wrong field; `request_id` is its id if it has one."""
 
     def __init__(self, *problems: FieldProblem, request_id: UUID | None = None) -> None:
         super().__init__("; ".join(f"{each.field} {each.problem}" for each in problems))
