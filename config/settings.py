@@ -1,209 +1,67 @@
-"""Every setting as a frozen model with its bound; `load` reads them and refuses what cannot be used.
+"""The settings of one broker process: `load` reads them and refuses what cannot be used.
 
-`default.toml` is the manual: units and reasons are there, and a test keeps its numbers equal to the defaults here.
-Which settings are dangerous together is told by `dangers.py`. Nothing here opens a connection.
+default.toml, then a file that holds only differences, then the environment; secrets from there alone. The
+sections are in `sections.py`, what is dangerous together in `combinations.py`. Opens no connection.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 import secrets
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretBytes,
-    SecretStr,
-    ValidationError,
-    field_validator,
+from pydantic import ValidationError
+
+from config.dangers import KEYS_ABSENT, problems
+from config.sections import (
+    KEY_BYTES,
+    AnswerSettings,
+    DirectorySettings,
+    HttpLimits,
+    HttpSettings,
+    KeySettings,
+    LedgerSettings,
+    LogSettings,
+    QueueSettings,
+    RabbitmqSettings,
+    RequestSettings,
+    SchedulerSettings,
+    Section,
+    StopSettings,
+    VerificationSettings,
+    WatchdogSettings,
 )
+from config.sources import PREFIX, ConfigProblem, Tree, from_environment, merge, read_toml, sentences
 
-from config.sources import ConfigProblem, Tree, from_environment, merge, read_toml, sentences
-
-__all__ = ["ConfigProblem", "Settings", "build", "generate_keys", "load"]
+__all__ = [
+    "AnswerSettings",
+    "ConfigProblem",
+    "DirectorySettings",
+    "HttpLimits",
+    "HttpSettings",
+    "KeySettings",
+    "LedgerSettings",
+    "LogSettings",
+    "QueueSettings",
+    "RabbitmqSettings",
+    "RequestSettings",
+    "SchedulerSettings",
+    "Settings",
+    "StopSettings",
+    "VerificationSettings",
+    "WatchdogSettings",
+    "build",
+    "generate_keys",
+    "load",
+]
 
 DEFAULTS = Path(__file__).with_name("default.toml")
-KEY_BYTES = 32
-
-Seconds = Annotated[float, Field(gt=0, le=31 * 86400, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-
-
-class Section(BaseModel):
-    """One table of the settings file: frozen, and a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
-
-
-class RabbitmqSettings(Section):
-    """The connection to RabbitMQ. `url` is a secret: amqp:// or amqps:// with user and password."""
-
-    url: SecretStr
-    heartbeat_seconds: Annotated[int, Field(ge=1, le=300)] = 20
-    publish_timeout_seconds: Seconds = 10
-    reconnect_min_seconds: Seconds = 0.5
-    reconnect_max_seconds: Seconds = 10
-
-    @field_validator("url")
-    @classmethod
-    def _is_amqp(cls, url: SecretStr) -> SecretStr:
-        return _url_of(url, ("amqp", "amqps"))
-
-
-class QueueSettings(Section):
-    """Limits of the queues (declared by the topology) and of what is taken from them at once."""
-
-    max_length: Count = 100_000
-    dead_max_length: Count = 1_000_000
-    queries_prefetch: Annotated[int, Field(ge=1, le=10_000)] = 200
-    bookings_prefetch: Annotated[int, Field(ge=1, le=10_000)] = 200
-    max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 65_536
-
-
-class LedgerSettings(Section):
-    """PostgreSQL. `dsn` is a secret; without one the broker starts its own server in `embedded_directory`."""
-
-    dsn: SecretStr | None = None
-    embedded_directory: Path = Path(".local/ledger")
-    pool_size: Annotated[int, Field(ge=2, le=100)] = 8
-    batch_size: Annotated[int, Field(ge=1, le=5000)] = 200
-    batch_linger_ms: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = 2
-    heartbeat_seconds: Seconds = 3
-    owner_dead_after_seconds: Seconds = 15
-    statement_timeout_seconds: Seconds = 10
-
-    @field_validator("dsn")
-    @classmethod
-    def _is_postgresql(cls, dsn: SecretStr | None) -> SecretStr | None:
-        return dsn and _url_of(dsn, ("postgresql", "postgres", "postgresql+asyncpg"))
-
-
-class RequestSettings(Section):
-    """How long an asker waits, and how much of it the broker leaves for the answer."""
-
-    patience_seconds: Seconds = 30
-    clock_skew_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 60
-    answer_margin_seconds: Seconds = 0.5
-    poll_ms: Annotated[float, Field(ge=10, le=10_000, allow_inf_nan=False)] = 100
-
-
-class HttpSettings(Section):
-    """Calls to the external systems; a system in the directory may override each of these."""
-
-    connect_timeout_seconds: Seconds = 2
-    total_timeout_seconds: Seconds = 8
-    max_response_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 1_048_576
-    in_flight: Count | None = None
-    waiting: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    retry_first_ms: Annotated[float, Field(ge=1, le=60_000, allow_inf_nan=False)] = 100
-    retry_max_ms: Annotated[float, Field(ge=1, le=600_000, allow_inf_nan=False)] = 2000
-    breaker_failures: Count = 5
-    breaker_open_seconds: Seconds = 10
-    absence_proves_after_seconds: Seconds = 600
-
-
-class HttpLimits(HttpSettings):
-    """The settings in force for one external system: overrides applied, nothing left open."""
-
-    in_flight: Count
-    waiting: Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-class VerificationSettings(Section):
-    """How uncertain bookings are looked up until their fate is known."""
-
-    every_seconds: Seconds = 10
-    steady_for_seconds: Seconds = 600
-    growth: Annotated[float, Field(gt=1, le=10, allow_inf_nan=False)] = 2.0
-    longest_pause_seconds: Seconds = 3600
-    give_up_after_seconds: Seconds = 259_200
-    batch: Annotated[int, Field(ge=1, le=1000)] = 20
-
-
-class SchedulerSettings(Section):
-    """How often the scheduler looks for what is due, and how much it takes at once."""
-
-    tick_seconds: Seconds = 1
-    batch: Annotated[int, Field(ge=1, le=10_000)] = 100
-
-
-class StopSettings(Section):
-    """How long a stopping broker waits for what is running."""
-
-    drain_seconds: Seconds = 25
-
-
-class WatchdogSettings(Section):
-    """When the broker notices that it has lost a consumer or that its loop is stuck."""
-
-    check_seconds: Seconds = 5
-    recover_within_seconds: Seconds = 60
-    loop_lag_seconds: Seconds = 5
-
-
-class AnswerSettings(Section):
-    """Where answers may go: patterns for `reply_to`, with `*` for any characters."""
-
-    allowed_reply_to: Annotated[tuple[str, ...], Field(min_length=1, max_length=50)] = (
-        "amq.rabbitmq.reply-to.*",
-        "amq.gen-*",
-        "jobnet.answers.*",
-    )
-
-    @field_validator("allowed_reply_to")
-    @classmethod
-    def _are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for number, pattern in enumerate(patterns):
-            if not re.fullmatch(r"[A-Za-z0-9._*-]{1,200}", pattern):
-                raise ValueError(
-                    f"must be queue names of letters, digits and . _ - *: number {number + 1} is not"
-                )
-        return patterns
-
-
-def _key(text: object) -> bytes:
-    if isinstance(text, SecretBytes):
-        return text.get_secret_value()
-    try:
-        key = base64.b64decode(text.strip(), validate=True) if isinstance(text, str) else b""
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"must be {KEY_BYTES} random bytes in base64 (44 characters)")
-    return key
-
-
-KeyId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Key = Annotated[SecretBytes, BeforeValidator(_key)]
-
-
-class KeySettings(Section):
-    """Keys for sealing personal data and for finding it again, all of 32 bytes; decoded, and masked when printed."""
-
-    sealing: Annotated[dict[KeyId, Key], Field(max_length=50)] = {}
-    seal_with: str = ""
-    tokens: Annotated[dict[KeyId, Key], Field(max_length=50)] = {}
-    token_order: tuple[str, ...] = ()
-
-
-class LogSettings(Section):
-    """How the log looks and how much it says."""
-
-    format: Literal["auto", "json", "pretty"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class DirectorySettings(Section):
-    """Where the directory of jobcenters, systems and suppliers is; a relative path starts at the settings file."""
-
-    file: Path = Path("directory.toml")
+HINTS = {
+    "rabbitmq.url": f"set {PREFIX}RABBITMQ__URL, or {PREFIX}RABBITMQ__URL_FILE with the name of a file",
+    "ledger.dsn": f"set {PREFIX}LEDGER__DSN, or {PREFIX}LEDGER__DSN_FILE with the name of a file",
+    "keys": f"set {PREFIX}KEYS_FILE with the name of a file that `jobnet-broker config keys` filled",
+}
 
 
 class Settings(Section):
@@ -224,7 +82,7 @@ class Settings(Section):
     directory: DirectorySettings = DirectorySettings()
 
     def limits(self, overrides: dict[str, Any] | None = None) -> HttpLimits:
-        """The HTTP settings for one system: a tenth of the bookings prefetch in flight unless said otherwise."""
+        """The HTTP settings with `overrides`; in flight is a tenth of the bookings prefetch unless said."""
         set_ = self.http.model_dump() | (overrides or {})
         if set_["in_flight"] is None:
             set_["in_flight"] = max(1, self.queues.bookings_prefetch // 10)
@@ -233,32 +91,40 @@ class Settings(Section):
         return HttpLimits(**set_)
 
 
-def _url_of(url: SecretStr, schemes: tuple[str, ...]) -> SecretStr:
-    try:
-        parts = urlsplit(url.get_secret_value())
-        good = parts.scheme in schemes and bool(parts.hostname or parts.query)
-        _ = parts.port
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError(f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}")
-    return url
-
-
 def build(changes: Tree) -> Settings:
     """The defaults with `changes` laid over them, checked key by key but not for dangerous combinations."""
     try:
         return Settings.model_validate(merge(read_toml(DEFAULTS), changes))
     except ValidationError as error:
-        raise ConfigProblem(sentences(error, Settings)) from None
+        raise ConfigProblem(sentences(error, Settings, HINTS)) from None
 
 
 def load(path: Path | None) -> Settings:
-    """default.toml, then the file at `path`, then the environment. Raises ConfigProblem with every bad key."""
-    changes = merge(read_toml(path) if path else {}, from_environment())
-    settings = build(changes)
+    """default.toml, the file at `path`, the environment. Raises ConfigProblem with all that is wrong."""
+    of_file = read_toml(path) if path else {}
+    of_environment, found = from_environment()
+    found += [
+        f"{key}: is a secret and must not stand in {path}; {HINTS[key]}" for key in _secrets_in(of_file)
+    ]
+    try:
+        settings = build(merge(of_file, of_environment))
+        found += problems(settings)
+    except ConfigProblem as problem:
+        found += problem.problems
+        found += [] if of_environment.get("keys") else [KEYS_ABSENT]
+    if found:
+        raise ConfigProblem(found)
     file = (path or DEFAULTS).resolve().parent / settings.directory.file
     return settings.model_copy(update={"directory": DirectorySettings(file=file)})
+
+
+def _secrets_in(tree: Tree) -> list[str]:
+    found = ["keys"] if "keys" in tree else []
+    for key in ("rabbitmq.url", "ledger.dsn"):
+        section, name = key.split(".")
+        table = tree.get(section)
+        found += [key] if isinstance(table, dict) and name in table else []
+    return found
 
 
 def generate_keys() -> dict[str, Any]:

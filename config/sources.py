@@ -10,14 +10,13 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 PREFIX = "JOBNET_BROKER__"
-FILE_SUFFIX = "_FILE"
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_SECRET_BYTES = 64 * 1024
 
@@ -52,8 +51,8 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> Tree:
-    """The settings that JOBNET_BROKER__SECTION__KEY (or …__KEY_FILE) hold. Raises ConfigProblem."""
+def from_environment(environment: Mapping[str, str] | None = None) -> tuple[Tree, list[str]]:
+    """What JOBNET_BROKER__SECTION__KEY (or …__KEY_FILE) set, and sentences about what cannot be read."""
     environment = os.environ if environment is None else environment
     tree: Tree = {}
     problems: list[str] = []
@@ -63,21 +62,20 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Tree:
             tree = merge(tree, _one_variable(name, environment))
         except ConfigProblem as problem:
             problems += problem.problems
-    if problems:
-        raise ConfigProblem(problems)
-    return tree
+    return tree, problems
 
 
 def _one_variable(name: str, environment: Mapping[str, str]) -> Tree:
-    text, named = environment[name], name
-    if name.endswith(FILE_SUFFIX):
-        named = name.removesuffix(FILE_SUFFIX)
-        if named in environment:
-            raise ConfigProblem([f"{name} and {named} are both set: remove one"])
+    where, text = name.removeprefix(PREFIX).lower().split("__"), environment[name]
+    # `directory.file` is a setting of its own: only an ending that leaves a name in front of it means a file.
+    if where[-1].endswith("_file"):
+        where[-1] = where[-1].removesuffix("_file")
+        direct = name[: -len("_file")]
+        if direct in environment:
+            raise ConfigProblem([f"{name} and {direct} are both set; remove one"])
         text = read_secret(Path(text), name)
-    where = named.removeprefix(PREFIX).lower().split("__")
     if not all(where) or len(where) > 2:
-        raise ConfigProblem([f"{name}: the form is {PREFIX}SECTION__KEY"])
+        raise ConfigProblem([f"{name}: must have the form {PREFIX}SECTION__KEY"])
     value: Any = _parsed(text)
     if len(where) == 1 and not isinstance(value, dict):
         raise ConfigProblem([f"{name}: names a whole section, so it must be a JSON object"])
@@ -120,35 +118,40 @@ def _read(path: Path, limit: int) -> str:
         raise ConfigProblem([f"{path}: is not UTF-8"]) from None
 
 
-def sentences(error: ValidationError, model: type[BaseModel], prefix: Where = ()) -> list[str]:
-    """pydantic's errors as `section.key: must …`, unknown keys with the nearest known one, never a value."""
-    return [
-        _sentence(e["type"], e["loc"], e["msg"], model, prefix) for e in error.errors(include_input=False)
-    ]
+def sentences(error: ValidationError, model: type[BaseModel], hints: Mapping[str, str] = {}) -> list[str]:
+    """pydantic's errors as `section.key: must …`, never with a value.
+
+    An unknown key comes with the nearest known one; a missing one with the hint for it, if there is one.
+    """
+    found: list[str] = []
+    for e in error.errors(include_input=False, include_url=False, include_context=False):
+        found += _said(e["type"], tuple(str(part) for part in e["loc"]), e["msg"], model, hints)
+    return found
 
 
-def _sentence(kind: str, loc: tuple[int | str, ...], text: str, model: type[BaseModel], prefix: Where) -> str:
-    where = tuple(str(part) for part in loc)
-    name = ".".join(prefix + where)
+def _said(kind: str, where: Where, text: str, model: type[BaseModel], hints: Mapping[str, str]) -> list[str]:
+    name = ".".join(part for part in where if part != "[key]")
     if kind == "extra_forbidden":
-        return f"{name}: is not a known key{_nearest(where, model)}"
+        return [f"{name}: is not a known key{_nearest(where, model)}"]
     if kind == "missing":
-        return f"{name}: must be set"
-    text = text.removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{name}: {text[:1].lower()}{text[1:]}"
+        return [f"{name}: must be set" + (f"; {hints[name]}" if name in hints else "")]
+    text = text.removeprefix("Value error, ").replace("Input should", "must").replace("should", "must")
+    # A validator of a whole model names its keys itself, one line each.
+    return [f"{name}: {text[:1].lower()}{text[1:]}"] if name else text.split("\n")
 
 
 def _nearest(where: Where, model: type[BaseModel]) -> str:
-    known = list(_known_keys(model, where[:-1]))
-    near = difflib.get_close_matches(where[-1], known, n=1)
+    near = difflib.get_close_matches(where[-1], _known_keys(model, where[:-1]), n=1)
     return f"; did you mean {'.'.join((*where[:-1], near[0]))}?" if near else ""
 
 
-def _known_keys(model: type[BaseModel], table: Where) -> Iterator[str]:
+def _known_keys(model: Any, table: Where) -> list[str]:
+    """The keys of the model at `table`; a dictionary of models takes any name on the way."""
     for part in table:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return
-        model = inner
-    yield from model.model_fields
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        elif isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        else:
+            return []
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
