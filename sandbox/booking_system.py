@@ -1,0 +1,162 @@
+"""A stand-in booking system: the contract's paths over Books.
+
+Meetings are really booked, moved and cancelled; reservations really run out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+from sandbox.books import Books, Meeting, Refusal, Slot, Who, Wish, citizen_token, slots_of
+from sandbox.contract import Call, Demand, instant, is_uuid, wish_of
+from sandbox.layout import Layout, offer_id
+from sandbox.scripting import BadStep, Step
+from sandbox.system import System
+
+BOOKING = "/v1/BorgerBooking/Booking/{invitation}"
+SEED_FIELDS = {
+    "jobcenter",
+    "kind",
+    "invitation",
+    "cpr",
+    "starts_at",
+    "form",
+    "caseworker_id",
+    "accepted",
+    "can_rebook",
+    "can_cancel",
+    "rebook_by",
+    "cancel_by",
+}
+
+
+class BookingServer(System):
+    """One booking system and its books."""
+
+    def __init__(self, name: str, layout: Layout) -> None:
+        super().__init__(
+            name, layout.served_by(name), host=layout.host, port=layout.booking_systems[name].port
+        )
+        self.book = Books(_calendars(layout, self.served), layout.reservation_seconds)
+
+    def routes(self) -> list[web.RouteDef]:
+        """The contract's paths of a booking system."""
+        wish = Demand(body="wish")
+        return [
+            web.get("/v1/BorgerBooking/Moedetilbud/{offer}/Tider", self._serve_times),
+            web.get(BOOKING, self.serving("find", Demand(), self._find)),
+            web.post(BOOKING + "/action/reserver", self.serving("reserve", wish, self._reserve)),
+            web.post(BOOKING, self.serving("create", wish, self._create)),
+            web.post(BOOKING + "/action/accepter", self.serving("accept", Demand(), self._accept)),
+            web.delete(BOOKING, self.serving("cancel", Demand(), self._cancel)),
+        ]
+
+    async def _serve_times(self, request: web.Request) -> web.StreamResponse:
+        demand = Demand(query=("fra", "til", "sagsbehandlerId"))
+        query = dict(request.query)
+        return await self.serving("times", demand, lambda call: self._times(call, query))(request)
+
+    def _times(self, call: Call, query: dict[str, str]) -> web.Response:
+        bounds: dict[str, datetime | None] = {n: instant(query[n]) for n in ("fra", "til") if n in query}
+        if None in bounds.values():
+            self.journal.breach("times: query fra or til is no instant with an offset")
+            raise Refusal("ugyldig-besked")
+        worker = query.get("sagsbehandlerId")
+        free = self.book.times(UUID(call.offer), call.citizen, call.at)
+        found = [s for s in free if worker in (None, s.caseworker_id) and _inside(s.starts_at, bounds)]
+        return web.json_response(
+            {"tider": [_time(slot) for slot in found if slot.jobcenter == call.jobcenter]}
+        )
+
+    def _find(self, call: Call) -> web.Response:
+        return web.json_response(_booking(self.book.find(UUID(call.invitation), call.citizen)))
+
+    def _reserve(self, call: Call) -> web.Response:
+        until = self.book.reserve(_who(call), wish_of(call.body))
+        return web.json_response({"reserveretTil": until.isoformat()})
+
+    def _create(self, call: Call) -> web.Response:
+        return web.json_response(_booking(self.book.create(_who(call), wish_of(call.body))), status=201)
+
+    def _accept(self, call: Call) -> web.Response:
+        return web.json_response(_booking(self.book.accept(_who(call))))
+
+    def _cancel(self, call: Call) -> web.Response:
+        self.book.cancel(_who(call))
+        return web.Response(status=204)
+
+    def before_work(self, step: Step, call: Call) -> None:
+        """`snatch`: somebody else is quicker."""
+        if step.action == "snatch" and not call.problems and call.body:
+            with contextlib.suppress(Refusal):
+                self.book.snatch(_who(call), wish_of(call.body))
+
+    def reset(self) -> None:
+        """As newly started."""
+        super().reset()
+        self.book.clear()
+
+    def books(self) -> dict[str, Any]:
+        """Everything done, what is booked now, and what should never be (`disagreements`)."""
+        return self.book.snapshot()
+
+    def seed(self, wanted: dict[str, Any]) -> None:
+        """A meeting from before: SEED_FIELDS; `kind` is one of the layout's. Raises BadStep, Refusal."""
+        unknown = sorted(set(wanted) - SEED_FIELDS)
+        at = instant(wanted.get("starts_at"))
+        if unknown or at is None or not is_uuid(wanted.get("invitation")):
+            raise BadStep(f"a seed needs starts_at and invitation; unknown fields: {unknown}")
+        wish = Wish(
+            offer_id(wanted["jobcenter"], wanted["kind"]), at, wanted["form"], wanted.get("caseworker_id")
+        )
+        who = Who(UUID(wanted["invitation"]), citizen_token(wanted["cpr"]), datetime.now(UTC), "seed")
+        meeting = self.book.seed(who, wish)
+        meeting.accepted = wanted.get("accepted", True)
+        for name in ("rebook", "cancel"):
+            if not wanted.get(f"can_{name}", True):
+                setattr(meeting, f"{name}_by", None)
+            elif f"{name}_by" in wanted:
+                setattr(meeting, f"{name}_by", instant(wanted[f"{name}_by"]))
+
+
+def _calendars(layout: Layout, served: tuple[str, ...]) -> dict[UUID, list[Slot]]:
+    day = layout.starts_on
+    return {offer_id(code, kind.name): slots_of(code, kind, day) for code in served for kind in layout.kinds}
+
+
+def _who(call: Call) -> Who:
+    return Who(UUID(call.invitation), call.citizen, datetime.now(UTC), call.x_request_id)
+
+
+def _inside(at: datetime, bounds: dict[str, datetime | None]) -> bool:
+    low, high = bounds.get("fra"), bounds.get("til")
+    return (low is None or at >= low) and (high is None or at < high)
+
+
+def _time(slot: Slot) -> dict[str, Any]:
+    return {
+        "starttidspunkt": slot.starts_at.isoformat(),
+        "sluttidspunkt": slot.ends_at.isoformat(),
+        "sagsbehandler": {"id": slot.caseworker_id, "navn": slot.caseworker},
+        "moedeformer": list(slot.forms),
+    }
+
+
+def _booking(meeting: Meeting) -> dict[str, Any]:
+    times = _time(meeting.slot)
+    del times["moedeformer"]
+    told = {
+        "indkaldelseId": str(meeting.invitation),
+        "moedetilbudId": str(meeting.slot.offer),
+        "moedeform": meeting.form,
+        "accepteret": meeting.accepted,
+        "kanOmbookes": meeting.rebook_by is not None,
+        "kanAflyses": meeting.cancel_by is not None,
+    }
+    deadlines = {"ombookingsfrist": meeting.rebook_by, "aflysningsfrist": meeting.cancel_by}
+    return times | told | {name: at.isoformat() for name, at in deadlines.items() if at is not None}

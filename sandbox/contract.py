@@ -1,0 +1,247 @@
+"""What the contract (DESIGN 4) demands of a request, checked on everything that arrives; and the calls.
+
+A breach is written down without any personal value. Decides nothing about bookings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+from sandbox.books import Wish, citizen_token
+from sandbox.layout import THREE
+
+URN = "urn:borgerbooking:fejl:"
+FAULT_STATUS = {
+    "ukendt-borger": 404,
+    "ukendt-moedetilbud": 404,
+    "ukendt-booking": 404,
+    "ukendt-fejlkode": 400,
+    "ulovligt-ophav": 400,
+    "ugyldig-besked": 400,
+    "tid-optaget": 409,
+    "moedeform-ikke-mulig": 409,
+    "ombooking-ikke-mulig": 409,
+    "aflysning-ikke-mulig": 409,
+    "reservation-udloebet": 409,
+    "allerede-modtaget": 409,
+}
+# As STAR's pages write it: days that the months have, 29 February in any year, no replacement numbers.
+CPR = re.compile(
+    r"((((0[1-9]|1[0-9]|2[0-9]|3[0-1])(01|03|05|07|08|10|12))"
+    r"|((0[1-9]|1[0-9]|2[0-9]|30)(04|06|09|11))|((0[1-9]|1[0-9]|2[0-9])(02)))[0-9]{6})|0000000000"
+)
+JOBCENTER = re.compile(r"[0-9]{5}")
+REQUEST_ID = re.compile(r"[!-~]{1,46}")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+MAX_CALLS = 50_000
+MAX_BREACHES = 1_000
+MAX_REMEMBERED = 500_000
+REMEMBERED_FOR = timedelta(days=7)
+
+
+@dataclass
+class Call:
+    """One call that arrived, and how it ended. `worked`: the system did what was asked, whatever it said."""
+
+    operation: str
+    jobcenter: str
+    citizen: str
+    x_request_id: str
+    traceparent: str
+    offer: str
+    invitation: str
+    at: datetime
+    in_flight: int
+    body: dict[str, Any] = field(repr=False)
+    problems: list[str] = field(default_factory=list)
+    worked: bool = False
+    status: int | None = None  # None: not answered (yet)
+
+    def to_json(self) -> dict[str, Any]:
+        """The call without its body."""
+        shown = {k: v for k, v in vars(self).items() if k != "body"}
+        return shown | {"at": self.at.isoformat()}
+
+
+class RequestIds:
+    """The x-requestIds of the last seven days, at most MAX_REMEMBERED (the oldest go first)."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, datetime] = OrderedDict()
+
+    def seen(self, x_request_id: str, now: datetime) -> bool:
+        """Whether it came before within seven days."""
+        at = self._seen.get(x_request_id)
+        return at is not None and now - at < REMEMBERED_FOR
+
+    def remember(self, x_request_id: str, now: datetime) -> None:
+        """Note that it came."""
+        self._seen[x_request_id] = now
+        self._seen.move_to_end(x_request_id)
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._seen.clear()
+
+
+class Journal:
+    """The last calls and the breaches of one system. More breaches than the bound are only counted."""
+
+    def __init__(self) -> None:
+        self.calls: deque[Call] = deque(maxlen=MAX_CALLS)
+        self.breaches: list[str] = []
+        self.breach_count = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    def begin(self, call: Call) -> None:
+        """A call has arrived."""
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        call.in_flight = self.in_flight
+        self.calls.append(call)
+        for problem in call.problems:
+            self.breach(f"{call.operation}: {problem}")
+
+    def breach(self, sentence: str) -> None:
+        """The contract was broken, in this way."""
+        self.breach_count += 1
+        if len(self.breaches) < MAX_BREACHES:
+            self.breaches.append(sentence)
+
+    def clear(self) -> None:
+        """Forget all that has ended."""
+        self.calls.clear()
+        self.breaches.clear()
+        self.breach_count, self.most_in_flight = 0, self.in_flight
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one operation asks of its requests: the body's fields (None: no body) and the query's."""
+
+    body: str | None = None  # "wish"
+    query: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+
+async def read_call(
+    request: web.Request, operation: str, demand: Demand, served: tuple[str, ...], now: datetime
+) -> Call:
+    """The call with every breach of the contract that it carries. The body is bounded by the server."""
+    body, problems = _body(await request.read(), request.content_type, demand)
+    problems += _headers(request, served) + _address(request, demand)
+    offer = request.match_info.get("offer") or body.get("moedetilbudId") or ""
+    return Call(
+        operation,
+        jobcenter=request.headers.get("x-activeOrganisation", ""),
+        citizen=citizen_token(request.headers.get("x-civilregistrationIdentifier", "")),
+        x_request_id=request.headers.get("x-requestId", ""),
+        traceparent=request.headers.get("traceparent", ""),
+        offer=str(offer),
+        invitation=request.match_info.get("invitation", ""),
+        at=now,
+        in_flight=0,
+        body=body,
+        problems=problems,
+    )
+
+
+def _headers(request: web.Request, served: tuple[str, ...]) -> list[str]:
+    headers = request.headers
+    wrong = [
+        f"header {name} is missing or breaks its pattern"
+        for name, pattern in (
+            ("x-civilregistrationIdentifier", CPR),
+            ("x-requestId", REQUEST_ID),
+            ("x-activeOrganisation", JOBCENTER),
+        )
+        if len(headers.getall(name, [])) != 1 or not pattern.fullmatch(headers[name])
+    ]
+    if "traceparent" in headers and not TRACEPARENT.fullmatch(headers["traceparent"]):
+        wrong.append("header traceparent breaks its pattern")
+    if not wrong and headers["x-activeOrganisation"] not in served:
+        wrong.append("header x-activeOrganisation names a jobcenter that this system does not serve")
+    return wrong
+
+
+def _address(request: web.Request, demand: Demand) -> list[str]:
+    wrong = [f"query {name} is not in the contract" for name in request.query if name not in demand.query]
+    wrong += [f"query {name} is missing" for name in demand.needed if name not in request.query]
+    wrong += [
+        f"query {name} is there twice" for name in set(request.query) if len(request.query.getall(name)) > 1
+    ]
+    cpr = request.headers.get("x-civilregistrationIdentifier", "")
+    if cpr and cpr in request.raw_path:
+        wrong.append("the CPR number is in the address")
+    wrong += [f"path {name} is no UUID" for name, text in request.match_info.items() if not is_uuid(text)]
+    return wrong
+
+
+def _body(raw: bytes, content_type: str, demand: Demand) -> tuple[dict[str, Any], list[str]]:
+    if demand.body is None:
+        return {}, ["a body where the contract has none"] if raw else []
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}, ["the body is not JSON"]
+    if not isinstance(body, dict):
+        return {}, ["the body is not a JSON object"]
+    wrong = [] if content_type == "application/json" else ["content-type is not application/json"]
+    return body, wrong + _wish_problems(body)
+
+
+def _wish_problems(body: dict[str, Any]) -> list[str]:
+    known = {"moedetilbudId", "starttidspunkt", "moedeform", "sagsbehandlerId"}
+    wrong = [
+        f"body has a field that is not in the contract: {name[:50]}" for name in body if name not in known
+    ]
+    worker = body.get("sagsbehandlerId", "x")
+    checks = (
+        ("moedetilbudId", "moedetilbudId" not in body or is_uuid(body["moedetilbudId"])),
+        ("starttidspunkt", instant(body.get("starttidspunkt")) is not None),
+        ("moedeform", body.get("moedeform") in THREE),
+        ("sagsbehandlerId", isinstance(worker, str) and 1 <= len(worker) <= 255),
+    )
+    return wrong + [f"body {name} is missing or breaks its format" for name, good in checks if not good]
+
+
+def wish_of(body: dict[str, Any]) -> Wish:
+    """The wish in a body that has been found good."""
+    at = instant(body["starttidspunkt"])
+    assert at is not None  # noqa: S101 - checked by _wish_problems
+    offer = UUID(body["moedetilbudId"]) if "moedetilbudId" in body else None
+    return Wish(offer, at, body["moedeform"], body.get("sagsbehandlerId"))
+
+
+def is_uuid(text: Any) -> bool:
+    """8-4-4-4-12 hexadecimal digits, as STAR's pages have it."""
+    return isinstance(text, str) and bool(
+        re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text)
+    )
+
+
+def instant(text: Any) -> datetime | None:
+    """An instant with its offset, or None."""
+    try:
+        at = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return at if at.tzinfo is not None else None
+
+
+def problem(fault: str, status: int | None = None) -> web.Response:
+    """A fault of the contract's list as problem+json."""
+    code = status or FAULT_STATUS[fault]
+    body = {"type": URN + fault, "title": fault, "status": code}
+    return web.json_response(body, status=code, content_type="application/problem+json")

@@ -1,0 +1,159 @@
+"""The sandbox's small Denmark: which systems there are, whom they serve and what can be booked there.
+
+All names, codes and ids are invented. Data only: nothing here listens or books.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+NAMESPACE = UUID("5d1f2b9c-7c0e-4a55-9f0a-2f6f0b6d5a10")
+IN_PERSON, TELEPHONE, DIGITAL = "personligtFremmoede", "telefonisk", "digitalt"
+THREE = (IN_PERSON, TELEPHONE, DIGITAL)
+# Whoever is in this contact group is offered nothing.
+GROUP_WITHOUT_OFFERS = "12"
+
+
+def danish_time() -> tzinfo:
+    """Copenhagen, or its winter offset where the machine has no time zones."""
+    try:
+        return ZoneInfo("Europe/Copenhagen")
+    except ZoneInfoNotFoundError:
+        return timezone(timedelta(hours=1))
+
+
+@dataclass(frozen=True)
+class OfferKind:
+    """One sort of meeting that every jobcenter offers; `forms` go round over the times of a day."""
+
+    name: str
+    forms: tuple[tuple[str, ...], ...]
+    caseworkers: int
+    times_a_day: int
+    days: int
+    immediate: bool = False
+    conversation_type: int = 7
+
+
+MIXED = (THREE, (IN_PERSON, TELEPHONE), (TELEPHONE,), (IN_PERSON, DIGITAL), (IN_PERSON,))
+KINDS = (
+    OfferKind("samtale", MIXED, caseworkers=3, times_a_day=12, days=10),
+    OfferKind("tre-former", (THREE,), caseworkers=2, times_a_day=12, days=10, conversation_type=4),
+    OfferKind("faa", (THREE, (IN_PERSON, DIGITAL), (TELEPHONE,)), caseworkers=1, times_a_day=3, days=1),
+    OfferKind("fuld", (THREE,), caseworkers=1, times_a_day=0, days=1),
+    OfferKind("straks", (THREE,), caseworkers=2, times_a_day=12, days=5, immediate=True),
+    OfferKind("straks-fuld", (THREE,), caseworkers=1, times_a_day=0, days=1, immediate=True),
+)
+CASEWORKERS = ("Anna Lund", "Christian Holm", "Lars Bach", "Mette Krogh", "Sofie Dahl")
+
+
+@dataclass(frozen=True)
+class SystemPlan:
+    """One system: its port (0: chosen free) and the limits that directory.toml sets for it alone."""
+
+    port: int = 0
+    limits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobcenterPlan:
+    """One jobcenter and the names of what serves it."""
+
+    name: str
+    planner: str
+    booking_system: str
+    supplier: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a sandbox consists of. `first_day`: of the calendars; None is tomorrow. Times are in seconds."""
+
+    planners: dict[str, SystemPlan]
+    booking_systems: dict[str, SystemPlan]
+    suppliers: dict[str, str]
+    jobcenters: dict[str, JobcenterPlan]
+    kinds: tuple[OfferKind, ...] = KINDS
+    first_day: date | None = None
+    reservation_seconds: float = 60.0
+    host: str = "127.0.0.1"
+    desk_port: int = 0
+
+    @property
+    def starts_on(self) -> date:
+        """The first day of every calendar."""
+        return self.first_day or datetime.now(danish_time()).date() + timedelta(days=1)
+
+    def served_by(self, system: str) -> tuple[str, ...]:
+        """The codes of the jobcenters of a Planner or booking system."""
+        return tuple(c for c, j in self.jobcenters.items() if system in (j.planner, j.booking_system))
+
+
+def offer_id(jobcenter: str, kind: str) -> UUID:
+    """The moedetilbudId of one kind of offer in one jobcenter; the same in every sandbox."""
+    return uuid5(NAMESPACE, f"{jobcenter}/{kind}")
+
+
+def slot_time(first_day: date, day: int, number: int) -> datetime:
+    """The start of time `number` on calendar day `day` (both from 0): half hours from 08:00, Danish time."""
+    at = datetime.combine(first_day + timedelta(days=day), time(8), danish_time())
+    return at + timedelta(minutes=30 * number)
+
+
+# Names of trees. The sample day has one system for each way of being ill (see make_day.py), so that their
+# illnesses cannot disturb the healthy ones; the limits bring an ill one's end soon enough for a demonstration.
+_SOON = {"absence_proves_after_seconds": 5.0, "total_timeout_seconds": 2.0, "breaker_failures": 1000}
+_DEFAULT_SYSTEMS = {
+    "birk": SystemPlan(),
+    "lind": SystemPlan(),
+    "pil": SystemPlan(),
+    "hassel": SystemPlan(limits={"total_timeout_seconds": 1.0}),
+    "tjoern": SystemPlan(),
+    "roen": SystemPlan(limits=_SOON),
+}
+_PLACES = {
+    "90001": ("Askeby", "nordlys", "birk", "fyrtaarn"),
+    "90002": ("Birkholm", "nordlys", "birk", "fyrtaarn"),
+    "90003": ("Dyrlund", "nordlys", "birk", "fyrtaarn"),
+    "90004": ("Elverdam", "havblik", "birk", "moelle"),
+    "90005": ("Fuglsang", "havblik", "lind", "moelle"),
+    "90006": ("Gransoe", "havblik", "lind", "moelle"),
+    "90007": ("Hjortevang", "nordlys", "lind", "moelle"),
+    "90008": ("Isefjord", "nordlys", "lind", "moelle"),
+    "90009": ("Kildemose", "nordlys", "pil", "havn"),
+    "90010": ("Lyngbakke", "havblik", "hassel", "havn"),
+    "90011": ("Mosedal", "havblik", "tjoern", "bro"),
+    "90012": ("Nordstrand", "havblik", "roen", "bro"),
+}
+
+
+def default_layout() -> Layout:
+    """Two Planners, six booking systems, twelve jobcenters, four suppliers; every port chosen free."""
+    suppliers = ("Fyrtaarn Data", "Moelle IT", "Havn Systemer", "Bro Software")
+    return Layout(
+        planners={"nordlys": SystemPlan(), "havblik": SystemPlan()},
+        booking_systems=dict(_DEFAULT_SYSTEMS),
+        suppliers={name.split()[0].lower(): name for name in suppliers},
+        jobcenters={c: JobcenterPlan(f"Jobcenter {name}", *rest) for c, (name, *rest) in _PLACES.items()},
+    )
+
+
+def load_layout(path: Path) -> Layout:
+    """A layout from TOML: planners, booking_systems, suppliers, jobcenters; first_day and the like on top.
+
+    Raises KeyError, TypeError or tomllib.TOMLDecodeError when the file is not such a layout.
+    """
+    raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    tables: dict[str, Any] = {
+        "planners": {n: SystemPlan(**t) for n, t in raw.pop("planners").items()},
+        "booking_systems": {n: SystemPlan(**t) for n, t in raw.pop("booking_systems").items()},
+        "suppliers": {n: t["name"] for n, t in raw.pop("suppliers").items()},
+        "jobcenters": {c: JobcenterPlan(**t) for c, t in raw.pop("jobcenters").items()},
+    }
+    return Layout(**tables, **raw)

@@ -1,0 +1,130 @@
+"""Acts out a step on a real connection: late, wrong, cut or endless answers.
+
+Knows HTTP and sockets, nothing of bookings. Every wait and every size is bounded by the step's own limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from sandbox.contract import problem
+from sandbox.scripting import Step
+
+Work = Callable[[], Awaitable[web.StreamResponse]]
+POLL_S = 0.05
+CHUNK = b" " * 65536
+WRONG_SHAPE = (
+    b'{"moedetilbud": "none", "tider": 7, "type": [], "indkaldelseId": {"a": null}, "reserveretTil": "soon"}'
+)
+
+
+async def act(
+    step: Step, request: web.Request, work: Work, released: asyncio.Event
+) -> web.StreamResponse | None:
+    """The answer that this step gives, or None when the connection was cut. `work` does what was asked."""
+    if step.action == "slow" and not step.after_work:
+        await asyncio.sleep(step.seconds)
+    if step.action in ("ok", "slow", "snatch") or step.after_work:
+        answer = await work()
+    if step.action == "slow" and step.after_work:
+        await asyncio.sleep(step.seconds)
+    if step.action in ("ok", "slow", "snatch"):
+        return answer
+    return await _BAD[step.action](step, request, released)
+
+
+async def _hang(step: Step, request: web.Request, released: asyncio.Event) -> None:
+    until = time.monotonic() + step.seconds
+    while time.monotonic() < until and request.transport is not None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(released.wait(), POLL_S)
+            break
+    cut(request)
+
+
+async def _status(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    bare = web.Response(status=step.status, text=None if step.status == 204 else "not today")
+    answer = problem(step.fault, step.status) if step.fault else bare
+    if step.retry_after is not None:
+        answer.headers["Retry-After"] = step.retry_after
+    return answer
+
+
+async def _garbage(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    return web.Response(body=b'{"tider": [{"starttidspunkt": "20\xff', content_type="application/json")
+
+
+async def _wrong_shape(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    return web.Response(body=WRONG_SHAPE, content_type="application/json")
+
+
+async def _html(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    return web.Response(text="<html><body><h1>Driftsvindue</h1></body></html>", content_type="text/html")
+
+
+async def _redirect(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    return web.Response(status=302, headers={"Location": "/_control/followed"})
+
+
+async def _reset(step: Step, request: web.Request, released: asyncio.Event) -> None:
+    cut(request)
+
+
+async def _half(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse | None:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "1000"})
+    await answer.prepare(request)
+    await answer.write(b'{"tider": [')
+    cut(request, gently=True)
+    return None
+
+
+async def _huge(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(request)
+    for _ in range(step.size // len(CHUNK)):
+        await answer.write(CHUNK)
+    await answer.write_eof(b"{}")
+    return answer
+
+
+async def _bomb(step: Step, request: web.Request, released: asyncio.Event) -> web.StreamResponse:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packed = b"".join(packer.compress(CHUNK) for _ in range(step.size // len(CHUNK))) + packer.flush()
+    return web.Response(body=packed, headers={"Content-Type": "application/json", "Content-Encoding": "gzip"})
+
+
+Bad = Callable[[Step, web.Request, asyncio.Event], Awaitable[web.StreamResponse | None]]
+_BAD: dict[str, Bad] = {
+    "hang": _hang,
+    "status": _status,
+    "garbage": _garbage,
+    "wrong_shape": _wrong_shape,
+    "html": _html,
+    "redirect": _redirect,
+    "reset": _reset,
+    "half": _half,
+    "huge": _huge,
+    "bomb": _bomb,
+}
+
+
+def cut(request: web.Request, *, gently: bool = False) -> None:
+    """End the connection: with a reset (RST), or gently after what was written has left."""
+    transport = request.transport
+    if transport is None:
+        return
+    if gently:
+        transport.close()
+        return
+    plug = transport.get_extra_info("socket")
+    if plug is not None:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

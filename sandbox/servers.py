@@ -1,0 +1,184 @@
+"""The whole sandbox in one async with, or as a process: each system on its own port, and a desk for all.
+
+The desk answers for a system that is down, too: POST /{system}/_control/mode. Writes the directory.toml that
+tells the broker the ports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.booking_system import BookingServer
+from sandbox.layout import Layout, SystemPlan, default_layout, load_layout
+from sandbox.planner import PlannerServer
+from sandbox.system import STOP_S, System, control_routes
+
+
+class Sandbox:
+    """All systems of a layout: `async with Sandbox(layout)`, or `Sandbox.start(layout)` and `stop()`."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self.layout = layout or default_layout()
+        self.planners = {name: PlannerServer(name, self.layout) for name in self.layout.planners}
+        self.booking_systems = {
+            name: BookingServer(name, self.layout) for name in self.layout.booking_systems
+        }
+        self.systems: dict[str, System] = {**self.planners, **self.booking_systems}
+        self._desk: web.AppRunner | None = None
+        self.desk_url = ""
+
+    @classmethod
+    async def start(cls, layout: Layout | None = None) -> Sandbox:
+        """Everything up. Raises OSError when a given port is taken."""
+        sandbox = cls(layout)
+        try:
+            for system in sandbox.systems.values():
+                await system.up()
+            await sandbox._open_desk()
+        except BaseException:
+            await sandbox.stop()
+            raise
+        return sandbox
+
+    async def stop(self) -> None:
+        """Everything down; calls in flight are cut."""
+        await asyncio.gather(*(system.down() for system in self.systems.values()))
+        if self._desk is not None:
+            await self._desk.cleanup()
+
+    async def __aenter__(self) -> Sandbox:
+        for system in self.systems.values():
+            await system.up()
+        await self._open_desk()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def booking_system_of(self, jobcenter: str) -> BookingServer:
+        """Who keeps this jobcenter's calendar."""
+        return self.booking_systems[self.layout.jobcenters[jobcenter].booking_system]
+
+    def planner_of(self, jobcenter: str) -> PlannerServer:
+        """Who makes this jobcenter's offers."""
+        return self.planners[self.layout.jobcenters[jobcenter].planner]
+
+    def breaches(self) -> list[str]:
+        """Every breach of the contract, with the system's name."""
+        return [f"{name}: {breach}" for name, system in self.systems.items() for breach in system.breaches]
+
+    def disagreements(self) -> list[str]:
+        """Everything that may not be in any books, with the system's name."""
+        return [f"{name}: {what}" for name, s in self.systems.items() for what in s.books()["disagreements"]]
+
+    async def _open_desk(self) -> None:
+        app = web.Application()
+        app.add_routes([web.get("/", self._index), *control_routes(self._named, "/{system}")])
+        self._desk = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
+        await self._desk.setup()
+        site = web.TCPSite(self._desk, self.layout.host, self.layout.desk_port)
+        await site.start()
+        self.desk_url = f"http://{self.layout.host}:{self._desk.addresses[0][1]}"
+
+    def _named(self, request: web.Request) -> System:
+        return self.systems[request.match_info["system"]]
+
+    async def _index(self, _: web.Request) -> web.Response:
+        known = {name: {"base_url": s.base_url, "up": s.is_up} for name, s in self.systems.items()}
+        return web.json_response({"first_day": self.layout.starts_on.isoformat(), "systems": known})
+
+    def directory_toml(self, host: str | None = None) -> str:
+        """A directory.toml for the broker with the real ports; `host`: how others reach this sandbox."""
+        lines = ["# Written by the sandbox; its ports change with every start."]
+        for table, systems in (("planners", self.planners), ("booking_systems", self.booking_systems)):
+            for name, system in systems.items():
+                url = f"http://{host or system.host}:{system.port}"
+                plan: SystemPlan = getattr(self.layout, table)[name]
+                lines += _table(f"{table}.{name}", {"base_url": url, "allow_http": True, **plan.limits})
+        for name, title in self.layout.suppliers.items():
+            lines += _table(f"suppliers.{name}", {"name": title})
+        for code, jobcenter in self.layout.jobcenters.items():
+            lines += _table(f'jobcenters."{code}"', dataclasses.asdict(jobcenter))
+        return "\n".join(lines) + "\n"
+
+
+def _table(name: str, values: dict[str, Any]) -> list[str]:
+    return ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else f'"{value}"'
+
+
+def _with_ports(layout: Layout, host: str, base_port: int | None) -> Layout:
+    """The same layout on `host`; ports from `base_port`: the desk, the Planners, the booking systems."""
+    layout = dataclasses.replace(layout, host=host)
+    if base_port is None:
+        return layout
+    ports = iter(range(base_port + 1, base_port + 1000))
+    return dataclasses.replace(
+        layout,
+        desk_port=base_port,
+        planners=_numbered(layout.planners, ports),
+        booking_systems=_numbered(layout.booking_systems, ports),
+    )
+
+
+def _numbered(plans: dict[str, SystemPlan], ports: Iterator[int]) -> dict[str, SystemPlan]:
+    return {name: dataclasses.replace(plan, port=next(ports)) for name, plan in plans.items()}
+
+
+def _arguments() -> argparse.Namespace:
+    options = argparse.ArgumentParser(prog="python -m sandbox.servers", description=__doc__)
+    options.add_argument("--layout", type=Path, help="a TOML file; without it the built-in layout")
+    options.add_argument(
+        "--directory-out", type=Path, help="where to write the directory.toml for the broker"
+    )
+    options.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    options.add_argument(
+        "--public-host", help="the name by which the broker reaches this machine (in directory.toml)"
+    )
+    options.add_argument("--base-port", type=int, help="the desk's port; the systems take the following ones")
+    return options.parse_args()
+
+
+async def serve(chosen: argparse.Namespace) -> None:
+    """Run until SIGINT or SIGTERM. The desk's address is the one line on standard output, when all is up."""
+    layout = load_layout(chosen.layout) if chosen.layout else default_layout()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with Sandbox(_with_ports(layout, chosen.host, chosen.base_port)) as sandbox:
+        if chosen.directory_out:
+            _write(chosen.directory_out, sandbox.directory_toml(chosen.public_host))
+        print(sandbox.desk_url, flush=True)
+        await ended.wait()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: a broker may be reading it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def main() -> int:
+    """The process."""
+    asyncio.run(serve(_arguments()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

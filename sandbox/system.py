@@ -1,0 +1,229 @@
+"""What a Planner and a booking system share: a port that can go down, a script, a journal, a control door.
+
+Each call goes the same way: checked against the contract, its script step acted out, its x-requestId
+remembered, the work done. Knows nothing of meetings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.books import Refusal
+from sandbox.contract import Call, Demand, Journal, RequestIds, problem, read_call
+from sandbox.misbehaviour import act, cut
+from sandbox.scripting import BadStep, Script, Step, step_from
+
+MAX_BODY = 64 * 1024
+STOP_S = 0.2
+
+Work = Callable[[Call], web.Response]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class System:
+    """One stand-in system on its own port. Subclasses say which operations it has."""
+
+    def __init__(self, name: str, served: tuple[str, ...], *, host: str, port: int) -> None:
+        self.name = name
+        self.served = served
+        self.host = host
+        self.port = port
+        self.scripts = Script()
+        self.journal = Journal()
+        self.released = asyncio.Event()
+        self._request_ids = RequestIds()
+        self._runner: web.AppRunner | None = None
+        self._going: asyncio.Task[None] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where it is, once it has been up."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it listens."""
+        return self._runner is not None
+
+    @property
+    def breaches(self) -> list[str]:
+        """How what arrived broke the contract; tests want it empty."""
+        return self.journal.breaches
+
+    def routes(self) -> list[web.RouteDef]:
+        """The contract's paths of this system."""
+        raise NotImplementedError
+
+    async def up(self) -> None:
+        """Listen, on the same port as before; chooses a free one the first time if none was given."""
+        if self._runner is not None:
+            return
+        app = web.Application(client_max_size=MAX_BODY)
+        app.add_routes([*self.routes(), *control_routes(lambda _: self)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
+        await runner.setup()
+        listening = self._socket()
+        self.port = listening.getsockname()[1]
+        await web.SockSite(runner, listening).start()
+        self._runner = runner
+
+    async def down(self) -> None:
+        """Close the listening socket and every connection; calls in flight are cut."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self.release()
+            await runner.cleanup()
+
+    def go_down_soon(self) -> None:
+        """Down once the present call has been answered (it may have come through this system's own door)."""
+        self._going = asyncio.create_task(self.down())
+
+    def _socket(self) -> socket.socket:
+        listening = socket.socket()
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self.host, self.port))
+        except OSError:
+            listening.close()
+            raise
+        return listening
+
+    def script(self, operation: str, action: str, **how: Any) -> Step:
+        """Add a step: see sandbox.scripting.Step. Raises BadStep."""
+        step = step_from({"operation": operation, "action": action, **how})
+        self.scripts.add(step)
+        return step
+
+    def release(self) -> None:
+        """End every hang that is going on; later ones hang again."""
+        self.released.set()
+        self.released = asyncio.Event()
+
+    def reset(self) -> None:
+        """As newly started: no script, no calls, no breaches, no books, no x-requestIds."""
+        self.release()
+        self.scripts.clear()
+        self.journal.clear()
+        self._request_ids.clear()
+
+    def books(self) -> dict[str, Any]:
+        """What was done; a Planner has none."""
+        return {"meetings": [], "entries": [], "disagreements": []}
+
+    def seed(self, wanted: dict[str, Any]) -> None:
+        """Put something there that was there before. Raises BadStep."""
+        raise BadStep(f"{self.name} keeps no meetings")
+
+    def before_work(self, step: Step, call: Call) -> None:
+        """What a step does to the system's own state before the work."""
+
+    def serving(self, operation: str, demand: Demand, work: Work) -> Handler:
+        """The handler of one operation."""
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            call = await read_call(request, operation, demand, self.served, datetime.now(UTC))
+            self.journal.begin(call)
+            try:
+                answer = await self._answer(call, request, work)
+            except ConnectionError:
+                answer = None
+            finally:
+                self.journal.in_flight -= 1
+            if answer is None:
+                cut(request)
+                return web.Response()
+            call.status = answer.status
+            return answer
+
+        return serve
+
+    async def _answer(self, call: Call, request: web.Request, work: Work) -> web.StreamResponse | None:
+        step = self.scripts.take(call)
+
+        async def do() -> web.StreamResponse:
+            return self._do(call, work)
+
+        if step is None:
+            return await do()
+        self.before_work(step, call)
+        if step.remember and step.action != "ok":
+            self._request_ids.remember(call.x_request_id, call.at)
+        return await act(step, request, do, self.released)
+
+    def _do(self, call: Call, work: Work) -> web.Response:
+        if call.problems:
+            return problem("ugyldig-besked")
+        if self._request_ids.seen(call.x_request_id, call.at):
+            return web.Response(status=412, text="this x-requestId came before")
+        self._request_ids.remember(call.x_request_id, call.at)
+        try:
+            answer = work(call)
+        except Refusal as refusal:
+            return problem(refusal.fault)
+        call.worked = True
+        return answer
+
+
+def control_routes(system_of: Callable[[web.Request], System], prefix: str = "") -> list[web.RouteDef]:
+    """The control door: GET and POST /_control/…; JSON in, JSON out, 400 with a sentence for a mistake."""
+
+    def door(work: Callable[[System, Any], Awaitable[Any] | Any]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                wanted = json.loads(await request.read() or b"{}")
+                result = work(system_of(request), wanted)
+                if isinstance(result, Awaitable):
+                    result = await result
+            except (ValueError, KeyError, Refusal) as error:
+                return web.json_response({"error": str(error)}, status=400)
+            return web.json_response(result if result is not None else {"ok": True})
+
+        return handle
+
+    at = f"{prefix}/_control"
+    return [
+        web.get(f"{at}/script", door(lambda system, _: system.scripts.to_json())),
+        web.post(f"{at}/script", door(_add_steps)),
+        web.post(f"{at}/clear", door(_clear)),
+        web.post(f"{at}/reset", door(lambda system, _: system.reset())),
+        web.post(f"{at}/seed", door(lambda system, wanted: system.seed(wanted))),
+        web.post(f"{at}/mode", door(_mode)),
+        web.get(f"{at}/mode", door(lambda system, _: {"mode": "up" if system.is_up else "down"})),
+        web.get(f"{at}/books", door(lambda system, _: system.books())),
+        web.get(f"{at}/breaches", door(_breaches)),
+        web.get(f"{at}/calls", door(lambda system, _: [c.to_json() for c in system.journal.calls])),
+        web.get(f"{at}/followed", door(lambda system, _: system.journal.breach("a redirect was followed"))),
+    ]
+
+
+def _breaches(system: System, _: Any) -> dict[str, Any]:
+    return {"breaches": system.breaches, "count": system.journal.breach_count}
+
+
+def _add_steps(system: System, wanted: Any) -> None:
+    for raw in wanted if isinstance(wanted, list) else [wanted]:
+        system.scripts.add(step_from(raw))
+
+
+def _clear(system: System, wanted: Any) -> None:
+    """Forget steps (all, or those of a label) and let what hangs go."""
+    system.scripts.clear(wanted.get("label"))
+    system.release()
+
+
+async def _mode(system: System, wanted: Any) -> None:
+    """`down` or `up`. Its own door closes with it: whoever wants it up again asks at the sandbox's desk."""
+    mode = wanted.get("mode")
+    if mode not in ("up", "down"):
+        raise BadStep("mode is up or down")
+    if mode == "up":
+        await system.up()
+    else:
+        system.go_down_soon()

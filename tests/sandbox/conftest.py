@@ -1,0 +1,129 @@
+"""A sandbox for each test, and a plain aiohttp client that follows the contract unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+import pytest
+
+from sandbox.booking_system import BookingServer
+from sandbox.layout import offer_id, slot_time
+from sandbox.servers import Sandbox
+
+ANNA, BO = "0101364001", "0202354002"
+JOBCENTER = "90001"
+
+
+@dataclass
+class Answered:
+    """Status and JSON (or text) of an answer."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+    @property
+    def fault(self) -> str | None:
+        return str(self.body["type"]).rpartition(":")[2] if isinstance(self.body, dict) else None
+
+
+@dataclass
+class Plain:
+    """Calls one booking system for a citizen."""
+
+    http: aiohttp.ClientSession
+    system: BookingServer
+    cpr: str = ANNA
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answered:
+        sent = {
+            "x-civilregistrationIdentifier": self.cpr,
+            "x-requestId": str(uuid4()),
+            "x-activeOrganisation": JOBCENTER,
+        } | {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"{self.system.base_url}{path}"
+        answer = self.http.request(method, url, json=body, headers=sent, allow_redirects=False)
+        async with answer as got:
+            text = await got.text()
+            is_json = "json" in got.content_type
+            return Answered(
+                got.status, await got.json(content_type=None) if is_json else text, dict(got.headers)
+            )
+
+    async def times(self, kind: str = "samtale", query: str = "") -> Answered:
+        return await self.call(
+            "GET", f"/v1/BorgerBooking/Moedetilbud/{offer_id(JOBCENTER, kind)}/Tider{query}"
+        )
+
+    async def find(self, invitation: UUID, **headers: str) -> Answered:
+        return await self.call("GET", f"/v1/BorgerBooking/Booking/{invitation}", **headers)
+
+    async def reserve(self, invitation: UUID, wish: dict[str, Any], **headers: str) -> Answered:
+        path = f"/v1/BorgerBooking/Booking/{invitation}/action/reserver"
+        return await self.call("POST", path, wish, **headers)
+
+    async def create(self, invitation: UUID, wish: dict[str, Any], **headers: str) -> Answered:
+        return await self.call("POST", f"/v1/BorgerBooking/Booking/{invitation}", wish, **headers)
+
+    async def accept(self, invitation: UUID) -> Answered:
+        return await self.call("POST", f"/v1/BorgerBooking/Booking/{invitation}/action/accepter")
+
+    async def cancel(self, invitation: UUID) -> Answered:
+        return await self.call("DELETE", f"/v1/BorgerBooking/Booking/{invitation}")
+
+    async def book(self, wish: dict[str, Any]) -> UUID:
+        invitation = uuid4()
+        assert (await self.reserve(invitation, wish)).status == 200
+        assert (await self.create(invitation, wish)).status == 201
+        return invitation
+
+    def at(self, number: int = 0, day: int = 0) -> datetime:
+        return slot_time(next(iter(self.system.book.slots.values()))[0].starts_at.date(), day, number)
+
+    def wish(
+        self, number: int = 0, form: str = "personligtFremmoede", *, worker: int | None = 1
+    ) -> dict[str, Any]:
+        wish = {
+            "moedetilbudId": str(offer_id(JOBCENTER, "samtale")),
+            "starttidspunkt": self.at(number).isoformat(),
+            "moedeform": form,
+        }
+        return wish if worker is None else wish | {"sagsbehandlerId": f"{JOBCENTER}-samtale-{worker}"}
+
+
+def move(wish: dict[str, Any]) -> dict[str, Any]:
+    """The same wish for a move: without the offer."""
+    return {name: value for name, value in wish.items() if name != "moedetilbudId"}
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def system(sandbox: Sandbox) -> BookingServer:
+    return sandbox.booking_system_of(JOBCENTER)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        yield session
+
+
+@pytest.fixture
+def anna(http: aiohttp.ClientSession, system: BookingServer) -> Plain:
+    return Plain(http, system)
+
+
+@pytest.fixture
+def bo(http: aiohttp.ClientSession, system: BookingServer) -> Plain:
+    return Plain(http, system, cpr=BO)
