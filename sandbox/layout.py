@@ -107,7 +107,7 @@ def slot_time(first_day: date, day: int, number: int) -> datetime:
 
 
 # Names of trees. The sample day has one system for each way of being ill (see make_day.py), so that their
-# illnesses cannot disturb the healthy ones; the limits bring an ill one's end soon enough for a demonstration.
+# illnesses cannot disturb the healthy ones; the limits bring an ill one's end soon enough for a show.
 _SOON = {"absence_proves_after_seconds": 5.0, "total_timeout_seconds": 2.0, "breaker_failures": 1000}
 _DEFAULT_SYSTEMS = {
     "birk": SystemPlan(),

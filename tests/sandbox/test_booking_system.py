@@ -1,4 +1,4 @@
-"""Meetings are really booked, moved, accepted, cancelled and run out; every refusal is a fault of DESIGN 4's list."""
+"""Meetings are really booked, moved, accepted, cancelled; every refusal is a fault of DESIGN 4's list."""
 
 from __future__ import annotations
 
