@@ -1,7 +1,7 @@
 """Seals what we write down about a person, and makes the tokens by which it is found again (DESIGN 9).
 
-AES-256-GCM with several keys for opening and one for sealing; the key id stands in clear in front of the sealed
-bytes. Bound to the business id and the field name: pasted elsewhere it does not open. Keeps no state, logs nothing.
+AES-256-GCM with several keys for opening and one for sealing; the key id stands in clear in front of the
+sealed bytes. Bound to the business id and the field name: pasted elsewhere it does not open. Keeps no state.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretBytes
+
+from broker.errors import BrokerError
 
 VERSION = 1
 NONCE_BYTES = 12
@@ -35,8 +37,8 @@ class Keys(Protocol):
     def token_order(self) -> tuple[str, ...]: ...
 
 
-class SealBroken(Exception):
-    """Sealed bytes do not open: damaged, moved from another place, or sealed with a key that we do not have."""
+class SealBroken(BrokerError):
+    """Sealed bytes do not open: damaged, moved from another place, or their key is not here."""
 
 
 class KeyMissing(SealBroken):
@@ -49,7 +51,7 @@ class KeyMissing(SealBroken):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A keyed hash of a personal value, and the id of its key. Compare with `same`, never with bare hashes."""
+    """A keyed hash of a personal value, and the id of its key. Compare with `same`."""
 
     key_id: str
     digest: bytes
@@ -65,8 +67,8 @@ class Token:
 class Sealer:
     """Seals, opens and makes tokens with one set of keys.
 
-    Random nonces allow 2**32 seals per key (NIST SP 800-38D, 8.3), years at any rate that Jobnet has; add a new
-    sealing key long before, and drop an old one only when nothing stored names it.
+    Random nonces allow 2**32 seals per key (NIST SP 800-38D, 8.3), years at any rate that Jobnet has; add a
+    new sealing key long before, and drop an old one only when nothing stored names it.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -105,7 +107,7 @@ class Sealer:
         return self._ciphers[key_id]
 
     def token(self, value: bytes, *, purpose: str, key_id: str | None = None) -> Token:
-        """HMAC-SHA256 of `value` for one purpose ("citizen", "business"), with the newest key unless one is named."""
+        """HMAC-SHA256 of `value` for one purpose ("citizen", "business"), by the newest or the named key."""
         key_id = key_id or self.newest_token_key
         if key_id not in self._tokens:
             raise KeyMissing(key_id)

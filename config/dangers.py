@@ -1,4 +1,4 @@
-"""What is wrong with settings that are right key by key: dangerous combinations, keys, answer addresses, files.
+"""What is wrong with settings that are right key by key: dangerous combinations, keys, answers, files.
 
 `settings.load` refuses what `problems` finds; `jobnet-broker config check` also asks with the directory.
 Looks whether files are there, and reads none.
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from config.settings import HttpLimits, KeySettings, Settings
 
 KEYS_ABSENT = (
-    "keys: are not set; make a fresh set with `jobnet-broker config keys`, keep it in a file that only the broker"
-    " reads, and set JOBNET_BROKER__KEYS_FILE to its name"
+    "keys: are not set; make a fresh set with `jobnet-broker config keys`, keep it in a file that only the"
+    " broker reads, and set JOBNET_BROKER__KEYS_FILE to its name"
 )
 
 

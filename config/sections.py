@@ -1,7 +1,7 @@
 """The sections of the settings as frozen models, each key with its type, bound and default.
 
-`default.toml` is the manual: units and reasons are there, and a test keeps it equal to the defaults here. A key
-that nobody knows is an error. Reads nothing; `settings.py` does.
+`default.toml` is the manual: units and reasons are there, and a test keeps it equal to the defaults here. A
+key that nobody knows is an error. Reads nothing; `settings.py` does.
 """
 
 from __future__ import annotations
