@@ -1,0 +1,121 @@
+"""Group commit: calls are gathered and committed together; a transaction for each costs a hundred times more.
+
+Knows nothing of what it commits. The number of waiting calls is bounded by its callers: each arrival makes
+one call at a time, and arrivals are bounded by the prefetch. What is committed must be safe to repeat: after
+a lost connection nobody knows whether the commit happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from broker.errors import LedgerAway
+from broker.ledger.model import RowRefused
+from broker.ledger.reach import Reach
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+PASSING_TRIES = 4
+"""How often a row is tried that fails for a passing reason (deadlock, lock held); each try is bounded by
+lock_timeout.
+"""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    future: asyncio.Future[Result]
+
+    def end(self, result: Result | Exception) -> None:
+        if self.future.done():
+            return  # its caller was cancelled
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+class Batcher(Generic[Item, Result]):
+    """One flush runs at a time; what comes meanwhile is the next batch. `flush` gives a result, or an error,
+    per item.
+    """
+
+    def __init__(
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        reach: Reach,
+        *,
+        most: int,
+        linger_s: float,
+    ) -> None:
+        self._flush = flush
+        self._reach = reach
+        self._most = most
+        self._linger_s = linger_s
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def submit(self, item: Item) -> Result:
+        """The result of this item once it is committed, however long PostgreSQL is away. Raises RowRefused."""
+        waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._filled.set()
+        self._idle.clear()
+        return await waiting.future
+
+    async def run(self) -> None:
+        """Commit what is submitted, for ever; to be run as one task."""
+        size = 0
+        while True:
+            await self._filled.wait()
+            if size > 1 or len(self._waiting) > 1:  # alone there is nobody to wait for
+                await asyncio.sleep(self._linger_s)
+            batch = self._take()
+            size = len(batch)
+            await self._commit(batch)
+            if not self._waiting:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until everything submitted so far is committed."""
+        await self._idle.wait()
+
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        if not self._waiting:
+            self._filled.clear()
+        return batch
+
+    async def _commit(self, batch: list[_Waiting[Item, Result]]) -> None:
+        """Repeat until the batch is committed; a row's error takes it apart, a lost connection never does."""
+        tries = 0
+        while batch := [waiting for waiting in batch if not waiting.future.done()]:
+            tries += 1
+            try:
+                results = await self._flush([waiting.item for waiting in batch])
+            except LedgerAway:
+                await self._until_back(tries)
+            except Exception as error:
+                if len(batch) > 1:
+                    for waiting in batch:
+                        await self._commit([waiting])
+                elif isinstance(error, RowRefused) and error.passing and tries < PASSING_TRIES:
+                    await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311  spreads retries, guards nothing
+                else:
+                    batch[0].end(error)
+            else:
+                for waiting, result in zip(batch, results, strict=True):
+                    waiting.end(result)
+
+    async def _until_back(self, tries: int) -> None:
+        """The pause grows: a heartbeat that passes does not mean that this batch will."""
+        await self._reach.wait_until_back()
+        await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)))

@@ -1,0 +1,276 @@
+"""Claim and record: one insert is claim and turn; what conflicts is looked up and judged (DESIGN 5, "Claim").
+
+Every statement commits by itself, and each is safe to repeat: an insert whose commit has an unknown fate is
+recognised by its own claim token. Rows are sorted by turn, so that two batches wait for each other in one
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from broker.ledger.holdings import Holdings
+from broker.ledger.lines import Connection, Line
+from broker.ledger.model import (
+    Ask,
+    Busy,
+    Claim,
+    Conflict,
+    Ending,
+    New,
+    Outcome,
+    Running,
+    Settled,
+    State,
+    TakenOver,
+)
+from broker.ledger.sealed import CLAIM, ENDING, Row, Safe, claim_of, facts_of, qualified
+from broker.ledger.workers import owner_is_dead
+from broker.sealing import SealBroken
+from schemas.codes import Status
+
+ROUNDS = 5
+"""How often a row is tried whose turn was taken and given back between insert and look-up."""
+
+COLUMNS = {
+    "request_id": "uuid",
+    "claim_token": "uuid",
+    "type": "text",
+    "family": "text",
+    "jobcenter_code": "text",
+    "planner": "text",
+    "booking_system": "text",
+    "supplier": "text",
+    "state": "text",
+    "owner": "uuid",
+    "turn": "bytea",
+    "turn_key": "text",
+    "citizen_token": "bytea",
+    "citizen_key": "text",
+    "business_hmac": "bytea",
+    "business_key": "text",
+    "message": "bytea",
+    "status": "text",
+    "answer": "bytea",
+    "reason": "text",
+    "error_code": "integer",
+    "failure": "bytea",
+    "traceparent": "text",
+    "deadline_at": "timestamptz",
+}
+_arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(COLUMNS.values(), 1))
+
+INSERT = f"""
+INSERT INTO requests ({", ".join(COLUMNS)}, settled_at)
+SELECT given.*, CASE WHEN given.state = 'settled' THEN clock_timestamp() END
+FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)})
+ON CONFLICT DO NOTHING
+RETURNING claim_token, settled_at
+"""  # noqa: S608  built from the names above only
+
+LOOK_UP = f"""
+SELECT {ENDING}, epoch, owner, claim_token, dead_owners, business_hmac, business_key, deadline_at,
+    traceparent, verify_tries, state = 'running' AND {owner_is_dead("requests.owner")} AS owner_dead
+FROM requests WHERE request_id = ANY($3::uuid[])
+"""  # noqa: S608  built from constants only
+
+HOLDERS = "SELECT turn, request_id, state FROM requests WHERE turn = ANY($1::bytea[])"
+
+TAKE_OVER = f"""
+UPDATE requests SET
+    owner = $1, epoch = requests.epoch + 1, dead_owners = dead_owners + 1, claim_token = seen.token
+FROM unnest($3::uuid[], $4::bigint[], $5::uuid[]) AS seen (id, epoch, token)
+WHERE request_id = seen.id AND requests.epoch = seen.epoch AND state = 'running'
+    AND (requests.owner = $1 OR {owner_is_dead("requests.owner")})
+RETURNING {qualified(CLAIM, "requests")}
+"""  # noqa: S608  built from constants only
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row that wants in; `ending` is set for a record."""
+
+    ask: Ask
+    token: UUID
+    ending: Ending | None
+    values: tuple[Any, ...]
+    turn: bytes | None
+
+    @property
+    def order(self) -> tuple[bytes, bytes]:
+        return self.turn or b"", self.ask.request_id.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Orphan:
+    """The judgement that a running row has no living owner; the takeover itself may still be lost to another."""
+
+    epoch: int
+
+
+Result = Outcome | Exception
+
+
+class Claims:
+    """Makes entries from asks, and commits batches of them."""
+
+    def __init__(self, me: UUID, threshold: timedelta, line: Line, safe: Safe, holdings: Holdings) -> None:
+        self._me = me
+        self._threshold = threshold
+        self._line = line
+        self._safe = safe
+        self._holdings = holdings
+
+    def entry(self, ask: Ask, ending: Ending | None = None) -> Entry:
+        """Seal and tokenise outside the batch, so that what fails here fails for one caller."""
+        if ending is not None and ending.status is Status.UNCERTAIN:
+            raise ValueError("only a claim can end uncertain")
+        token, me, safe = uuid4(), ask.request_id, self._safe
+        turn = safe.turn(ask.cpr) if ending is None else None
+        citizen, business = safe.citizen(ask.cpr), safe.business(ask)
+        values = {
+            "request_id": me,
+            "claim_token": token,
+            "type": ask.type,
+            "family": ask.type.partition(".")[0],
+            "jobcenter_code": ask.jobcenter_code,
+            "planner": ask.planner,
+            "booking_system": ask.booking_system,
+            "supplier": ask.supplier,
+            "state": State.SETTLED.value if ending else State.RUNNING.value,
+            "owner": self._me,
+            "turn": turn.digest if turn else None,
+            "turn_key": turn.key_id if turn else None,
+            "citizen_token": citizen.digest,
+            "citizen_key": citizen.key_id,
+            "business_hmac": business.digest,
+            "business_key": business.key_id,
+            "message": safe.seal(me, "message", ask.message),
+            "status": ending.status.value if ending else None,
+            "answer": safe.seal(me, "answer", ending.answer) if ending else None,
+            "reason": ending.reason if ending else None,
+            "error_code": ending.error_code if ending else None,
+            "failure": safe.seal(me, "failure", ending.failure) if ending else None,
+            "traceparent": ask.traceparent,
+            "deadline_at": ask.deadline_at,
+        }
+        ordered = tuple(values[name] for name in COLUMNS)
+        return Entry(ask, token, ending, ordered, turn.digest if turn else None)
+
+    async def flush(self, entries: Sequence[Entry]) -> list[Result]:
+        """An outcome for each entry, or the error that is its own. Raises LedgerAway, RowRefused."""
+        outcomes = await self._line.run(lambda connection: self._commit(connection, entries))
+        return [outcomes[entry.token] for entry in entries]
+
+    async def _commit(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+        outcomes: dict[UUID, Result] = {}
+        left = sorted(entries, key=lambda entry: entry.order)
+        for _ in range(ROUNDS):
+            outcomes |= await self._insert(connection, left)
+            left = [entry for entry in left if entry.token not in outcomes]
+            if left:
+                outcomes |= await self._judge_existing(connection, left)
+                left = [entry for entry in left if entry.token not in outcomes]
+            if left:
+                outcomes |= await self._judge_turns(connection, left)
+                left = [entry for entry in left if entry.token not in outcomes]
+            if not left:
+                return outcomes
+        # Somebody else had the turn at each look, and had given it back at the next: to the caller that is
+        # "wait".
+        return outcomes | {entry.token: Busy(entry.ask.request_id, uncertain=False) for entry in left}
+
+    async def _insert(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+        arrays = [list(column) for column in zip(*(entry.values for entry in entries), strict=True)]
+        rows = await connection.fetch(INSERT, *arrays)
+        inserted = {row["claim_token"]: row for row in rows}
+        return {e.token: self._inserted(e, inserted[e.token]) for e in entries if e.token in inserted}
+
+    def _inserted(self, entry: Entry, row: Row) -> Outcome:
+        written = dict(zip(COLUMNS, entry.values, strict=True)) | {
+            "epoch": 1,
+            "dead_owners": 0,
+            "last_sent_at": None,
+            "uncertain_since": None,
+            "verify_tries": 0,
+            "corrected": False,
+            "settled_at": row["settled_at"],
+        }
+        if entry.ending is not None:
+            return Settled(replace(entry.ending, failure=None), facts_of(written))
+        return New(self._holdings.hold(claim_of(written, taken_over=False)))
+
+    async def _judge_existing(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+        ids = list({entry.ask.request_id for entry in entries})
+        rows = await connection.fetch(LOOK_UP, self._me, self._threshold, ids)
+        found = {row["request_id"]: row for row in rows}
+        outcomes: dict[UUID, Result] = {}
+        orphans: dict[UUID, tuple[Entry, int]] = {}
+        for entry in entries:
+            if (row := found.get(entry.ask.request_id)) is None:
+                continue
+            judged = self._judge(entry, row)
+            if not isinstance(judged, _Orphan):
+                outcomes[entry.token] = judged
+            elif entry.ask.request_id in orphans:
+                outcomes[entry.token] = Running()  # its twin in this batch takes over
+            else:
+                orphans[entry.ask.request_id] = (entry, judged.epoch)
+        if orphans:
+            outcomes |= await self._take_over(connection, list(orphans.values()))
+        return outcomes
+
+    def _judge(self, entry: Entry, row: Row) -> Result | _Orphan:
+        if not self._safe.is_same(entry.ask, row):
+            return Conflict()
+        if row["state"] != State.RUNNING:
+            return self._settled(row)
+        if row["claim_token"] == entry.token:
+            return self._recognised(row)
+        if row["owner"] == self._me:
+            held = self._holdings.has(entry.ask.request_id) or self._holdings.is_asking(row["claim_token"])
+            return Running() if held else _Orphan(row["epoch"])
+        return _Orphan(row["epoch"]) if row["owner_dead"] else Running()
+
+    def _recognised(self, row: Row) -> Outcome:
+        """Committed by an earlier try of this very batch. Only a first epoch was never anybody else's."""
+        taken_over = row["epoch"] > 1
+        claim = self._holdings.hold(claim_of(row, taken_over=taken_over))
+        return TakenOver(claim) if taken_over else New(claim)
+
+    def _settled(self, row: Row) -> Settled | SealBroken:
+        try:
+            return self._safe.settled(row)
+        except SealBroken as broken:
+            return broken
+
+    async def _take_over(
+        self, connection: Connection, orphans: Sequence[tuple[Entry, int]]
+    ) -> dict[UUID, Result]:
+        seen = sorted(orphans, key=lambda orphan: orphan[0].ask.request_id.bytes)
+        ids = [entry.ask.request_id for entry, _ in seen]
+        epochs = [epoch for _, epoch in seen]
+        tokens = [entry.token for entry, _ in seen]
+        rows = await connection.fetch(TAKE_OVER, self._me, self._threshold, ids, epochs, tokens)
+        taken = {row["request_id"]: claim_of(row, taken_over=True) for row in rows}
+        return {entry.token: self._taken(taken.get(entry.ask.request_id)) for entry, _ in seen}
+
+    def _taken(self, claim: Claim | None) -> Outcome:
+        return TakenOver(self._holdings.hold(claim)) if claim else Running()  # another was quicker
+
+    async def _judge_turns(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+        rows = await connection.fetch(HOLDERS, list(_turns(entries)))
+        holders = {row["turn"]: row for row in rows if row["turn"] is not None}
+        return {
+            entry.token: Busy(holder["request_id"], uncertain=holder["state"] == State.UNCERTAIN)
+            for entry in entries
+            if entry.turn is not None and (holder := holders.get(entry.turn)) is not None
+        }
+
+
+def _turns(entries: Iterable[Entry]) -> set[bytes]:
+    return {entry.turn for entry in entries if entry.turn is not None}

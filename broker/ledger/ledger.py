@@ -1,0 +1,246 @@
+"""The ledger as the rest of the broker sees it: `async with Ledger.open(settings, sealer) as ledger`.
+
+Claim, record and settle are gathered into group commits and wait while PostgreSQL is away; everything else
+raises LedgerAway then. What was promised, what is due and how it ended is here; nothing is published or
+called from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import timedelta
+from typing import Self
+from uuid import UUID, uuid4
+
+import structlog
+
+from broker.errors import LedgerAway
+from broker.ledger.batches import Batcher
+from broker.ledger.claims import Claims
+from broker.ledger.claims import Entry as ClaimEntry
+from broker.ledger.embedded import Embedded
+from broker.ledger.holdings import Holdings
+from broker.ledger.lines import Connection, Line, Lines, Target
+from broker.ledger.lookups import Lookups
+from broker.ledger.model import (
+    Ask,
+    Claim,
+    DueEvent,
+    Ending,
+    LedgerMisfit,
+    Outcome,
+    Settled,
+    Story,
+    WorkerRow,
+)
+from broker.ledger.reach import Reach
+from broker.ledger.sealed import Safe
+from broker.ledger.settles import Entry as SettleEntry
+from broker.ledger.settles import Settles
+from broker.ledger.upgrade import bring_up_to_date, check_version
+from broker.ledger.verifications import Verifications
+from broker.ledger.workers import Heartbeat
+from broker.sealing import Sealer
+from config.settings import Settings
+from schemas.personal import Cpr
+
+log = structlog.get_logger(__name__)
+
+OWN_LINES = 3
+"""Heartbeat, claims and settles have a line each; the rest of the pool is for the other calls."""
+CLOSE_S = 5.0
+"""How long a close waits for the last batches before it lets go of them."""
+OLD_TURNS = "SELECT DISTINCT turn_key FROM requests WHERE turn IS NOT NULL AND turn_key <> $1"
+
+
+class Ledger:
+    """One process's door to PostgreSQL. `owner` is this process in the table of workers."""
+
+    def __init__(self, settings: Settings, sealer: Sealer, dsn: str) -> None:
+        ledger = settings.ledger
+        threshold = timedelta(seconds=ledger.owner_dead_after_seconds)
+        target = Target(dsn, ledger.statement_timeout_seconds)
+        quick = Target(dsn, min(ledger.statement_timeout_seconds, ledger.owner_dead_after_seconds / 3))
+        self.owner = uuid4()
+        self.reach = Reach()
+        self._safe = Safe(sealer)
+        self._holdings = Holdings()
+        self._hot = [Line(quick, self.reach), Line(target, self.reach), Line(target, self.reach)]
+        self._lines = Lines(target, self.reach, max(1, ledger.pool_size - OWN_LINES))
+        every_s = ledger.heartbeat_seconds
+        self._heart = Heartbeat(self.owner, self._hot[0], self.reach, every_s=every_s, threshold=threshold)
+        self._claims = Claims(self.owner, threshold, self._hot[1], self._safe, self._holdings)
+        verify_after = timedelta(seconds=settings.verification.every_seconds)
+        self._settles = Settles(verify_after, self._hot[2], self._safe)
+        self._verifications = Verifications(
+            self.owner, threshold, self._lines, self._safe, self._holdings, self._settles
+        )
+        self._lookups = Lookups(threshold, self._lines, self._safe)
+        most, linger_s = ledger.batch_size, ledger.batch_linger_ms / 1000
+        self._claiming: Batcher[ClaimEntry, Outcome] = Batcher(
+            self._claims.flush, self.reach, most=most, linger_s=linger_s
+        )
+        self._settling: Batcher[SettleEntry, Settled | None] = Batcher(
+            self._settles.flush, self.reach, most=most, linger_s=linger_s
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Self]:
+        """A ledger whose heart beats. Raises LedgerAway, or LedgerMisfit with the command that helps."""
+        async with contextlib.AsyncExitStack() as stack:
+            if settings.ledger.dsn is not None:
+                dsn = settings.ledger.dsn.get_secret_value()
+            else:
+                embedded = await Embedded.start(settings.ledger.embedded_directory)
+                stack.push_async_callback(embedded.close)
+                await bring_up_to_date(dsn := embedded.dsn)
+            ledger = cls(settings, sealer, dsn)
+            stack.push_async_callback(ledger._close)
+            await ledger._start()
+            yield ledger
+
+    async def _start(self) -> None:
+        await self._lines.run(self._check)
+        await self._heart.beat()
+        for run in (self._heart.run, self._claiming.run, self._settling.run):
+            self._tasks.append(asyncio.create_task(run()))
+
+    async def _check(self, connection: Connection) -> None:
+        """Two token keys for the turn at a time would let two bookings of one citizen pass each other."""
+        await check_version(connection)
+        if old := await connection.fetch(OLD_TURNS, self._safe.turn_key):
+            keys = ", ".join(row["turn_key"] for row in old)
+            raise LedgerMisfit(
+                f"open bookings hold their turn under token key {keys}: keep it first in token_order"
+            )
+
+    async def _close(self) -> None:
+        """Commit what is in hand, say goodbye, and let go; bounded, and nothing is lost if it does not work."""
+        with contextlib.suppress(TimeoutError, LedgerAway):
+            async with asyncio.timeout(CLOSE_S):
+                if self._tasks:
+                    await self._claiming.drained()
+                    await self._settling.drained()
+                    await self._stop_tasks()
+                await self._heart.stop()
+        await self._stop_tasks()
+        for line in self._hot:
+            await line.close()
+        await self._lines.close()
+
+    async def _stop_tasks(self) -> None:
+        """The heartbeat too, before the row says stopped: nothing of ours beats after that."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- gathered: these wait while PostgreSQL is away -------------------------------------------------------
+
+    async def claim(self, ask: Ask) -> Outcome:
+        """Claim the request and its citizen's turn. Raises RowRefused; SealBroken if its stored answer does
+        not open.
+        """
+        return await self._enter(self._claims.entry(ask))
+
+    async def record(self, ask: Ask, ending: Ending) -> Outcome:
+        """Settle a request that was never begun, without a turn; what is known already has the outcomes of a
+        claim.
+        """
+        return await self._enter(self._claims.entry(ask, ending))
+
+    async def _enter(self, entry: ClaimEntry) -> Outcome:
+        with self._holdings.asking(entry.ask.request_id, entry.token):
+            return await self._claiming.submit(entry)
+
+    async def settle(self, claim: Claim, ending: Ending) -> Settled | None:
+        """What is stored now; None if the claim was overtaken: publish nothing then. Raises RowRefused."""
+        return await self._settling.submit(self._settles.entry(claim, ending))
+
+    # -- at once: these raise LedgerAway ---------------------------------------------------------------------
+
+    async def verifications_due(self, limit: int) -> list[Claim]:
+        """Claims on uncertain bookings whose look-up is due, their messages opened (None if the seal is
+        broken).
+        """
+        return await self._verifications.due(limit)
+
+    async def claim_verification(self, request_id: UUID) -> Claim | None:
+        """The same for one booking, due or not (rule 9); None if somebody verifies it, or it is not
+        uncertain.
+        """
+        return await self._verifications.claim(request_id)
+
+    async def postpone(self, claim: Claim, seconds: float) -> bool:
+        """The look-up told nothing: due again in `seconds`. False if overtaken."""
+        return await self._verifications.postpone(claim, seconds)
+
+    async def give_up(self, claim: Claim) -> bool:
+        """Nobody will know: `unverified`, the turn is free, an event is due, the answer stays. False if
+        overtaken.
+        """
+        return await self._verifications.give_up(claim)
+
+    async def sweep(self, answer_for: Callable[[Claim], Ending]) -> int:
+        """Free what dead owners left: verifications fall due, bookings past their deadline become uncertain.
+
+        `answer_for` makes the uncertain ending of such a booking. Returns how many were freed; at most 100 at
+        once.
+        """
+        return await self._verifications.sweep(answer_for)
+
+    async def events_due(self, limit: int) -> list[DueEvent]:
+        """Outcomes of verifications that nobody published; due again in a minute unless `event_sent`."""
+        return await self._lookups.events_due(limit)
+
+    async def event_sent(self, request_ids: Iterable[UUID]) -> None:
+        await self._lookups.event_sent(request_ids)
+
+    async def open_systems(self) -> set[tuple[str, str]]:
+        """("planner" | "booking" | "supplier", name) of every system that an open request needs."""
+        return await self._lookups.open_systems()
+
+    async def trace(self, request_id: UUID) -> Story | None:
+        return await self._lookups.trace(request_id)
+
+    async def find(self, cpr: Cpr) -> list[UUID]:
+        """The citizen's requests, newest first, at most 1000, under every token key that is configured."""
+        return await self._lookups.find(cpr)
+
+    async def workers(self) -> list[WorkerRow]:
+        return await self._lookups.workers()
+
+    # -- this process ----------------------------------------------------------------------------------------
+
+    async def set_ready(self, ready: bool) -> None:
+        """Shown in the table of workers with the next heartbeat, which comes at once."""
+        self._heart.ready = ready
+        self.reach.nudged.set()
+
+    def heartbeat_age(self) -> float:
+        """Seconds since the last committed heartbeat began (the time the machine slept included)."""
+        return self._heart.age_s
+
+    @property
+    def away(self) -> bool:
+        """Whether PostgreSQL is out of reach: stop consuming, say not ready."""
+        return self.reach.away
+
+    @property
+    def on_away(self) -> list[Callable[[], None]]:
+        """Called, in the loop, when PostgreSQL goes out of reach."""
+        return self.reach.on_away
+
+    @property
+    def on_back(self) -> list[Callable[[], None]]:
+        """Called, in the loop, when a heartbeat is committed again."""
+        return self.reach.on_back
+
+    async def wait_until_back(self) -> None:
+        await self.reach.wait_until_back()
+
+    async def wait_until_away(self) -> None:
+        await self.reach.wait_until_away()

@@ -1,0 +1,11 @@
+"""Alembic's entrance: runs the migrations on the connection of upgrade.py; there is no offline mode."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from broker.ledger.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

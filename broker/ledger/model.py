@@ -1,0 +1,227 @@
+"""The words of the ledger: what is asked of it, what it answers, and what can be looked up.
+
+Plain frozen data without I/O. Everything personal in here is in the clear and lives in memory only; it is
+sealed before it is written down. Reprs leave personal fields out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from broker.errors import BrokerError
+from schemas.codes import Status
+from schemas.personal import Cpr
+
+
+class State(StrEnum):
+    """Where a request stands. Only `running` and `uncertain` hold their citizen's turn (DESIGN 3, rule 9)."""
+
+    RUNNING = "running"
+    SETTLED = "settled"
+    UNCERTAIN = "uncertain"
+    UNVERIFIED = "unverified"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request that wants to be claimed. `business` and `message` are its bytes in the clear, from
+    `schemas`.
+    """
+
+    request_id: UUID
+    type: str
+    business: bytes = field(repr=False)
+    cpr: Cpr
+    jobcenter_code: str
+    planner: str
+    booking_system: str
+    supplier: str
+    deadline_at: datetime
+    message: bytes = field(repr=False)
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to settle one request, as long as nobody took it over: `owner` and `epoch` are compared.
+
+    Hold on to the object while you work: the ledger keeps a weak reference, and a claim that this process
+    dropped without settling counts as left by a dead owner. `message` is opened for verification and sweep
+    only. `verify_tries` counts the finished look-ups that found nothing out.
+    """
+
+    request_id: UUID
+    epoch: int
+    owner: UUID
+    taken_over: bool
+    type: str
+    jobcenter_code: str
+    planner: str
+    booking_system: str
+    supplier: str
+    deadline_at: datetime
+    dead_owners: int = 0
+    traceparent: str | None = None
+    last_sent_at: datetime | None = None
+    uncertain_since: datetime | None = None
+    verify_tries: int = 0
+    message: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a request ends: what is stored, sealed, as its answer. `failure` is what a report needs (DESIGN 6).
+
+    `last_sent_at` belongs to an uncertain ending: absence proves nothing until some time after it.
+    """
+
+    status: Status
+    answer: bytes = field(repr=False)
+    reason: str | None = None
+    error_code: int | None = None
+    last_sent_at: datetime | None = None
+    failure: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a settled request beside its answer; `corrected`: a verification replaced an uncertain
+    one.
+    """
+
+    type: str
+    jobcenter_code: str
+    planner: str
+    booking_system: str
+    supplier: str
+    state: State
+    corrected: bool
+    settled_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """Nobody knew this request; it and its citizen's turn are ours now. Only a new claim may begin or expire."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """Its owner died. What it sent is unknown: look it up, never send it again (DESIGN 5)."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """It ended before (or just now); `ending.answer` is what its asker gets. `ending.failure` stays sealed:
+    None.
+    """
+
+    ending: Ending
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A living owner has it, perhaps this process: ask again a little later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another request holds the citizen's turn; nothing was claimed. `uncertain`: verify that one first (rule
+    9).
+    """
+
+    request_id: UUID
+    uncertain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The same requestId came before with other business fields (rule 8)."""
+
+
+Outcome = New | TakenOver | Settled | Running | Busy | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class DueEvent:
+    """An outcome event that no arrival will publish: a verification ended, or gave up (`unverified`)."""
+
+    request_id: UUID
+    type: str
+    outcome: str
+    reason: str | None
+    error_code: int | None
+    jobcenter_code: str
+    booking_system: str
+    supplier: str
+    corrects_uncertain: bool
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything the ledger knows of a request without opening what is sealed."""
+
+    request_id: UUID
+    type: str
+    state: State
+    status: str | None
+    reason: str | None
+    error_code: int | None
+    jobcenter_code: str
+    planner: str
+    booking_system: str
+    supplier: str
+    owner: UUID | None
+    epoch: int
+    dead_owners: int
+    corrected: bool
+    verify_tries: int
+    created_at: datetime
+    deadline_at: datetime
+    last_sent_at: datetime | None
+    uncertain_since: datetime | None
+    verify_due_at: datetime | None
+    settled_at: datetime | None
+    event_due_at: datetime | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One broker process as PostgreSQL sees it. `alive`: not stopped, and its heartbeat is younger than the
+    threshold.
+    """
+
+    id: UUID
+    pid: int
+    started_at: datetime
+    heartbeat_at: datetime
+    unbroken_since: datetime
+    ready: bool
+    stopped_at: datetime | None
+    alive: bool
+
+
+class RowRefused(BrokerError):
+    """PostgreSQL refused this row and no other one: `sqlstate` says why. Never holds a value of the row."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(f"PostgreSQL refused this row (SQLSTATE {sqlstate})")
+        self.sqlstate = sqlstate
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same row may pass a moment later: deadlock, serialization, a lock held too long."""
+        return self.sqlstate[:2] == "40" or self.sqlstate == "55P03"
+
+
+class LedgerMisfit(BrokerError):
+    """This database is not one that this broker can work with; the sentence says what to do."""

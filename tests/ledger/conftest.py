@@ -1,0 +1,44 @@
+"""Fixtures of the ledger's tests: an upgraded database, and ledgers as separate processes would open them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from broker.ledger import Ledger, bring_up_to_date
+from tests.ledger.support import Openers, sealer_for, settings_for
+
+
+@pytest.fixture
+async def dsn(database: str) -> str:
+    """The DSN of a database with the ledger's tables in it."""
+    await bring_up_to_date(database)
+    return database
+
+
+@pytest.fixture
+async def sql(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection to look behind the ledger's back."""
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def opened(dsn: str) -> AsyncIterator[Openers]:
+    """Open any number of ledgers; all are closed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_one(**changes: object) -> Ledger:
+            settings = settings_for(str(changes.pop("dsn", dsn)), **changes)
+            return await stack.enter_async_context(Ledger.open(settings, sealer_for(settings)))
+
+        yield open_one
+
+
+@pytest.fixture
+async def ledger(opened: Openers) -> Ledger:
+    return await opened()

@@ -1,0 +1,121 @@
+"""What the ledger's tests share: settings with short thresholds, asks and endings, and a look behind the curtain."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from broker.ledger import Ask, Claim, Ending, Ledger, New, TakenOver
+from broker.sealing import Sealer
+from config.settings import Settings, build
+from schemas.codes import Status
+from schemas.personal import Cpr
+from tests.support import poll
+
+Openers = Callable[..., Awaitable[Ledger]]
+Sql = Any
+
+THRESHOLD_S = 1.0
+BEAT_S = 0.15
+ANN, BEN = "0101364001", "0202354002"
+_numbers = itertools.count(1)
+
+
+def key(number: int) -> str:
+    return base64.b64encode(bytes([number]) * 32).decode()
+
+
+def settings_for(dsn: str, *, tokens: tuple[str, ...] = ("t1",), **ledger: Any) -> Settings:
+    short = {
+        "heartbeat_seconds": BEAT_S,
+        "owner_dead_after_seconds": THRESHOLD_S,
+        "statement_timeout_seconds": 2,
+    }
+    keys = {
+        "sealing": {"s1": key(1)},
+        "seal_with": "s1",
+        "tokens": {name: key(10 + int(name[1:])) for name in tokens},
+        "token_order": list(tokens),
+    }
+    return build(
+        {
+            "rabbitmq": {"url": "amqp://guest:guest@127.0.0.1/"},
+            "ledger": short | {"dsn": dsn} | ledger,
+            "keys": keys,
+            "verification": {"every_seconds": 0.05},
+        }
+    )
+
+
+def sealer_for(settings: Settings) -> Sealer:
+    return Sealer(settings.keys)
+
+
+def citizen() -> str:
+    """A CPR number that no person has, another one each time (birth dates of January 2030 to 2036)."""
+    number = next(_numbers)
+    day, year, serial = 1 + number % 28, 30 + number // 28 % 7, 4000 + number % 1000
+    return f"{day:02}01{year:02}{serial:04}"
+
+
+def ask(cpr: str | None = None, request_id: UUID | None = None, **changes: Any) -> Ask:
+    """A booking that is due in half a minute, for a citizen of its own unless one is named."""
+    cpr = cpr or citizen()
+    fields: dict[str, Any] = {
+        "request_id": request_id or uuid4(),
+        "type": "booking.book.v1",
+        "business": b'{"cpr":"%s","starttidspunkt":"2031-01-01T10:00Z"}' % cpr.encode(),
+        "cpr": Cpr(cpr),
+        "jobcenter_code": "10100",
+        "planner": "north-planner",
+        "booking_system": "north",
+        "supplier": "nordsoft",
+        "deadline_at": datetime.now(UTC) + timedelta(seconds=30),
+        "message": b'{"cpr":"%s"}' % cpr.encode(),
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    return Ask(**fields | changes)
+
+
+def ending(status: Status = Status.DONE, answer: bytes = b'{"status":"done"}', **changes: Any) -> Ending:
+    return Ending(status, answer, **changes)
+
+
+def uncertain(claim: Claim | None = None) -> Ending:
+    return Ending(Status.UNCERTAIN, b'{"status":"uncertain"}')
+
+
+async def claimed(ledger: Ledger, wanted: Ask) -> Claim:
+    """A claim that must be new."""
+    outcome = await ledger.claim(wanted)
+    assert isinstance(outcome, New), outcome
+    return outcome.claim
+
+
+async def left_uncertain(ledger: Ledger, wanted: Ask) -> None:
+    assert await ledger.settle(await claimed(ledger, wanted), uncertain())
+
+
+def freeze(ledger: Ledger) -> None:
+    """What SIGSTOP does as far as others can see: no heartbeat any more, everything else still in memory."""
+    ledger._tasks[0].cancel()
+
+
+async def taken_over(ledger: Ledger, wanted: Ask) -> Claim:
+    """Ask until the owner is dead."""
+
+    async def look() -> Claim | None:
+        outcome = await ledger.claim(wanted)
+        return outcome.claim if isinstance(outcome, TakenOver) else None
+
+    claim = await poll(look, what="the owner's death")
+    assert claim is not None
+    return claim
+
+
+async def row(sql: Sql, request_id: UUID) -> Any:
+    return await sql.fetchrow("SELECT * FROM requests WHERE request_id = $1", request_id)

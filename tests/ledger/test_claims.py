@@ -1,0 +1,286 @@
+"""Every outcome of a claim and of a record (DESIGN 5, "Claim"; DESIGN 3, rules 8 and 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from uuid import uuid4
+
+import pytest
+
+from broker.ledger import Busy, Conflict, Ledger, New, Running, Settled, State, TakenOver
+from schemas.codes import Status
+from tests.ledger.support import (
+    Openers,
+    Sql,
+    ask,
+    citizen,
+    claimed,
+    ending,
+    freeze,
+    left_uncertain,
+    row,
+    taken_over,
+    uncertain,
+)
+
+
+async def test_an_unknown_request_is_new_and_keeps_what_was_asked(ledger: Ledger, sql: Sql) -> None:
+    wanted = ask()
+    outcome = await ledger.claim(wanted)
+    assert isinstance(outcome, New)
+    claim = outcome.claim
+    assert (claim.owner, claim.epoch, claim.taken_over, claim.dead_owners) == (ledger.owner, 1, False, 0)
+    assert (claim.planner, claim.booking_system, claim.supplier) == ("north-planner", "north", "nordsoft")
+    assert (await row(sql, wanted.request_id))["family"] == "booking"
+
+
+async def test_a_settled_request_gives_its_stored_answer_again(ledger: Ledger) -> None:
+    """Rule 8: the same requestId twice gives the same answer and one effect."""
+    wanted = ask()
+    await ledger.settle(await claimed(ledger, wanted), ending(Status.FAILED, b"so it was", error_code=4))
+    again = await ledger.claim(wanted)
+    assert isinstance(again, Settled)
+    assert (again.ending.status, again.ending.answer, again.ending.error_code) == (
+        Status.FAILED,
+        b"so it was",
+        4,
+    )
+    assert again.facts.state is State.SETTLED
+
+
+async def test_an_uncertain_request_gives_its_uncertain_answer_again(ledger: Ledger) -> None:
+    wanted = ask()
+    await left_uncertain(ledger, wanted)
+    again = await ledger.claim(wanted)
+    assert isinstance(again, Settled)
+    assert again.ending.status is Status.UNCERTAIN
+    assert again.facts.state is State.UNCERTAIN
+
+
+async def test_a_request_that_this_process_carries_is_running(ledger: Ledger) -> None:
+    wanted = ask()
+    claim = await claimed(ledger, wanted)
+    assert isinstance(await ledger.claim(wanted), Running)
+    assert claim.epoch == 1
+
+
+async def test_a_request_that_another_live_process_carries_is_running(opened: Openers) -> None:
+    one, other = await opened(), await opened()
+    wanted = ask()
+    claim = await claimed(one, wanted)
+    for _ in range(3):
+        assert isinstance(await other.claim(wanted), Running)
+    assert await one.settle(claim, ending())
+
+
+@pytest.mark.parametrize("state", ["running", "settled", "uncertain", "unverified"])
+async def test_other_business_fields_are_a_conflict_in_every_state(ledger: Ledger, state: str) -> None:
+    """Rule 8: with other business fields it is refused `conflict`."""
+    wanted = ask()
+    claim = await claimed(ledger, wanted)
+    if state == "settled":
+        await ledger.settle(claim, ending())
+    elif state != "running":
+        await ledger.settle(claim, uncertain())
+    if state == "unverified":
+        verifying = await ledger.claim_verification(wanted.request_id)
+        assert verifying
+        assert await ledger.give_up(verifying)
+    other = ask(request_id=wanted.request_id, business=b"other")
+    assert isinstance(await ledger.claim(other), Conflict)
+    assert isinstance(await ledger.record(other, ending(Status.EXPIRED)), Conflict)
+
+
+async def test_another_type_with_the_same_fields_is_a_conflict(ledger: Ledger) -> None:
+    wanted = ask(type="booking.accept.v1", business=b"same")
+    await ledger.settle(await claimed(ledger, wanted), ending())
+    other = ask(request_id=wanted.request_id, type="booking.cancel.v1", business=b"same")
+    assert isinstance(await ledger.claim(other), Conflict)
+
+
+async def test_the_deadline_and_transport_do_not_count_as_business_fields(ledger: Ledger) -> None:
+    wanted = ask(business=b"same")
+    await ledger.settle(await claimed(ledger, wanted), ending())
+    later = ask(request_id=wanted.request_id, business=b"same", traceparent=None)
+    assert isinstance(await ledger.claim(later), Settled)
+
+
+async def test_a_second_booking_of_a_citizen_is_busy_until_the_first_ends(ledger: Ledger) -> None:
+    """Rule 9: one booking action per citizen at a time."""
+    cpr = citizen()
+    first, second = ask(cpr), ask(cpr)
+    claim = await claimed(ledger, first)
+    assert await ledger.claim(second) == Busy(first.request_id, uncertain=False)
+    await ledger.settle(claim, ending())
+    assert isinstance(await ledger.claim(second), New)
+
+
+async def test_an_uncertain_booking_keeps_its_citizen_busy(ledger: Ledger) -> None:
+    """Rule 9: while an earlier one is uncertain, a new one first verifies it."""
+    cpr = citizen()
+    first = ask(cpr)
+    await left_uncertain(ledger, first)
+    assert await ledger.claim(ask(cpr)) == Busy(first.request_id, uncertain=True)
+
+
+async def test_who_is_busy_leaves_no_row(ledger: Ledger) -> None:
+    """Rule 9: who waits is not claimed yet."""
+    cpr = citizen()
+    _held = await claimed(ledger, ask(cpr))
+    waiting = ask(cpr)
+    await ledger.claim(waiting)
+    assert await ledger.trace(waiting.request_id) is None
+
+
+async def test_a_frozen_owner_is_overtaken_and_settles_nothing(opened: Openers, sql: Sql) -> None:
+    frozen, other = await opened(), await opened()
+    wanted = ask()
+    old = await claimed(frozen, wanted)
+    freeze(frozen)
+    new = await taken_over(other, wanted)
+    assert (new.owner, new.epoch, new.dead_owners, new.taken_over) == (other.owner, 2, 1, True)
+    assert await frozen.settle(old, ending(answer=b"from the frozen")) is None
+    assert await other.settle(new, ending(answer=b"from the other"))
+    again = await frozen.claim(wanted)
+    assert isinstance(again, Settled)
+    assert again.ending.answer == b"from the other"
+
+
+async def test_only_one_of_two_takes_over(opened: Openers) -> None:
+    frozen, one, other = await opened(), await opened(), await opened()
+    wanted = [ask() for _ in range(20)]
+    claims = [await claimed(frozen, w) for w in wanted]
+    freeze(frozen)
+    taken = [await taken_over(one, wanted[0])]  # now both judge alike
+    await taken_over(other, wanted[1])
+    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted[2:] for ledger in (one, other)))
+    for first, second in zip(outcomes[::2], outcomes[1::2], strict=True):
+        assert {type(first), type(second)} == {TakenOver, Running}
+    assert len(claims) == 20
+    assert taken
+
+
+async def test_a_clean_stop_frees_its_claims_at_once(opened: Openers, dsn: str) -> None:
+    other = await opened(owner_dead_after_seconds=60)
+    one = await opened(owner_dead_after_seconds=60)
+    wanted = ask()
+    _held = await claimed(one, wanted)
+    await one._close()
+    assert isinstance(await other.claim(wanted), TakenOver)
+
+
+async def test_a_claim_that_this_process_dropped_is_taken_over_not_begun_again(ledger: Ledger) -> None:
+    wanted = ask()
+    await ledger.claim(wanted)
+    gc.collect()
+    again = await ledger.claim(wanted)
+    assert isinstance(again, TakenOver)
+    assert again.claim.dead_owners == 1
+
+
+async def test_a_cancelled_caller_leaves_an_orphan_that_is_looked_up(ledger: Ledger) -> None:
+    wanted = ask()
+    asking = asyncio.create_task(ledger.claim(wanted))
+    while await ledger.trace(wanted.request_id) is None:
+        await asyncio.sleep(0)
+        asking.cancel()
+        if asking.done():
+            break
+    await asyncio.gather(asking, return_exceptions=True)
+    again = await ledger.claim(wanted)
+    assert isinstance(again, New | TakenOver)
+
+
+async def test_a_record_settles_without_running_and_takes_no_turn(ledger: Ledger) -> None:
+    cpr = citizen()
+    wanted = ask(cpr)
+    outcome = await ledger.record(wanted, ending(Status.EXPIRED, b"too late"))
+    assert isinstance(outcome, Settled)
+    assert outcome.ending.answer == b"too late"
+    again = await ledger.claim(wanted)
+    assert isinstance(again, Settled)
+    assert again.ending.answer == b"too late"
+    assert isinstance(await ledger.claim(ask(cpr)), New)
+
+
+async def test_a_record_while_the_citizen_is_busy_is_possible(ledger: Ledger) -> None:
+    cpr = citizen()
+    _held = await claimed(ledger, ask(cpr))
+    assert isinstance(await ledger.record(ask(cpr), ending(Status.REFUSED, reason="busy")), Settled)
+
+
+async def test_a_record_never_ends_what_runs_elsewhere(opened: Openers) -> None:
+    one, other = await opened(), await opened()
+    wanted = ask()
+    claim = await claimed(one, wanted)
+    assert isinstance(await other.record(wanted, ending(Status.EXPIRED)), Running)
+    assert await one.settle(claim, ending())
+    late = await other.record(wanted, ending(Status.EXPIRED))
+    assert isinstance(late, Settled)
+    assert late.ending.status is Status.DONE
+
+
+async def test_a_record_of_what_a_dead_owner_left_takes_it_over(opened: Openers) -> None:
+    one, other = await opened(), await opened(owner_dead_after_seconds=60)
+    wanted = ask()
+    _held = await claimed(one, wanted)
+    await one._close()
+    assert isinstance(await other.record(wanted, ending(Status.EXPIRED)), TakenOver)
+
+
+async def test_nothing_is_recorded_as_uncertain(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="only a claim"):
+        await ledger.record(ask(), uncertain())
+
+
+async def test_two_ledgers_race_for_the_same_requests_and_each_has_one_owner(opened: Openers) -> None:
+    one, other = await opened(), await opened()
+    wanted = [ask() for _ in range(100)]
+    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted for ledger in (one, other)))
+    for pair in zip(outcomes[::2], outcomes[1::2], strict=True):
+        assert sorted(type(outcome).__name__ for outcome in pair) == ["New", "Running"]
+
+
+async def test_two_ledgers_race_for_the_same_citizens_and_each_has_one_turn(opened: Openers) -> None:
+    one, other = await opened(), await opened()
+    numbers = [citizen() for _ in range(100)]
+    outcomes = await asyncio.gather(*(ledger.claim(ask(n)) for n in numbers for ledger in (one, other)))
+    for pair in zip(outcomes[::2], outcomes[1::2], strict=True):
+        assert sorted(type(outcome).__name__ for outcome in pair) == ["Busy", "New"]
+
+
+async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Openers) -> None:
+    """DESIGN 7: compared with the key that the stored row names."""
+    old = await opened(tokens=("t1",))
+    wanted = ask(business=b"same")
+    await old.settle(await claimed(old, wanted), ending())
+    new = await opened(tokens=("t1", "t2"))
+    assert isinstance(await new.claim(wanted), Settled)
+    assert isinstance(await new.claim(ask(request_id=wanted.request_id, business=b"x")), Conflict)
+    gone = await opened(tokens=("t2",))
+    assert isinstance(await gone.claim(wanted), Conflict)  # cannot be compared any more: never given away
+
+
+async def test_old_and_new_keys_exclude_each_other_on_one_citizens_turn(opened: Openers) -> None:
+    """DESIGN 7: the per-citizen hold uses the oldest live key."""
+    old, new = await opened(tokens=("t1",)), await opened(tokens=("t1", "t2"))
+    cpr = citizen()
+    first = ask(cpr)
+    _held = await claimed(new, first)
+    assert await old.claim(ask(cpr)) == Busy(first.request_id, uncertain=False)
+
+
+async def test_a_citizen_is_found_under_every_key(opened: Openers) -> None:
+    old = await opened(tokens=("t1",))
+    cpr = citizen()
+    first, second = ask(cpr), ask(cpr)
+    await old.settle(await claimed(old, first), ending())
+    new = await opened(tokens=("t1", "t2"))
+    await new.settle(await claimed(new, second), ending())
+    assert await new.find(first.cpr) == [second.request_id, first.request_id]
+    assert await new.find(ask().cpr) == []
+
+
+async def test_a_stranger_is_not_known(ledger: Ledger) -> None:
+    assert await ledger.trace(uuid4()) is None
