@@ -198,6 +198,8 @@ class PostgresNode(PostgresServer):
         if _closed_to_others(self.data) or _closed_to_others(binaries() / "postgres"):
             only = "-all,+dac_override"
             reach = [f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}"]
+            # initdb asks access(2) about its neighbours, which otherwise judges by the user alone.
+            reach.append("--securebits=+no_setuid_fixup")
         return ["setpriv", *who, *reach, "--pdeathsig=KILL"]
 
 

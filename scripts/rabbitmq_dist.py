@@ -106,17 +106,17 @@ def _unpack() -> None:
 
 
 def _download(work: Path) -> list[Path]:
-    for folder in ("state/lists/partial", "cache/archives/partial"):
+    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
         (work / folder).mkdir(parents=True)
     say("RabbitMQ is not on the PATH: reading the distribution's package lists")
     _apt(work, "update")
     # What the system has already is not needed again: its own status file is read.
     missing = re.findall(r"^Inst (\S+)", _apt(work, "--simulate", "install", PACKAGE), re.MULTILINE)
+    if not missing:
+        raise StartFailed(NO_PACKAGES.format(why=f"apt-get would install nothing for {PACKAGE}"))
     say(f"downloading {len(missing)} packages of RabbitMQ and Erlang (about 35 to 60 MB)")
-    _apt(work, "--download-only", "install", PACKAGE)
-    packages = sorted((work / "cache/archives").glob("*.deb"))
-    if not packages:
-        raise StartFailed(NO_PACKAGES.format(why="apt-get found nothing to download"))
+    _apt(work, "download", *missing)  # `install --download-only` would want the system's lock
+    packages = sorted((work / "packages").glob("*.deb"))
     say(f"unpacking {len(packages)} packages")
     return packages
 
@@ -127,17 +127,17 @@ def _apt(work: Path, *arguments: str) -> str:
         "Dir::State::status": "/var/lib/dpkg/status",
         "Dir::Cache": str(work / "cache"),
         "APT::Sandbox::User": "",
-        "APT::Keep-Downloaded-Packages": "true",
         "Acquire::Retries": "3",
     }
     options = [part for key, value in own.items() for part in ("-o", f"{key}={value}")]
-    return _run("apt-get", "-q", "-y", "--no-install-recommends", *options, *arguments)
+    command = ["apt-get", "-q", "-y", "--no-install-recommends", *options, *arguments]
+    return _run(*command, cwd=work / "packages")
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, cwd: Path | None = None) -> str:
     env = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
