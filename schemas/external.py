@@ -16,7 +16,6 @@ from schemas.wire import Wire
 
 MOST_OFFERS = 1000
 MOST_TIMES = 10_000
-_MOST_FORMS = 20
 
 
 class Caseworker(Wire):
@@ -46,8 +45,6 @@ class Offer(Wire):
     )
     forms: Forms = Field(
         alias="moedeformer",
-        min_length=1,
-        max_length=_MOST_FORMS,
         title="Forms of meeting",
         description="The mødeformer that can be chosen.",
     )
@@ -68,7 +65,7 @@ class MeetingTime(Wire):
     starts_at: Instant = Field(alias="starttidspunkt")
     ends_at: Instant = Field(alias="sluttidspunkt")
     caseworker: Caseworker = Field(alias="sagsbehandler")
-    forms: Forms = Field(alias="moedeformer", min_length=1, max_length=_MOST_FORMS)
+    forms: Forms = Field(alias="moedeformer")
 
 
 class Times(Wire):

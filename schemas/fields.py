@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.codes import MeetingForm
@@ -193,5 +193,5 @@ NoOffer = Annotated[None, BeforeValidator(_absent("this type names its meeting b
 NoInvitation = Annotated[None, BeforeValidator(_absent("this type names its offer by moedetilbudId"))]
 """An indkaldelseId where there must be none (DESIGN 3 rule 7)."""
 
-Forms = Annotated[tuple[MeetingForm, ...], AfterValidator(_in_order)]
-"""Mødeformer without repeats, in the order of rule 2."""
+Forms = Annotated[tuple[MeetingForm, ...], Field(min_length=1, max_length=20), AfterValidator(_in_order)]
+"""At least one mødeform, without repeats, in the order of rule 2."""

@@ -2,7 +2,7 @@
 
     python -m schemas.generate [--check]
 
-One file per request type, one for answers, one for outcome events; the same models always give the same bytes.
+One file per request type, one for answers, one for outcome events; equal models give equal bytes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""Whole and right messages of every type, for tests to break.
+
+CPR numbers here have birth dates in the 2030s, so that no person has them.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+
+from schemas.envelope import InvalidMessage, Request
+from schemas.requests import REQUESTS, read_request
+
+CPR: Final = "0101364001"
+NOW: Final = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+REQUEST_ID: Final = "6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b"
+OFFER_ID: Final = "11111111-2222-4333-8444-555555555555"
+INVITATION_ID: Final = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+
+ENVELOPE: Final[dict[str, Any]] = {
+    "requestId": REQUEST_ID,
+    "sentAt": "2026-03-02T13:00:00+01:00",
+    "deadline": "2026-03-02T13:00:20+01:00",
+    "cpr": CPR,
+    "jobcenterkode": "10100",
+}
+_WISH: Final[dict[str, Any]] = {
+    "kontaktgruppe": "1",
+    "starttidspunkt": "2026-03-10T09:30:00+01:00",
+    "moedeform": "telefonisk",
+    "sagsbehandlerId": "RID:1",
+}
+
+SAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "query.offers.v1": {**ENVELOPE, "kontaktgruppe": 7, "straksbooking": True},
+    "query.times.v1": {
+        **ENVELOPE,
+        "kontaktgruppe": "1",
+        "moedetilbudId": OFFER_ID,
+        "straksbooking": False,
+        "fra": "2026-03-03T00:00:00+01:00",
+        "til": "2026-03-17T00:00:00+01:00",
+        "sagsbehandlerId": "RID:1",
+    },
+    "booking.book.v1": {**ENVELOPE, **_WISH, "moedetilbudId": OFFER_ID},
+    "booking.immediate.v1": {**ENVELOPE, **_WISH, "moedetilbudId": OFFER_ID},
+    "booking.rebook.v1": {**ENVELOPE, **_WISH, "indkaldelseId": INVITATION_ID},
+    "booking.accept.v1": {**ENVELOPE, "indkaldelseId": INVITATION_ID},
+    "booking.cancel.v1": {**ENVELOPE, "indkaldelseId": INVITATION_ID},
+}
+
+
+def body(fields: object) -> bytes:
+    """As a frontend would send it."""
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def read(type: str | None, raw: bytes, **more: Any) -> Request:
+    """Reads at `NOW`, with plenty of room."""
+    return read_request(type, more.pop("content_type", None), raw, **{"now": NOW, "max_bytes": 65536, **more})
+
+
+def problems(type: str | None, raw: bytes, **more: Any) -> dict[str, str]:
+    """Field to problem of a message that must be refused."""
+    with pytest.raises(InvalidMessage) as caught:
+        read(type, raw, **more)
+    assert caught.value.__context__ is None, "nothing that holds the input may hang on the exception"
+    return {each.field: each.problem for each in caught.value.problems}
+
+
+def request(type: str, **changes: Any) -> Request:
+    """The sample of a type with some wire fields changed; a value of `...` leaves the field out."""
+    fields = {name: value for name, value in {**SAMPLES[type], **changes}.items() if value is not ...}
+    return REQUESTS[type].from_json(body(fields))

@@ -1,0 +1,225 @@
+"""What goes out: answers, outcome events, and the Danish texts (DESIGN 2, release note 3.1 to 3.3)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.answers import Answer, BookingResult, CancelledResult, OffersResult, Result, TimeRow, TimesResult
+from schemas.codes import FAULT_REASONS, TEXTS_DA, ErrorCode, Fault, MeetingForm, Origin, Reason, Status
+from schemas.envelope import FieldProblem
+from schemas.events import Outcome, OutcomeEvent
+from schemas.external import Booking, Caseworker, Offer
+from tests.schemas.samples import CPR, INVITATION_ID, NOW, OFFER_ID, REQUEST_ID, request
+from tests.schemas.test_external import BOOKING, OFFER
+
+ANNA = Caseworker(id="RID:1", name="Anna")
+ROW = TimeRow(starts_at=NOW, ends_at=NOW + timedelta(minutes=30), caseworker=ANNA, form=MeetingForm.DIGITAL)
+BOOK = request("booking.book.v1")
+HEAD = {"requestId": REQUEST_ID, "type": "booking.book.v1", "answeredAt": "2026-03-02T12:00:00Z"}
+PLAIN = {"fields": [], "canReport": False}
+SYSTEM_ERROR = "Systemfejl i kontakten med jobcentrets bookingsystem."
+
+RESULTS: list[tuple[Result, dict[str, Any]]] = [
+    (OffersResult(offers=(Offer.model_validate(OFFER),)), {"moedetilbud": [OFFER]}),
+    (OffersResult(offers=()), {"moedetilbud": []}),
+    (
+        TimesResult(rows=(ROW,)),
+        {
+            "tider": [
+                {
+                    "starttidspunkt": "2026-03-02T12:00:00Z",
+                    "sluttidspunkt": "2026-03-02T12:30:00Z",
+                    "sagsbehandler": {"id": "RID:1", "navn": "Anna"},
+                    "moedeform": "digitalt",
+                }
+            ]
+        },
+    ),
+    (BookingResult(booking=Booking.model_validate(BOOKING)), {"booking": BOOKING}),
+    (
+        CancelledResult(invitation_id=UUID(INVITATION_ID)),
+        {"indkaldelseId": INVITATION_ID, "aflyst": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("result", "wire"), RESULTS, ids=range(len(RESULTS)))
+def test_a_done_answer_carries_its_result_and_can_be_read_back(result: Result, wire: dict[str, Any]) -> None:
+    # When
+    answer = Answer.done(BOOK, result, now=NOW)
+
+    # Then
+    assert json.loads(answer.to_json()) == {**HEAD, **PLAIN, "status": "done", "result": wire}
+    again = Answer.model_validate_json(answer.to_json())
+    assert again == answer
+    assert type(again.result) is type(result)
+
+
+def test_a_failed_answer_says_the_code_and_lets_the_citizen_report() -> None:
+    """DESIGN 2: "`failed` (with `fejlkode`, the Danish text for the citizen, `canReport: true`)"."""
+    answer = Answer.failed(BOOK, ErrorCode.OTHER, now=NOW)
+    assert json.loads(answer.to_json()) == {
+        **HEAD,
+        "status": "failed",
+        "text": SYSTEM_ERROR,
+        "fejlkode": 4,
+        "fejltekst": SYSTEM_ERROR,
+        "fields": [],
+        "canReport": True,
+    }
+    assert (
+        Answer.failed(BOOK, ErrorCode.NO_TIMES, "Kalenderen er tom.", now=NOW).error_text
+        == "Kalenderen er tom."
+    )
+    assert Answer.model_validate_json(answer.to_json()) == answer
+
+
+def test_a_refused_answer_names_the_fields() -> None:
+    problem = FieldProblem(field="cpr", problem="is required")
+    answer = Answer.refused(BOOK.request_id, BOOK.type, Reason.INVALID, (problem,), now=NOW)
+    assert json.loads(answer.to_json()) == {
+        **HEAD,
+        "status": "refused",
+        "reason": "invalid",
+        "text": TEXTS_DA[Reason.INVALID],
+        "fields": [{"field": "cpr", "problem": "is required"}],
+        "canReport": False,
+    }
+    assert Answer.model_validate_json(answer.to_json()) == answer
+
+
+def test_a_refusal_never_repeats_a_type_that_is_not_ours() -> None:
+    answer = Answer.refused(None, f"x{CPR}", Reason.INVALID, now=NOW)
+    assert "type" not in json.loads(answer.to_json())
+    assert CPR.encode() not in answer.to_json()
+
+
+@dataclass(frozen=True)
+class Claim:
+    request_id: UUID
+    type: str
+
+
+@pytest.mark.parametrize("status", [Status.EXPIRED, Status.UNCERTAIN])
+def test_expired_and_uncertain_are_said_of_a_request_or_a_claim(status: Status) -> None:
+    # Given
+    say = Answer.expired if status is Status.EXPIRED else Answer.uncertain
+    claim = Claim(BOOK.request_id, BOOK.type)
+
+    # Then
+    assert say(claim, now=NOW) == say(BOOK, now=NOW)
+    assert json.loads(say(BOOK, now=NOW).to_json()) == {
+        **HEAD,
+        **PLAIN,
+        "status": status.value,
+        "text": TEXTS_DA[status],
+    }
+
+
+def test_there_are_at_most_thirty_rows() -> None:
+    """Release note 3.1: "Der kan vises op til 30 tider"."""
+    assert len(TimesResult(rows=(ROW,) * 30).rows) == 30
+    with pytest.raises(ValidationError):
+        TimesResult(rows=(ROW,) * 31)
+
+
+def test_an_answer_needs_a_moment_with_offset() -> None:
+    with pytest.raises(ValidationError):
+        Answer.expired(BOOK, now=datetime(2026, 3, 2))  # noqa: DTZ001, RUF100 - naive on purpose
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_outcome_goes_out_under_family_and_outcome(outcome: Outcome) -> None:
+    """DESIGN 2: "Every outcome also goes, without personal data, to the topic exchange `jobnet.outcomes`
+    (`booking.done`, `booking.failed`, …)".
+    """
+    event = OutcomeEvent(
+        request_id=UUID(REQUEST_ID),
+        type="booking.book.v1",
+        outcome=outcome,
+        reason=Reason.BUSY,
+        error_code=ErrorCode.OTHER,
+        jobcenter_code="10100",
+        system="kalender-a",
+        supplier="leverandoer-a",
+        corrects_uncertain=True,
+        occurred_at=NOW,
+    )
+    assert event.routing_key == f"booking.{outcome.value}"
+    assert json.loads(event.to_json()) == {
+        "requestId": REQUEST_ID,
+        "type": "booking.book.v1",
+        "outcome": outcome.value,
+        "reason": "busy",
+        "fejlkode": 4,
+        "jobcenterkode": "10100",
+        "system": "kalender-a",
+        "supplier": "leverandoer-a",
+        "correctsUncertain": True,
+        "occurredAt": "2026-03-02T12:00:00Z",
+    }
+    assert OutcomeEvent.model_validate_json(event.to_json()) == event
+
+
+def test_an_outcome_of_an_unreadable_message_has_a_place_too() -> None:
+    event = OutcomeEvent(outcome=Outcome.REFUSED, reason=Reason.INVALID, occurred_at=NOW)
+    assert event.routing_key == "unknown.refused"
+
+
+def test_an_outcome_has_no_field_for_anything_personal() -> None:
+    assert not set(OutcomeEvent.model_fields) & {"cpr", "text", "error_text", "caseworker", "result"}
+
+
+def test_every_status_is_an_outcome() -> None:
+    assert {each.value for each in Outcome} == {each.value for each in Status} | {"unverified"}
+
+
+def test_the_faults_are_the_contracts_closed_list_and_each_has_its_reason() -> None:
+    """DESIGN 4: the closed list of fault types."""
+    names = (
+        "ukendt-borger ukendt-moedetilbud ukendt-booking ukendt-fejlkode ulovligt-ophav ugyldig-besked "
+        "tid-optaget moedeform-ikke-mulig ombooking-ikke-mulig aflysning-ikke-mulig reservation-udloebet "
+        "allerede-modtaget"
+    )
+    assert {each.value for each in Fault} == {f"urn:borgerbooking:fejl:{name}" for name in names.split()}
+    assert set(FAULT_REASONS) == set(Fault)
+    assert len(set(FAULT_REASONS.values())) == len(Fault)
+
+
+def test_the_codes_are_those_of_the_release_note() -> None:
+    """Release note 3.2: Id 2 Ingen mødetider, Id 3 Ingen mødetilbud, Id 4 Andet problem oplevet på Jobnet."""
+    assert [int(code) for code in ErrorCode] == [2, 3, 4]
+    assert [int(origin) for origin in Origin] == [32]
+
+
+def test_forms_are_ordered_as_the_release_note_lists_them() -> None:
+    """DESIGN 3 rule 2: "then personligt fremmøde, telefonisk, digitalt (release note 3.1)"."""
+    forms = [MeetingForm.DIGITAL, MeetingForm.IN_PERSON, MeetingForm.TELEPHONE]
+    assert sorted(forms, key=lambda form: form.order) == [
+        "personligtFremmoede",
+        "telefonisk",
+        "digitalt",
+    ]
+
+
+def test_every_answer_that_needs_words_has_a_danish_sentence() -> None:
+    wanted = {*Reason, *ErrorCode, Status.EXPIRED, Status.UNCERTAIN}
+    assert set(TEXTS_DA) == wanted
+    assert len(wanted) == len(Reason) + len(ErrorCode) + 2, "no two codes may be equal as keys"
+    for text in TEXTS_DA.values():
+        assert text[0].isupper()
+        assert text.endswith(".")
+        assert len(text) <= 500
+    assert TEXTS_DA[ErrorCode.OTHER] == SYSTEM_ERROR
+
+
+def test_ids_in_results_are_the_offers_own() -> None:
+    """domain.md 1.5: MoedetilbudId "must be reused in the following self-booking calls"."""
+    assert Offer.model_validate(OFFER).offer_id == UUID(OFFER_ID)

@@ -1,0 +1,155 @@
+"""What the outside may say (DESIGN 4): the contract's fields are required, all others are ignored."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.codes import Fault, MeetingForm
+from schemas.external import (
+    MOST_OFFERS,
+    Booking,
+    MeetingTime,
+    Offer,
+    Offers,
+    Problem,
+    Reservation,
+    Times,
+    Wish,
+)
+from schemas.wire import MOST_PROBLEMS, Wire, problems_of
+from tests.schemas.samples import CPR, INVITATION_ID, OFFER_ID
+
+OFFER: Final[dict[str, Any]] = {
+    "moedetilbudId": OFFER_ID,
+    "samtaletype": 7,
+    "moedeGruppeType": 1,
+    "moedeformer": ["personligtFremmoede", "digitalt"],
+    "lokation": "Rådhuspladsen 1",
+}
+TIME: Final[dict[str, Any]] = {
+    "starttidspunkt": "2026-03-10T09:30:00+01:00",
+    "sluttidspunkt": "2026-03-10T10:00:00+01:00",
+    "sagsbehandler": {"id": "RID:1", "navn": "Anna Østergård"},
+    "moedeformer": ["telefonisk"],
+}
+BOOKING: Final[dict[str, Any]] = {
+    "indkaldelseId": INVITATION_ID,
+    "moedetilbudId": OFFER_ID,
+    "starttidspunkt": "2026-03-10T09:30:00+01:00",
+    "sluttidspunkt": "2026-03-10T10:00:00+01:00",
+    "moedeform": "telefonisk",
+    "sagsbehandler": {"id": "RID:1", "navn": "Anna Østergård"},
+    "accepteret": True,
+    "kanOmbookes": True,
+    "ombookingsfrist": "2026-03-09T12:00:00+01:00",
+    "kanAflyses": False,
+}
+WHOLE: Final[list[tuple[type[Wire], dict[str, Any], set[str]]]] = [
+    (Offer, OFFER, {"lokation"}),
+    (Offers, {"moedetilbud": [OFFER, OFFER]}, set()),
+    (MeetingTime, TIME, set()),
+    (Times, {"tider": [TIME]}, set()),
+    (Booking, BOOKING, {"moedetilbudId", "ombookingsfrist", "aflysningsfrist"}),
+    (Reservation, {"reserveretTil": "2026-03-02T13:05:00+01:00"}, set()),
+]
+NAMES = [model.__name__ for model, _, _ in WHOLE]
+
+
+@pytest.mark.parametrize(("model", "wire", "optional"), WHOLE, ids=NAMES)
+def test_what_the_contract_says_is_read_and_written_alike(
+    model: type[Wire], wire: dict[str, Any], optional: set[str]
+) -> None:
+    raw = json.dumps({**wire, "nyt": {"felt": 1}})
+    assert json.loads(model.model_validate_json(raw).to_json()) == wire
+    assert model.model_validate_json(raw) == model.model_validate(wire)
+
+
+@pytest.mark.parametrize(("model", "wire", "optional"), WHOLE, ids=NAMES)
+def test_what_the_contract_requires_must_be_there(
+    model: type[Wire], wire: dict[str, Any], optional: set[str]
+) -> None:
+    for name in wire.keys() - optional:
+        without = {key: value for key, value in wire.items() if key != name}
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate(without)
+        assert [(each.field, each.problem) for each in problems_of(caught.value)] == [(name, "is required")]
+    for name in optional:
+        assert model.model_validate({**wire, name: None})
+
+
+@pytest.mark.parametrize(
+    ("model", "wire", "field"),
+    [
+        (Offer, {**OFFER, "moedeformer": []}, "moedeformer"),
+        (Offer, {**OFFER, "moedeformer": ["pigeon"]}, "moedeformer.0"),
+        (Offer, {**OFFER, "samtaletype": "7"}, "samtaletype"),
+        (Offer, {**OFFER, "samtaletype": True}, "samtaletype"),
+        (Offers, {"moedetilbud": None}, "moedetilbud"),
+        (Offers, {"moedetilbud": [OFFER, 1]}, "moedetilbud.1"),
+        (Offers, {"moedetilbud": [OFFER] * (MOST_OFFERS + 1)}, "moedetilbud"),
+        (MeetingTime, {**TIME, "starttidspunkt": "2026-03-10T09:30:00"}, "starttidspunkt"),
+        (MeetingTime, {**TIME, "sagsbehandler": {"id": "RID:1"}}, "sagsbehandler.navn"),
+        (Booking, {**BOOKING, "accepteret": "true"}, "accepteret"),
+        (Booking, {**BOOKING, "ombookingsfrist": 0}, "ombookingsfrist"),
+        (Booking, {**BOOKING, "indkaldelseId": "1"}, "indkaldelseId"),
+    ],
+    ids=range(12),
+)
+def test_what_breaks_the_contract_is_named(model: type[Wire], wire: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate_json(json.dumps(wire))
+    assert problems_of(caught.value)[0].field == field
+
+
+def test_thousands_of_wrong_entries_are_not_thousands_of_problems() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Times.model_validate({"tider": [CPR] * 5000})
+    found = problems_of(caught.value)
+    assert len(found) == MOST_PROBLEMS
+    assert CPR not in str(found) + str(caught.value)
+
+
+def test_forms_come_once_each_in_the_order_of_rule_2() -> None:
+    """DESIGN 3 rule 2: "personligt fremmøde, telefonisk, digitalt (release note 3.1)"."""
+    forms = ["digitalt", "personligtFremmoede", "digitalt", "telefonisk"]
+    assert MeetingTime.model_validate({**TIME, "moedeformer": forms}).forms == tuple(MeetingForm)
+
+
+def test_a_deadline_that_never_comes_is_no_broken_contract() -> None:
+    """Some systems write "no deadline" as the last day of the calendar."""
+    assert Booking.model_validate({**BOOKING, "ombookingsfrist": "9999-12-31T23:59:59+01:00"}).rebook_by
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_a_fault_of_the_closed_list_is_known(fault: Fault) -> None:
+    assert Problem.model_validate_json(json.dumps({"type": fault.value, "status": 409})).fault is fault
+
+
+@pytest.mark.parametrize("wire", [{}, {"type": "about:blank"}, {"type": "urn:borgerbooking:fejl:noget-nyt"}])
+def test_another_problem_type_is_no_fault(wire: dict[str, Any]) -> None:
+    assert Problem.model_validate(wire).fault is None
+
+
+def test_a_problems_title_is_not_printed() -> None:
+    """DESIGN 9: "only mapped codes, status and fault `type` are kept, never `detail`"."""
+    assert CPR not in repr(Problem.model_validate({"title": CPR, "detail": CPR}))
+
+
+def test_a_wish_says_only_what_is_wished() -> None:
+    """DESIGN 4: "reserver and create carry moedetilbudId (book, immediate), starttidspunkt, moedeform,
+    sagsbehandlerId?".
+    """
+    starts_at = datetime(2026, 3, 10, 8, 30, tzinfo=UTC)
+    assert Wish(starts_at=starts_at, form=MeetingForm.DIGITAL).to_wire() == {
+        "starttidspunkt": "2026-03-10T08:30:00Z",
+        "moedeform": "digitalt",
+    }
+    full = Wish(offer_id=UUID(OFFER_ID), starts_at=starts_at, form=MeetingForm.DIGITAL, caseworker_id="RID:1")
+    assert full.to_wire()["moedetilbudId"] == OFFER_ID
+    assert full.to_wire()["sagsbehandlerId"] == "RID:1"

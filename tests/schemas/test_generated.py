@@ -1,0 +1,112 @@
+"""DESIGN 2: "JSON Schemas are generated from the models into the repository; a test fails when they
+drift."
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.answers import Answer
+from schemas.codes import ErrorCode, Reason
+from schemas.envelope import FieldProblem
+from schemas.events import Outcome, OutcomeEvent
+from schemas.generate import DIRECTORY, MESSAGES, drifted, main, schema_of, write
+from schemas.requests import REQUESTS
+from tests.schemas.checker import accepts
+from tests.schemas.samples import CPR, NOW, SAMPLES, body, problems, read
+from tests.schemas.test_answers import BOOK, RESULTS
+
+
+def stored(type: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((DIRECTORY / f"{type}.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def test_the_schemas_in_the_repository_are_those_of_the_models() -> None:
+    assert drifted() == [], "run python -m schemas.generate"
+
+
+def test_drift_is_seen_and_repaired(tmp_path: Path) -> None:
+    # Given a directory with everything right but one stale and one left-over file
+    write(tmp_path)
+    (tmp_path / "answer.v1.json").write_text("{}")
+    (tmp_path / "booking.old.v1.json").write_text("{}")
+
+    # Then both are named, and writing repairs both
+    assert drifted(tmp_path) == ["answer.v1.json", "booking.old.v1.json"]
+    assert write(tmp_path) == ["answer.v1.json", "booking.old.v1.json"]
+    assert drifted(tmp_path) == []
+
+
+def test_the_command_has_honest_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 0
+    assert main(["--chekc"]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("type", sorted(MESSAGES))
+def test_every_schema_and_every_field_of_it_is_explained(type: str) -> None:
+    schema = schema_of(type)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    parts = [schema, *schema.get("$defs", {}).values()]
+    for part in (each for each in parts if "properties" in each):
+        assert part["title"]
+        assert part["description"]
+        for name, field in part["properties"].items():
+            assert field.get("description"), f"{part['title']}.{name}"
+
+
+@pytest.mark.parametrize("type", sorted(REQUESTS))
+def test_a_schema_accepts_what_the_model_accepts(type: str) -> None:
+    sample, schema = SAMPLES[type], stored(type)
+    bare = {name: sample[name] for name in schema["required"]}
+    forbidden = {"moedetilbudId", "indkaldelseId"} - set(sample)
+    for fields in (
+        sample,
+        bare,
+        {**sample, "nyt": 1},
+        {**sample, "kontaktgruppe": None, "deadline": None},
+        {**sample, **dict.fromkeys(forbidden)},
+    ):
+        assert read(type, body(fields))
+        assert accepts(schema, fields)
+
+
+@pytest.mark.parametrize("type", sorted(REQUESTS))
+def test_a_schema_refuses_a_missing_or_foreign_field_as_the_model_does(type: str) -> None:
+    sample, schema = SAMPLES[type], stored(type)
+    wrong = [{key: value for key, value in sample.items() if key != name} for name in schema["required"]]
+    wrong += [{**sample, name: [1]} for name in sample]
+    if type.startswith("booking."):
+        wrong += [{**sample, "moedetilbudId": CPR, "indkaldelseId": CPR}]
+    for fields in wrong:
+        assert problems(type, body(fields))
+        assert not accepts(schema, fields)
+
+
+def test_the_answers_schema_accepts_every_answer() -> None:
+    answers = [
+        *(Answer.done(BOOK, result, now=NOW) for result, _ in RESULTS),
+        *(Answer.failed(BOOK, code, now=NOW) for code in ErrorCode),
+        *(Answer.refused(None, None, reason, now=NOW) for reason in Reason),
+        Answer.refused(None, None, Reason.INVALID, (FieldProblem(field="a", problem="b"),), now=NOW),
+        Answer.expired(BOOK, now=NOW),
+        Answer.uncertain(BOOK, now=NOW),
+    ]
+    schema = stored("answer.v1")
+    assert all(accepts(schema, json.loads(answer.to_json())) for answer in answers)
+    assert not accepts(schema, {"status": "maybe", "answeredAt": "2026-03-02T12:00:00Z"})
+
+
+def test_the_outcomes_schema_accepts_every_outcome() -> None:
+    events = [OutcomeEvent(outcome=outcome, occurred_at=NOW) for outcome in Outcome]
+    assert all(accepts(stored("outcome.v1"), json.loads(event.to_json())) for event in events)
+
+
+def test_no_schema_holds_anything_like_a_cpr_number() -> None:
+    assert not [path for path in DIRECTORY.glob("*.json") if re.search(r"[0-9]{10}", path.read_text())]
