@@ -1,0 +1,188 @@
+"""The directory: what is refused and how it is told, and that writing and reading are one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from config.directory import ConfigProblem, Directory, changed_systems, dump_directory, load_directory
+from config.settings import DEFAULTS
+
+EXAMPLE = DEFAULTS.with_name("directory.toml")
+
+GOOD = """
+[suppliers.hus]
+name = "Hus"
+[planners.plan]
+base_url = "https://plan.example/a/"
+[booking_systems.tider]
+base_url = "https://tider.example:8443"
+[jobcenters.90101]
+name = "By"
+planner = "plan"
+booking_system = "tider"
+supplier = "hus"
+"""
+ADDRESS = 'base_url = "https://tider.example:8443"'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "directory.toml"
+    path.write_text(text)
+    return path
+
+
+def problems_of(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigProblem) as caught:
+        load_directory(written(folder, text))
+    return caught.value.problems
+
+
+def test_the_example_describes_invented_systems_only() -> None:
+    directory = load_directory(EXAMPLE)
+    assert (len(directory.jobcenters), len(directory.planners)) == (12, 2)
+    assert (len(directory.booking_systems), len(directory.suppliers)) == (6, 4)
+    assert all(re.search(r"\.example(/|$)", system.base_url) for _, system in directory.systems())
+
+
+def test_a_jobcenter_is_found_by_its_code_and_only_by_it(tmp_path: Path) -> None:
+    directory = load_directory(written(tmp_path, GOOD))
+    jobcenter = directory.jobcenter("90101")
+    assert jobcenter is not None
+    assert (jobcenter.planner, jobcenter.booking_system, jobcenter.supplier) == ("plan", "tider", "hus")
+    assert directory.jobcenter("90102") is None
+    assert directory.planners["plan"].base_url == "https://plan.example/a"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('planner = "plan"', 'planner = "plam"', "jobcenters.90101.planner: names 'plam', but there is no table [planners.plam]"),
+        ('booking_system = "tider"', 'booking_system = "x"', "jobcenters.90101.booking_system: names 'x', but there is no"),
+        ('supplier = "hus"', 'supplier = "x"', "jobcenters.90101.supplier: names 'x', but there is no table"),
+        ('supplier = "hus"', "", "jobcenters.90101.supplier: must be set"),
+        ("planner =", "planer =", "jobcenters.90101.planer: is not a known key; did you mean jobcenters.90101.planner?"),
+        ("jobcenters.90101", "jobcenters.9010", "jobcenters.9010: string must match pattern"),
+        ("suppliers.hus", 'suppliers."Hus & Co"', "suppliers.Hus & Co: string must match pattern"),
+        ("https://tider", "http://tider", "booking_systems.tider: base_url must be https: CPR numbers travel to it"),
+        ("https://tider", "ftp://tider", "booking_systems.tider.base_url: must begin with https://"),
+        ("https://tider", "https://user:hemmeligt@tider", "booking_systems.tider.base_url: must not hold a user"),
+        (":8443", ":8443/a?b=c", "booking_systems.tider.base_url: must end before any ?"),
+        (":8443", ":8443/a#b", "booking_systems.tider.base_url: must end before any ?"),
+        (":8443", ":84430", "booking_systems.tider.base_url: must be a URL"),
+        (":8443", "/a b", "booking_systems.tider.base_url: must be of printable ASCII"),
+        (ADDRESS, ADDRESS + '\nclient_cert = "a.pem"', "booking_systems.tider: client_cert and client_key must be set together"),
+        (ADDRESS, ADDRESS + '\nbearer_token = "hemmeligt"', "booking_systems.tider.bearer_token: is not a known key; did you mean"),
+        (ADDRESS, ADDRESS + '\nbearer_token_env = "A"\nbearer_token_file = "a"', "booking_systems.tider: bearer_token_file and"),
+        (ADDRESS, 'base_url = "http://a"\nallow_http = true\nca_file = "a"', "booking_systems.tider: ca_file and client_cert do nothing with http"),
+        (ADDRESS, ADDRESS + "\nin_flight = 0", "booking_systems.tider.in_flight: must be greater than or equal to 1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_by_table_and_key(old: str, new: str, why: str, tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, GOOD.replace(old, new))
+    assert problem.startswith(f"directory.toml: {why}")
+    assert "hemmeligt" not in problem
+
+
+def test_every_unknown_name_is_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace('planner = "plan"', 'planner = "a"').replace('supplier = "hus"', 'supplier = "b"')
+    assert [problem.split(":")[1] for problem in problems_of(tmp_path, text)] == [
+        " jobcenters.90101.planner",
+        " jobcenters.90101.supplier",
+    ]
+
+
+def test_relative_files_start_at_the_directory(tmp_path: Path) -> None:
+    text = GOOD.replace(ADDRESS, ADDRESS + '\nca_file = "tls/ca.pem"\nbearer_token_file = "/run/token"')
+    system = load_directory(written(tmp_path, text)).booking_systems["tider"]
+    assert system.ca_file == tmp_path.resolve() / "tls/ca.pem"
+    assert system.bearer_token_file == Path("/run/token")
+
+
+def test_a_bearer_token_is_read_when_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = GOOD.replace(ADDRESS, ADDRESS + '\nbearer_token_file = "token"')
+    by_file = load_directory(written(tmp_path, text)).booking_systems["tider"]
+    with pytest.raises(ConfigProblem, match="cannot be read"):
+        by_file.bearer_token()
+    (tmp_path / "token").write_text("abc\n")
+    assert by_file.bearer_token() == "abc"
+
+    text = GOOD.replace(ADDRESS, ADDRESS + '\nbearer_token_env = "TIDER_TOKEN"')
+    by_variable = load_directory(written(tmp_path, text)).booking_systems["tider"]
+    with pytest.raises(ConfigProblem, match="TIDER_TOKEN is not set"):
+        by_variable.bearer_token()
+    monkeypatch.setenv("TIDER_TOKEN", "def")
+    assert by_variable.bearer_token() == "def"
+    assert load_directory(written(tmp_path, GOOD)).booking_systems["tider"].bearer_token() is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("", "", set()),
+        ("tider.example", "ny.example", {"tider"}),
+        ("plan.example", "ny.example", {"plan"}),
+        ('"By"', '"Ny By"', set()),
+        (ADDRESS, ADDRESS + "\nin_flight = 3", set()),
+        ("suppliers.hus", "suppliers.ny", {"hus"}),
+        ('name = "Hus"', 'name = "Nyt Hus"', set()),
+    ],
+)
+def test_a_reload_tells_what_it_removes_or_readdresses(
+    old: str, new: str, changed: set[str], tmp_path: Path
+) -> None:
+    before = load_directory(written(tmp_path, GOOD))
+    text = GOOD.replace(old, new) if old else GOOD
+    if old.startswith("suppliers"):
+        text = text.replace('supplier = "hus"', 'supplier = "ny"')
+    assert changed_systems(before, load_directory(written(tmp_path, text))) == changed
+
+
+def test_an_added_system_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    before = load_directory(written(tmp_path, GOOD))
+    after = load_directory(written(tmp_path, GOOD + '\n[planners.ny]\nbase_url = "https://ny.example"\n'))
+    assert changed_systems(before, after) == set()
+    assert changed_systems(after, before) == {"ny"}
+
+
+names = some.from_regex(r"[a-z0-9][a-z0-9-]{0,10}", fullmatch=True)
+codes = some.from_regex(r"[0-9]{5}", fullmatch=True)
+titles = some.text(some.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+systems = some.fixed_dictionaries(
+    {"base_url": some.just("http://127.0.0.1:8080"), "allow_http": some.just(True)},
+    optional={"in_flight": some.integers(1, 99), "total_timeout_seconds": some.floats(0.1, 99)},
+)
+
+
+@some.composite
+def directories(draw: some.DrawFn) -> Directory:
+    """Any directory whose jobcenters name what it describes."""
+    tables: dict[str, Any] = {
+        "planners": draw(some.dictionaries(names, systems, min_size=1, max_size=3)),
+        "booking_systems": draw(some.dictionaries(names, systems, min_size=1, max_size=3)),
+        "suppliers": draw(some.dictionaries(names, some.fixed_dictionaries({"name": titles}), min_size=1)),
+    }
+    jobcenter = some.fixed_dictionaries(
+        {
+            "name": titles,
+            "planner": some.sampled_from(sorted(tables["planners"])),
+            "booking_system": some.sampled_from(sorted(tables["booking_systems"])),
+            "supplier": some.sampled_from(sorted(tables["suppliers"])),
+        }
+    )
+    tables["jobcenters"] = draw(some.dictionaries(codes, jobcenter, min_size=1, max_size=5))
+    return Directory.model_validate(tables)
+
+
+# The folder is only written over; nothing is carried from one example to the next.
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(directory=directories())
+def test_what_is_written_reads_back_the_same(directory: Directory, tmp_path: Path) -> None:
+    path = tmp_path / "written.toml"
+    path.write_text(dump_directory(directory), encoding="utf-8")
+    assert load_directory(path) == directory
