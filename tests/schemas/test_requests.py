@@ -339,6 +339,18 @@ def test_another_booking_has_other_business_fields(changes: dict[str, Any]) -> N
     assert changed.business_fields() != request("booking.book.v1").business_fields()
 
 
+def test_business_fields_keep_their_form_from_release_to_release() -> None:
+    """The ledger remembers their HMAC: another form of the same fields would call every repeat a conflict.
+
+    What is not given is not in it, so that a field added to the contract later changes nothing.
+    """
+    bare = request("query.times.v1", kontaktgruppe="", sagsbehandlerId=..., til=...)
+    assert bare.business_fields().decode() == (
+        f'{{"cpr":"{CPR}","fra":"2026-03-02T23:00:00+00:00","jobcenterkode":"10100",'
+        f'"moedetilbudId":"{OFFER_ID}","requestId":"{REQUEST_ID}","type":"query.times.v1"}}'
+    )
+
+
 def test_the_type_is_a_business_field() -> None:
     assert request("booking.accept.v1").business_fields() != request("booking.cancel.v1").business_fields()
 
