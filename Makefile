@@ -30,7 +30,7 @@ check: .venv/.project ## formatting, lint, types, import rules
 	@echo "  lint-imports"; .venv/bin/lint-imports
 
 lock: .local/uv/bin/uv ## renew requirements.lock from pyproject.toml (ARGS=--upgrade: newest versions)
-	@.local/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	@.local/uv/bin/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra dev $(ARGS) \
 		pyproject.toml --output-file requirements.lock
 
