@@ -61,6 +61,8 @@ STATUS_ROWS: tuple[tuple[Container[int], Verdict], ...] = (
     (frozenset({401, 403, 404, 405, 407}), Verdict.MISCONFIGURED),
     (range(400, 500), Verdict.REJECTED),
 )
+# The words of `Lost` for a try whose time ran out.
+TIMEOUTS = frozenset({"timeout", "connect-timeout"})
 # On a create, accept or cancel these two say "not done" (DESIGN 5, below the table).
 NOT_DONE = frozenset({429, 503})
 

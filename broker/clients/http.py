@@ -36,6 +36,8 @@ __all__ = ["Call", "Caller", "HttpSystem", "Kind", "Reply"]
 # Shorter than the idle timeouts of the usual servers (5 s and more): a connection that they are about to
 # close would make a create Unknown for no reason.
 KEEP_ALIVE_SECONDS = 4.0
+# Parts of OpenSSL's names for the alerts with which the other side refuses our certificate.
+_ABOUT_US = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "jobnet-broker"}
 
 
@@ -254,10 +256,8 @@ def _certificate_refused(error: BaseException | None) -> bool:
     """Whether a TLS alert of the other side speaks of our certificate (or of the one that we lack)."""
     seen = 0
     while error is not None and seen < 5:
-        reason = error.reason if isinstance(error, ssl.SSLError) else ""
-        if "ALERT" in (reason or "") and any(
-            w in reason for w in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
-        ):
+        reason = getattr(error, "reason", None) or ""  # of an ssl.SSLError
+        if "ALERT" in reason and any(word in reason for word in _ABOUT_US):
             return True
         error, seen = error.__cause__, seen + 1
     return False

@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from broker.clients.breaker import Pass, Result
 from broker.clients.calls import Call, Caller, Kind, M, Reply
-from broker.clients.classify import Judgement, Met, Verdict, classify
+from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify
 from broker.clients.gate import Gate, NoEntry
 from broker.errors import (
     AtCapacity,
@@ -36,6 +36,9 @@ from schemas.codes import FAULT_REASONS
 
 # (x-requestId, seconds that the try may take) -> what it met
 Send = Callable[[str, float], Awaitable[Met]]
+
+# A retry that has less time than this is not begun: it would only hide what went wrong before.
+SHORTEST_RETRY_SECONDS = 0.05
 
 _FAILURES: dict[Verdict, type[Misconfigured | ContractBroken | Rejected]] = {
     Verdict.MISCONFIGURED: Misconfigured,
@@ -60,6 +63,7 @@ class Tries(Generic[M]):
         self._lost_one = False  # the current x-requestId was sent, and nobody answered
         self._milliseconds = 0
         self._before: Unavailable | None = None
+        self._bug: Exception | None = None
 
     async def carry(self) -> Reply[M]:
         """The answer of the contract. Raises what `HttpSystem.call` says."""
@@ -84,7 +88,7 @@ class Tries(Generic[M]):
     async def _one(self) -> Reply[M]:
         judgement = await self._try()
         if judgement.leaves_unknown(self._call.kind):
-            raise await self._unknown(judgement)
+            raise await self._unknown(judgement) from self._bug
         self._next_key(judgement)
         error = self._error(judgement)
         if error is not None:
@@ -97,16 +101,32 @@ class Tries(Generic[M]):
         learnt = Result.NEITHER
         try:
             seconds = self._may_leave()
-            began = time.monotonic()
-            met = await self._send(self._caller.x_request_id(self._call, self._try_key), seconds)
-            self._milliseconds = round((time.monotonic() - began) * 1000)
-            judgement = classify(self._call, met, after_unanswered=self._lost_one)
-            learnt = judgement.for_breaker()
+            judgement = await self._judged(seconds)
+            if not self._hurried(judgement, seconds) and self._bug is None:
+                learnt = judgement.for_breaker()
             if judgement.retry_after is not None:
                 self._gate.hold(judgement.retry_after)
             return judgement
         finally:
             self._gate.leave(place, learnt)
+
+    async def _judged(self, seconds: float) -> Judgement[M]:
+        began = time.monotonic()
+        try:
+            met = await self._send(self._caller.x_request_id(self._call, self._try_key), seconds)
+            return classify(self._call, met, after_unanswered=self._lost_one)
+        except Exception as bug:
+            if self._call.kind is not Kind.COMMIT:
+                raise
+            # It may have left: a bug of ours must not tell a citizen "failed" for a meeting that exists.
+            self._bug = bug
+            return Judgement(Verdict.BROKEN, "bug")
+        finally:
+            self._milliseconds = round((time.monotonic() - began) * 1000)
+
+    def _hurried(self, judgement: Judgement[M], seconds: float) -> bool:
+        """A try that our caller's time cut short says little about the system."""
+        return judgement.what in TIMEOUTS and seconds < self._limits.total_timeout_seconds / 2
 
     async def _enter(self) -> Pass:
         try:
@@ -130,7 +150,7 @@ class Tries(Generic[M]):
         return seconds
 
     def _next_key(self, judgement: Judgement[M]) -> None:
-        """The same x-requestId only as long as one try under it is unanswered and no later one had an answer."""
+        """The same x-requestId only while a try under it is unanswered and none since had an answer."""
         if judgement.unanswered:
             self._lost_one = True
         elif judgement.sent or not self._lost_one:
@@ -189,8 +209,9 @@ class Tries(Generic[M]):
         return pause + _jitter(pause / 2)
 
     def _too_late(self, state: RetryCallState) -> bool:
-        """A create, accept or cancel needs its whole timeout (DESIGN 5, Claim); anything else needs some time."""
-        needs = self._limits.total_timeout_seconds if self._call.kind is Kind.COMMIT else 0.0
+        """A create, accept or cancel needs its whole timeout (DESIGN 5, Claim), anything else some time."""
+        commits = self._call.kind is Kind.COMMIT
+        needs = self._limits.total_timeout_seconds if commits else SHORTEST_RETRY_SECONDS
         return time.monotonic() + state.upcoming_sleep + needs >= self._caller.answer_by
 
 

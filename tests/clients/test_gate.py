@@ -1,0 +1,160 @@
+"""The gate: its cap, the list of those that wait, the breaker, and the pause a system asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from broker.clients.breaker import Breaker, Pass, Result
+from broker.clients.gate import LONGEST_HOLD_SECONDS, Gate, NoEntry
+
+OK, BAD, NIL = Result.ANSWERED, Result.FAILED, Result.NEITHER
+
+
+def gate(in_flight: int = 1, waiting: int = 2, failures: int = 1, open_seconds: float = 60) -> Gate:
+    return Gate(in_flight, waiting, Breaker(failures, open_seconds))
+
+
+def soon(seconds: float = 5) -> float:
+    return time.monotonic() + seconds
+
+
+async def refusal(at: Gate, seconds: float = 5) -> str:
+    with pytest.raises(NoEntry) as caught:
+        await at.enter(soon(seconds))
+    return caught.value.what
+
+
+async def test_those_that_wait_enter_in_their_order() -> None:
+    at, order = gate(), list[int]()
+
+    async def one(number: int) -> None:
+        place = await at.enter(soon())
+        order.append(number)
+        at.leave(place, OK)
+
+    place = await at.enter(soon())
+    waiting = [asyncio.create_task(one(number)) for number in (1, 2)]
+    await asyncio.sleep(0)
+    assert order == []
+    at.leave(place, OK)
+    await asyncio.gather(*waiting)
+    assert order == [1, 2]
+
+
+async def test_a_full_list_says_so_at_once() -> None:
+    at = gate(waiting=1)
+    place = await at.enter(soon())
+    waiting = asyncio.create_task(at.enter(soon()))
+    await asyncio.sleep(0)
+    assert await refusal(at) == "waiting-list-full"
+    at.leave(place, OK)
+    assert await waiting is Pass.NORMAL
+
+
+async def test_the_wait_ends_with_the_callers_time_and_frees_its_place_in_the_list() -> None:
+    at = gate(waiting=1)
+    place = await at.enter(soon())
+    assert await refusal(at, 0.01) == "waited-too-long"
+    assert await refusal(at, -1) == "waited-too-long"
+    at.leave(place, OK)
+    assert await at.enter(soon()) is Pass.NORMAL
+
+
+async def test_a_cancelled_wait_keeps_neither_a_place_nor_a_turn() -> None:
+    at = gate()
+    place = await at.enter(soon())
+    waiting = asyncio.create_task(at.enter(soon()))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    at.leave(place, OK)
+    assert await at.enter(soon()) is Pass.NORMAL
+
+
+async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_the_turn_on() -> None:
+    at = gate()
+    place = await at.enter(soon())
+    first, second = asyncio.create_task(at.enter(soon())), asyncio.create_task(at.enter(soon()))
+    await asyncio.sleep(0)
+    at.leave(place, OK)  # the turn of the first, which has not woken up yet
+    first.cancel()
+    assert await second is Pass.NORMAL
+    assert first.cancelled()
+
+
+async def test_when_the_breaker_opens_those_that_wait_are_turned_away_too() -> None:
+    at = gate()
+    place = await at.enter(soon())
+    waiting = [asyncio.create_task(at.enter(soon())) for _ in range(2)]
+    await asyncio.sleep(0)
+    at.leave(place, BAD)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["breaker-open"] * 2
+    assert await refusal(at) == "breaker-open"
+
+
+async def test_a_turn_that_came_just_before_the_breaker_opened_is_not_used() -> None:
+    at = gate(in_flight=2)
+    first, second = await at.enter(soon()), await at.enter(soon())
+    waiting = asyncio.create_task(at.enter(soon()))
+    await asyncio.sleep(0)
+    at.leave(first, OK)
+    at.leave(second, BAD)
+    assert str((await asyncio.gather(waiting, return_exceptions=True))[0]) == "breaker-open"
+
+
+async def test_after_the_pause_exactly_one_call_probes_whatever_becomes_of_it() -> None:
+    at = gate(in_flight=5, open_seconds=0.01)
+    at.leave(await at.enter(soon()), BAD)
+    await asyncio.sleep(0.02)
+    probe = await at.enter(soon())
+    assert probe is Pass.PROBE
+    assert await refusal(at) == "breaker-open"
+    at.leave(probe, NIL)  # cancelled, or held back
+    again = await at.enter(soon())
+    assert again is Pass.PROBE
+    at.leave(again, OK)
+    assert await at.enter(soon()) is Pass.NORMAL
+
+
+async def test_a_pause_that_the_system_asked_for_is_kept_and_is_bounded() -> None:
+    at = gate()
+    at.hold(0.02)
+    with pytest.raises(NoEntry) as caught:
+        await at.enter(soon())
+    assert caught.value.what == "retry-after"
+    assert 0 < (caught.value.retry_after or 0) <= 0.02
+    await asyncio.sleep(0.03)
+    at.leave(await at.enter(soon()), OK)
+    at.hold(1_000_000)
+    with pytest.raises(NoEntry) as caught:
+        await at.enter(soon())
+    assert (caught.value.retry_after or 0) <= LONGEST_HOLD_SECONDS
+
+
+async def test_no_place_is_ever_lost_or_made() -> None:
+    at, inside, most = gate(in_flight=3, waiting=50, failures=10_000), 0, 0
+
+    async def one(number: int) -> None:
+        nonlocal inside, most
+        place = await at.enter(soon(0.05 if number % 3 else 5))
+        inside += 1
+        most = max(most, inside)
+        try:
+            await asyncio.sleep(0.001 * (number % 4))
+        finally:
+            inside -= 1
+            at.leave(place, (OK, BAD, NIL)[number % 3])
+
+    tasks = [asyncio.create_task(one(number)) for number in range(50)]
+    for number, task in enumerate(tasks):
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (inside, most) == (0, 3)
+    assert [await at.enter(soon()) for _ in range(3)] == [Pass.NORMAL] * 3
+    assert await refusal(at, 0.01) == "waited-too-long"

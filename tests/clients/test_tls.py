@@ -1,0 +1,304 @@
+"""TLS in real handshakes with certificates made here: who is trusted, who we are, and the bearer token."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from broker.clients.calls import Call, Kind
+from broker.clients.http import HttpSystem
+from broker.errors import BrokerError, Misconfigured, Unavailable
+from schemas.external import Reservation
+from tests.clients.support import End, RawServer, caller, http, system
+
+GOOD = http(200, {"reserveretTil": "2031-03-03T09:00:00+01:00"})
+COMMIT: Call[Reservation] = Call("accept", Kind.COMMIT, "POST", "/x", 200, Reservation)
+
+
+@dataclass(frozen=True)
+class Pair:
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Certificates:
+    ca: Path
+    server: Pair
+    stranger: Pair  # signed by nobody we trust
+    elsewhere: Pair  # signed well, for another name
+    client: Pair
+
+
+class _Maker:
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name(name)
+        self.path = folder / f"{name}.pem"
+        cert = self._sign(self._name, self._key.public_key(), ca=True)
+        self.path.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+
+    def pair(self, name: str, *addresses: str) -> Pair:
+        key = ec.generate_private_key(ec.SECP256R1())
+        cert = self._sign(_name(name), key.public_key(), addresses=addresses)
+        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+        pair.key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return pair
+
+    def _sign(
+        self, name: x509.Name, key: Any, *, ca: bool = False, addresses: tuple[str, ...] = ()
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if addresses:
+            names = [x509.IPAddress(ip_address(address)) for address in addresses]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    ours, other = _Maker(folder, "ca"), _Maker(folder, "other-ca")
+    return Certificates(
+        ours.path,
+        ours.pair("server", "127.0.0.1"),
+        other.pair("stranger", "127.0.0.1"),
+        ours.pair("elsewhere", "192.0.2.1"),
+        ours.pair("client"),
+    )
+
+
+def serving(pair: Pair, *, clients_of: Path | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    if clients_of is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(clients_of)
+    return context
+
+
+async def outcome(to: HttpSystem, seconds: float = 0.6) -> BrokerError | int:
+    try:
+        return (await to.call(COMMIT, caller(seconds))).status
+    except BrokerError as error:
+        return error
+
+
+async def test_a_server_that_our_ca_vouches_for_is_called(certificates: Certificates) -> None:
+    async with (
+        RawServer(default=GOOD, tls=serving(certificates.server)) as server,
+        system(server.url, set_={"ca_file": certificates.ca}) as to,
+    ):
+        assert await outcome(to) == 200
+        assert await outcome(to) == 200
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("who", ["stranger", "elsewhere"])
+async def test_any_other_is_misconfigured_and_nothing_is_sent(certificates: Certificates, who: str) -> None:
+    async with (
+        RawServer(default=GOOD, tls=serving(getattr(certificates, who))) as server,
+        system(server.url, set_={"ca_file": certificates.ca}) as to,
+    ):
+        error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+    assert error.seen.what == "certificate"
+    assert server.requests == []
+
+
+async def test_without_our_ca_the_public_ones_do_not_vouch(certificates: Certificates) -> None:
+    async with RawServer(default=GOOD, tls=serving(certificates.server)) as server, system(server.url) as to:
+        error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+
+
+@contextmanager
+def alerting(context: ssl.SSLContext) -> Iterator[str]:
+    """The address of a server that refuses everybody and says why in a TLS alert (asyncio's does not)."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        with suppress(OSError):
+            while True:
+                connection = context.wrap_socket(
+                    listening.accept()[0], server_side=True, do_handshake_on_connect=False
+                )
+                with connection, suppress(OSError):
+                    connection.settimeout(5)
+                    with pytest.raises(ssl.SSLError):
+                        connection.do_handshake()
+                    while socket.socket.recv(connection, 1000):  # or a reset would overtake the alert
+                        pass
+
+    thread = threading.Thread(target=refuse, daemon=True)
+    thread.start()
+    yield f"https://127.0.0.1:{listening.getsockname()[1]}"
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_client_certificate_is_shown(certificates: Certificates, version: ssl.TLSVersion) -> None:
+    strict = serving(certificates.server, clients_of=certificates.ca)
+    strict.minimum_version = strict.maximum_version = version
+    ours = {"client_cert": certificates.client.cert, "client_key": certificates.client.key}
+    async with (
+        RawServer(default=GOOD, tls=strict) as server,
+        system(server.url, set_={"ca_file": certificates.ca, **ours}) as to,
+    ):
+        assert await outcome(to) == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("shown", ["none", "strange"])
+async def test_one_that_is_lacking_or_strange_is_misconfigured_and_not_unknown(
+    certificates: Certificates, version: ssl.TLSVersion, shown: str
+) -> None:
+    """With TLS 1.3 the refusal comes after our first bytes; the other side has read none of them."""
+    strict = serving(certificates.server, clients_of=certificates.ca)
+    strict.minimum_version = strict.maximum_version = version
+    strange = {"client_cert": certificates.stranger.cert, "client_key": certificates.stranger.key}
+    with alerting(strict) as url:
+        files = {"ca_file": certificates.ca} | (strange if shown == "strange" else {})
+        async with system(url, set_=files) as to:
+            error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+    assert error.seen.what in ("certificate", "tls")
+
+
+async def test_a_server_that_only_speaks_old_tls_is_misconfigured(certificates: Certificates) -> None:
+    old = serving(certificates.server)
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with alerting(old) as url:
+        async with system(url, set_={"ca_file": certificates.ca}) as to:
+            error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+    assert error.seen.what == "tls"
+
+
+async def test_plain_http_on_a_tls_address_is_misconfigured() -> None:
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(400))
+        writer.close()
+        await writer.wait_closed()
+
+    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, system(f"https://127.0.0.1:{port}") as to:
+        error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+
+
+async def test_a_handshake_that_is_cut_is_unavailable() -> None:
+    async def cut(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    listening = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, system(f"https://127.0.0.1:{port}") as to:
+        error = await outcome(to)
+    assert isinstance(error, Unavailable)
+
+
+async def test_a_connection_lost_under_tls_is_sent(certificates: Certificates) -> None:
+    async with (
+        RawServer(default=End.CLOSE, tls=serving(certificates.server)) as server,
+        system(server.url, set_={"ca_file": certificates.ca}) as to,
+    ):
+        error = await outcome(to)
+    assert type(error).__name__ == "Unknown"
+    assert len({request.x_request_id for request in server.requests}) == 1
+
+
+@pytest.mark.parametrize("keys", [("ca_file",), ("client_cert", "client_key")])
+async def test_a_missing_file_is_misconfigured_for_that_system_only(
+    tmp_path: Path, keys: tuple[str, ...]
+) -> None:
+    gone = dict.fromkeys(keys, tmp_path / "gone.pem")
+    async with system("https://127.0.0.1:9", set_=gone) as to:
+        error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+    assert error.seen.what == "tls-files"
+
+
+async def test_a_bearer_token_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    async with (
+        RawServer(default=GOOD) as server,
+        system(server.url, set_={"bearer_token_file": file}) as to,
+    ):
+        assert await outcome(to) == 200
+        file.write_text("second-one\n")
+        assert await outcome(to) == 200
+        file.unlink()
+        error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+    assert error.seen.what == "bearer-token"
+    assert [r.headers["authorization"] for r in server.requests] == ["Bearer first", "Bearer second-one"]
+
+
+@pytest.mark.parametrize("token", ["two words", "line\r\nx-evil: 1", "æ"])
+async def test_a_token_that_is_none_is_not_sent_and_not_shown(tmp_path: Path, token: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(token)
+    async with (
+        RawServer(default=GOOD) as server,
+        system(server.url, set_={"bearer_token_file": file}) as to,
+    ):
+        error = await outcome(to)
+    assert isinstance(error, Misconfigured)
+    assert token not in str(error)
+    assert server.requests == []
+
+
+async def test_a_bearer_token_comes_from_the_environment_through_the_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NORDBY_TOKEN", "secret")
+    async with (
+        RawServer(default=GOOD) as server,
+        system(server.url, set_={"bearer_token_env": "NORDBY_TOKEN"}) as to,
+    ):
+        assert await outcome(to) == 200
+    assert server.requests[0].headers["authorization"] == "Bearer secret"
