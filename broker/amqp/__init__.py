@@ -7,6 +7,7 @@ declares (topology_ops.py does), nothing nacks, and no task of ours ends because
 
 from broker.amqp.arrivals import Arrival, Outgoing, Published, Receipt
 from broker.amqp.connection import Asked, Channel, Connection, asked, connected
+from broker.amqp.mailbox import Mailbox, mailbox
 from broker.amqp.rabbit import Rabbit
 
 __all__ = [
@@ -14,10 +15,12 @@ __all__ = [
     "Asked",
     "Channel",
     "Connection",
+    "Mailbox",
     "Outgoing",
     "Published",
     "Rabbit",
     "Receipt",
     "asked",
     "connected",
+    "mailbox",
 ]

@@ -35,6 +35,7 @@ class Outgoing:
     type: str | None = None
     correlation_id: str | None = field(default=None, repr=False)
     headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reply_to: str | None = field(default=None, repr=False)
     mandatory: bool = True
     persistent: bool = True
     content_type: str | None = "application/json"

@@ -92,6 +92,7 @@ def properties_of(out: Outgoing) -> Basic.Properties:
         headers=dict(out.headers) or None,
         delivery_mode=2 if out.persistent else 1,
         correlation_id=out.correlation_id,
+        reply_to=out.reply_to,
         message_id=str(uuid4()),
         timestamp=datetime.now(UTC),
         message_type=out.type,
