@@ -1,7 +1,7 @@
 """The log: structlog, one line per event, JSON or pretty; `scrub.py` says what may stand in it.
 
-The standard library's loggers, warnings and crashes take the same way to the same stream. Never raises into the code
-that logs, and keeps nothing. A stream that nobody reads makes the writer wait: that is the service manager's matter.
+The standard library's loggers, warnings and crashes take the same way to the same stream. Never raises into
+the code that logs, and keeps nothing. A stream that nobody reads makes the writer wait.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from broker.scrub import allowed, frames, plain, scrub
 # The standard library's loggers that say too much, or repeat what they were given (SQL with its parameters).
 QUIET = ("aio_pika", "aiormq", "aiohttp", "alembic", "asyncio", "asyncpg", "sqlalchemy")
 
+# JSON allows these in a string, and what reads the log may take them for the end of a line.
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -37,14 +39,17 @@ class Sink:
         self._lock = threading.Lock()
 
     def write(self, level: str, logger: str, event: Any, args: Any, facts: Mapping[str, Any]) -> None:
-        """One line. Never raises: a line that cannot be written is lost, the message it is about is not."""
+        """One line. Never raises: what cannot be written is lost, the message it is about is not."""
+        try:
+            line = _line(level, logger, _filled(event, args), facts)
+        except Exception as error:
+            line = _line("error", logger, "line-lost", {"error": error})
         with contextlib.suppress(Exception):
-            line = scrub(self._render(_line(level, logger, _filled(event, args), facts)))
             # A lone surrogate cannot be encoded, and must not cost the line.
-            line = line.encode("utf-8", "backslashreplace").decode()
+            text = scrub(self._render(line)).encode("utf-8", "backslashreplace").decode()
             stream = self._stream or sys.stderr
             with self._lock:
-                stream.write(line + "\n")
+                stream.write(text + "\n")
                 stream.flush()
 
 
@@ -68,7 +73,8 @@ def _error_of(exc_info: Any) -> BaseException | None:
 
 def _json(line: dict[str, Any]) -> str:
     # ensure_ascii would hide digits of other scripts from the scrub.
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=plain)
+    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=plain)
+    return text if text.isascii() else text.translate(_LINE_ENDS)
 
 
 def _pretty(line: dict[str, Any]) -> str:
@@ -206,7 +212,5 @@ def _say_crash(event: str, error: BaseException | None, *, level: str = "error",
     _state.sink.write(level, "broker", event, (), {"exc_info": error, **facts})
 
 
-# At import, because structlog's own defaults would print whatever they are given, to whoever forgets `configure`.
-structlog.configure(
-    processors=[], wrapper_class=Logger, logger_factory=_name, cache_logger_on_first_use=False
-)
+# At import, because structlog's own defaults would print whatever they are given if `configure` is forgotten.
+structlog.configure(processors=[], wrapper_class=Logger, logger_factory=_name, cache_logger_on_first_use=True)

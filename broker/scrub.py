@@ -1,7 +1,7 @@
 """What may be written into the log, and what is left of the rest (DESIGN 9).
 
-Facts by an allow-list of keys, values by known kinds, exceptions by type and place but never by their text (our own
-errors' texts are safe) or with locals, and a scrub by shape for all free text. Pure; `log.py` writes.
+Facts by an allow-list of keys, values by known kinds, exceptions by type and place but never by their text
+(our own errors' texts are safe) or with locals; a scrub by shape for all free text. Pure; `log.py` writes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ALLOWED = frozenset(
         *("problem", "problems"),
     ]
 )
-"""The keys that a line may have. Any other is dropped and counted in `dropped`: even its name may be personal."""
+"""The keys that a line may have. Any other is dropped and counted: even its name may be personal."""
 
 LONGEST_TEXT = 500
 LONGEST_LIST = 50
@@ -55,9 +55,9 @@ MASK = "**********"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _HEX_ID = r"(?=[0-9]*[a-f])(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}|[0-9a-f]{16})"
 _BETWEEN = r"(?:[\s\-\u2010-\u2015\u2212\u00ad._/+]{1,3}|%20|%2[dD]|\\u00[aA]0|\\t|\\n)?"
-# Ids come first, so that what is kept is kept whole; then six digits or more, perhaps a separator, and four or
-# more. No border is asked for: the number may be glued to a word. No check of days or of modulus 11, which new
-# numbers do not have (delivery.md 4.1); a false alarm costs a few masked digits.
+# Ids come first, so that what is kept is kept whole; then six digits or more, perhaps a separator, and four
+# or more. No border is asked for: the number may be glued to a word. No check of days, nor of modulus 11,
+# which newer numbers do not have; a false alarm costs a few masked digits.
 _PERSONAL = re.compile(
     rf"(?<![0-9a-z])(?P<id>{_UUID}|{_HEX_ID})(?![0-9a-z])|\d{{6,}}{_BETWEEN}\d{{4,}}",
     re.IGNORECASE,

@@ -45,7 +45,7 @@ __all__ = [
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
 JobcenterCode = Annotated[str, Field(pattern=r"^[0-9]{5}$")]
-Title = Annotated[str, Field(min_length=1, max_length=100)]
+Title = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\P{Cc}*$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 FILES = ("ca_file", "client_cert", "client_key", "bearer_token_file")
 
