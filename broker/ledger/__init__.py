@@ -20,7 +20,7 @@ from broker.ledger.model import (
     TakenOver,
     WorkerRow,
 )
-from broker.ledger.upgrade import bring_up_to_date, upgrade
+from broker.ledger.versions import bring_up_to_date, upgrade
 
 __all__ = [
     "Ask",

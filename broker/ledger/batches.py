@@ -31,6 +31,7 @@ lock_timeout.
 class _Waiting(Generic[Item, Result]):
     item: Item
     future: asyncio.Future[Result]
+    failed: RowRefused | None = None
 
     def end(self, result: Result | Exception) -> None:
         if self.future.done():
@@ -64,7 +65,7 @@ class Batcher(Generic[Item, Result]):
         self._idle.set()
 
     async def submit(self, item: Item) -> Result:
-        """The result of this item once it is committed, however long PostgreSQL is away. Raises RowRefused."""
+        """The result once it is committed, however long PostgreSQL is away. Raises RowRefused."""
         waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._filled.set()
@@ -78,9 +79,8 @@ class Batcher(Generic[Item, Result]):
             await self._filled.wait()
             if size > 1 or len(self._waiting) > 1:  # alone there is nobody to wait for
                 await asyncio.sleep(self._linger_s)
-            batch = self._take()
-            size = len(batch)
-            await self._commit(batch)
+            size = min(self._most, len(self._waiting))
+            await self._commit(self._take())  # kept in no name: a result nobody wants must not live on here
             if not self._waiting:
                 self._idle.set()
 
@@ -95,25 +95,37 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _commit(self, batch: list[_Waiting[Item, Result]]) -> None:
-        """Repeat until the batch is committed; a row's error takes it apart, a lost connection never does."""
+        """Commit the batch; rows that fail for a passing reason are tried again after their neighbours."""
+        left = await self._together(batch)
+        for _ in range(PASSING_TRIES - 1):
+            if left:
+                await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311  spreads retries, guards nothing
+                left = await self._together(left)
+        for waiting in left:
+            waiting.end(waiting.failed or RowRefused("40000"))
+
+    async def _together(self, batch: list[_Waiting[Item, Result]]) -> list[_Waiting[Item, Result]]:
+        """One try, repeated only while PostgreSQL is away; returns what may pass a moment later.
+
+        A row's error takes the batch apart, row by row; a lost connection never does.
+        """
         tries = 0
         while batch := [waiting for waiting in batch if not waiting.future.done()]:
-            tries += 1
             try:
                 results = await self._flush([waiting.item for waiting in batch])
             except LedgerAway:
-                await self._until_back(tries)
+                await self._until_back(tries := tries + 1)
             except Exception as error:
                 if len(batch) > 1:
-                    for waiting in batch:
-                        await self._commit([waiting])
-                elif isinstance(error, RowRefused) and error.passing and tries < PASSING_TRIES:
-                    await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311  spreads retries, guards nothing
-                else:
-                    batch[0].end(error)
+                    return [late for waiting in batch for late in await self._together([waiting])]
+                if isinstance(error, RowRefused) and error.passing:
+                    batch[0].failed = error
+                    return batch
+                batch[0].end(error)
             else:
                 for waiting, result in zip(batch, results, strict=True):
                     waiting.end(result)
+        return []
 
     async def _until_back(self, tries: int) -> None:
         """The pause grows: a heartbeat that passes does not mean that this batch will."""

@@ -107,7 +107,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Orphan:
-    """The judgement that a running row has no living owner; the takeover itself may still be lost to another."""
+    """The judgement that a running row has no living owner; another may still be quicker to take it."""
 
     epoch: int
 

@@ -42,7 +42,7 @@ def _start(directory: Path) -> Any:
 
 
 def _forget_the_dead(handles: Path) -> None:
-    """A killed process leaves its number in the wheel's list, which would keep the server running for ever."""
+    """A killed process leaves its number in the wheel's list, which would keep the server for ever."""
     with suppress(OSError, ValueError):
         numbers: list[int] = json.loads(handles.read_text())
         alive = [number for number in numbers if number != os.getpid() and psutil.pid_exists(number)]

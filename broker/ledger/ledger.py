@@ -39,8 +39,8 @@ from broker.ledger.reach import Reach
 from broker.ledger.sealed import Safe
 from broker.ledger.settles import Entry as SettleEntry
 from broker.ledger.settles import Settles
-from broker.ledger.upgrade import bring_up_to_date, check_version
 from broker.ledger.verifications import Verifications
+from broker.ledger.versions import bring_up_to_date, check_version
 from broker.ledger.workers import Heartbeat
 from broker.sealing import Sealer
 from config.settings import Settings
@@ -119,7 +119,7 @@ class Ledger:
             )
 
     async def _close(self) -> None:
-        """Commit what is in hand, say goodbye, and let go; bounded, and nothing is lost if it does not work."""
+        """Commit what is in hand, say goodbye, let go; bounded, and nothing is lost if it does not work."""
         with contextlib.suppress(TimeoutError, LedgerAway):
             async with asyncio.timeout(CLOSE_S):
                 if self._tasks:

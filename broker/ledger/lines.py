@@ -71,7 +71,7 @@ class Line:
         self._turn = asyncio.Lock()
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `work` returns. Raises RowRefused, or LedgerAway after at most the target's time and a second."""
+        """What `work` returns. Raises RowRefused, or LedgerAway a second after the target's time."""
         async with self._turn:
             try:
                 async with asyncio.timeout(self._target.timeout_s + CLIENT_MARGIN_S):

@@ -104,7 +104,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """Nobody knew this request; it and its citizen's turn are ours now. Only a new claim may begin or expire."""
+    """Nobody knew this request; it and the citizen's turn are ours. Only a new claim may begin or expire."""
 
     claim: Claim
 

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reach:
-    """`away`, two ways to wait for its change, and callbacks for who must act on it (a consumer that pauses)."""
+    """`away`, two ways to wait for its change, and callbacks for who must act on it."""
 
     def __init__(self) -> None:
         self.on_away: list[Callable[[], None]] = []

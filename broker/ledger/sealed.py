@@ -43,7 +43,7 @@ class Safe:
 
     @property
     def turn_key(self) -> str:
-        """The key of the per-citizen hold: the oldest one, so that old and new processes exclude each other."""
+        """The key of the per-citizen hold: the oldest, so that old and new processes exclude each other."""
         return self._sealer.oldest_token_key
 
     def turn(self, cpr: Cpr) -> Token:

@@ -35,14 +35,13 @@ def _moment(name: str, *, nullable: bool = True, default: bool = False) -> Colum
 workers = Table(
     "workers",
     metadata,
-    Column("id", Uuid, primary_key=True, comment="one start of one broker process"),
+    Column("id", Uuid, primary_key=True, doc="one start of one broker process"),
     Column("pid", Integer, nullable=False),
     _moment("started_at", nullable=False),
     _moment("heartbeat_at", nullable=False),
     _moment("unbroken_since", nullable=False),
     Column("ready", Boolean, nullable=False),
     _moment("stopped_at"),
-    comment="who may own claims, and whether it lives",
 )
 
 requests = Table(
@@ -56,27 +55,25 @@ requests = Table(
     Column("booking_system", Text, nullable=False),
     Column("supplier", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("owner", Uuid, comment="the worker that runs it, verifies it, or settled it"),
+    Column("owner", Uuid, doc="the worker that runs it, verifies it, or settled it"),
     Column(
-        "epoch", BigInteger, nullable=False, server_default=text("1"), comment="one more with every new owner"
+        "epoch", BigInteger, nullable=False, server_default=text("1"), doc="one more with every new owner"
     ),
-    Column(
-        "claim_token", Uuid, comment="of the call that claimed it: a commit of unknown fate is recognised"
-    ),
-    Column("settle_token", Uuid, comment="of the call that settled it, for the same reason"),
+    Column("claim_token", Uuid, doc="of the call that claimed it: a commit of unknown fate is recognised"),
+    Column("settle_token", Uuid, doc="of the call that settled it, for the same reason"),
     Column("dead_owners", Integer, nullable=False, server_default=text("0")),
-    Column("turn", LargeBinary, comment="HMAC of the CPR number while the citizen's turn is held"),
-    Column("turn_key", Text, comment="key id of turn"),
-    Column("citizen_token", LargeBinary, nullable=False, comment="HMAC of the CPR number, for finding"),
+    Column("turn", LargeBinary, doc="HMAC of the CPR number while the citizen's turn is held"),
+    Column("turn_key", Text, doc="key id of turn"),
+    Column("citizen_token", LargeBinary, nullable=False, doc="HMAC of the CPR number, for finding"),
     Column("citizen_key", Text, nullable=False),
-    Column("business_hmac", LargeBinary, nullable=False, comment="HMAC of type and business fields (rule 8)"),
+    Column("business_hmac", LargeBinary, nullable=False, doc="HMAC of type and business fields (rule 8)"),
     Column("business_key", Text, nullable=False),
-    Column("message", LargeBinary, nullable=False, comment="sealed"),
-    Column("answer", LargeBinary, comment="sealed"),
+    Column("message", LargeBinary, nullable=False, doc="sealed"),
+    Column("answer", LargeBinary, doc="sealed"),
     Column("status", Text),
     Column("reason", Text),
     Column("error_code", Integer),
-    Column("failure", LargeBinary, comment="sealed: what a report to the supplier needs"),
+    Column("failure", LargeBinary, doc="sealed: what a report to the supplier needs"),
     Column("traceparent", Text),
     _moment("deadline_at", nullable=False),
     _moment("created_at", nullable=False, default=True),
@@ -95,7 +92,6 @@ requests = Table(
         "turn IS NULL OR state IN ('running', 'uncertain')", name="requests_turn_only_while_open_check"
     ),
     CheckConstraint("state = 'running' OR answer IS NOT NULL", name="requests_answered_check"),
-    comment="every booking, and every query that failed",
 )
 
 Index("requests_citizen_idx", requests.c.citizen_token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -32,7 +33,7 @@ async def opened(dsn: str) -> AsyncIterator[Openers]:
     """Open any number of ledgers; all are closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def open_one(**changes: object) -> Ledger:
+        async def open_one(**changes: Any) -> Ledger:
             settings = settings_for(str(changes.pop("dsn", dsn)), **changes)
             return await stack.enter_async_context(Ledger.open(settings, sealer_for(settings)))
 

@@ -1,4 +1,4 @@
-"""What the ledger's tests share: settings with short thresholds, asks and endings, and a look behind the curtain."""
+"""What the ledger's tests share: settings with short thresholds, asks, endings, a look behind the curtain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def key(number: int) -> str:
     return base64.b64encode(bytes([number]) * 32).decode()
 
 
-def settings_for(dsn: str, *, tokens: tuple[str, ...] = ("t1",), **ledger: Any) -> Settings:
+def settings_for(dsn: str, *, tokens: Any = ("t1",), **ledger: Any) -> Settings:
     short = {
         "heartbeat_seconds": BEAT_S,
         "owner_dead_after_seconds": THRESHOLD_S,
@@ -85,8 +85,8 @@ def ending(status: Status = Status.DONE, answer: bytes = b'{"status":"done"}', *
     return Ending(status, answer, **changes)
 
 
-def uncertain(claim: Claim | None = None) -> Ending:
-    return Ending(Status.UNCERTAIN, b'{"status":"uncertain"}')
+def uncertain(**changes: Any) -> Ending:
+    return Ending(Status.UNCERTAIN, b'{"status":"uncertain"}', **changes)
 
 
 async def claimed(ledger: Ledger, wanted: Ask) -> Claim:
@@ -108,12 +108,11 @@ def freeze(ledger: Ledger) -> None:
 async def taken_over(ledger: Ledger, wanted: Ask) -> Claim:
     """Ask until the owner is dead."""
 
-    async def look() -> Claim | None:
+    async def look() -> Any:
         outcome = await ledger.claim(wanted)
         return outcome.claim if isinstance(outcome, TakenOver) else None
 
-    claim = await poll(look, what="the owner's death")
-    assert claim is not None
+    claim: Claim = await poll(look, what="the owner's death")
     return claim
 
 

@@ -1,4 +1,4 @@
-"""Alembic's entrance: runs the migrations on the connection of upgrade.py; there is no offline mode."""
+"""Alembic's entrance: runs the migrations on the connection of versions.py; there is no offline mode."""
 
 from __future__ import annotations
 

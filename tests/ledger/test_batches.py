@@ -1,0 +1,153 @@
+"""Group commit: gathered, repeated row by row on a row's error, never on a lost connection (DESIGN 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from broker.errors import LedgerAway
+from broker.ledger import Ledger, New, RowRefused, Running
+from broker.ledger.batches import Batcher
+from broker.ledger.reach import Reach
+from tests.ledger.support import Openers, Sql, ask, citizen, claimed, ending
+
+Flush = Callable[[Sequence[int]], Awaitable[list[int | Exception]]]
+
+
+@asynccontextmanager
+async def batching(flush: Flush, reach: Reach | None = None) -> AsyncIterator[Batcher[int, int]]:
+    batcher: Batcher[int, int] = Batcher(flush, reach or Reach(), most=10, linger_s=0.001)
+    task = asyncio.create_task(batcher.run())
+    yield batcher
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_comes_while_a_batch_is_committed_is_the_next_batch() -> None:
+    sizes: list[int] = []
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        sizes.append(len(items))
+        await asyncio.sleep(0.02)
+        return [item * 2 for item in items]
+
+    async with batching(flush) as batcher:
+        results = await asyncio.gather(*(batcher.submit(item) for item in range(25)))
+    assert results == [item * 2 for item in range(25)]
+    assert sizes == [10, 10, 5]
+
+
+async def test_a_bad_row_ends_alone() -> None:
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        if 3 in items:
+            raise RowRefused("22021")
+        return list(items)
+
+    async with batching(flush) as batcher:
+        results = await asyncio.gather(*(batcher.submit(i) for i in range(6)), return_exceptions=True)
+    assert [str(result) for result in results if result not in range(6)] == [str(RowRefused("22021"))]
+    assert [result for result in results if result in range(6)] == [0, 1, 2, 4, 5]
+
+
+async def test_a_lost_connection_repeats_the_whole_batch_when_the_ledger_is_back() -> None:
+    reach, sizes = Reach(), []
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        sizes.append(len(items))
+        if len(sizes) < 3:
+            reach.lost(OSError())
+            asyncio.get_running_loop().call_later(0.01, reach.found)
+            raise LedgerAway
+        return list(items)
+
+    async with batching(flush, reach) as batcher:
+        assert await asyncio.gather(*(batcher.submit(item) for item in range(7))) == list(range(7))
+    assert sizes == [7, 7, 7]
+
+
+@pytest.mark.parametrize(("sqlstate", "tries"), [("40P01", 4), ("40001", 4), ("55P03", 4), ("23514", 1)])
+async def test_only_what_may_pass_is_tried_again_and_not_for_ever(sqlstate: str, tries: int) -> None:
+    seen = []
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        seen.append(items)
+        raise RowRefused(sqlstate)
+
+    async with batching(flush) as batcher:
+        with pytest.raises(RowRefused, match=sqlstate):
+            await batcher.submit(1)
+    assert len(seen) == tries
+
+
+async def test_a_cancelled_caller_leaves_its_neighbours_alone() -> None:
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        await asyncio.sleep(0.02)
+        return list(items)
+
+    async with batching(flush) as batcher:
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(5)]
+        await asyncio.sleep(0.005)
+        tasks[2].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert done[:2] + done[3:] == [0, 1, 3, 4]
+
+
+async def test_two_hundred_at_once_with_two_of_one_citizen(ledger: Ledger) -> None:
+    cpr = citizen()
+    wanted = [ask() for _ in range(198)] + [ask(cpr), ask(cpr)]
+    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted))
+    assert sum(isinstance(outcome, New) for outcome in outcomes) == 199
+    assert {type(outcome).__name__ for outcome in outcomes[-2:]} == {"Busy", "New"}
+
+
+async def test_the_same_request_twice_in_one_batch_is_new_once(ledger: Ledger) -> None:
+    wanted = ask()
+    outcomes = await asyncio.gather(*(ledger.claim(wanted) for _ in range(5)))
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["New"] + ["Running"] * 4
+    assert Running() in outcomes
+
+
+@pytest.mark.parametrize("bad", ["\0", "\ud800"], ids=["nul", "lone surrogate"])
+async def test_one_bad_row_among_two_hundred_harms_no_neighbour(ledger: Ledger, bad: str) -> None:
+    wanted = [ask() for _ in range(200)]
+    wanted[77] = ask(planner=f"x{bad}")
+    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted), return_exceptions=True)
+    assert isinstance(outcomes[77], RowRefused)
+    assert sum(isinstance(outcome, New) for outcome in outcomes) == 199
+    assert not ledger.away
+
+
+async def test_a_bad_settle_harms_no_neighbour(ledger: Ledger) -> None:
+    claims = [await claimed(ledger, ask()) for _ in range(20)]
+    bad = ending(reason="\0")
+    settles = [ledger.settle(claim, bad if n == 7 else ending()) for n, claim in enumerate(claims)]
+    stored = await asyncio.gather(*settles, return_exceptions=True)
+    assert isinstance(stored[7], RowRefused)
+    assert all(stored[:7] + stored[8:])
+
+
+async def test_a_refused_row_is_never_quoted(ledger: Ledger) -> None:
+    number = citizen()
+    with pytest.raises(RowRefused) as refused:
+        await ledger.claim(ask(planner=f"{number}\0"))
+    assert number not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_settles_and_claims_of_many_processes_do_not_deadlock(opened: Openers, sql: Sql) -> None:
+    ledgers = [await opened(batch_size=50) for _ in range(3)]
+    numbers = [citizen() for _ in range(30)]
+
+    async def book(ledger: Ledger, cpr: str) -> int:
+        outcome = await ledger.claim(ask(cpr))
+        if isinstance(outcome, New):
+            return 1 if await ledger.settle(outcome.claim, ending()) else 0
+        return 0
+
+    rounds = [book(ledger, number) for _ in range(5) for ledger in ledgers for number in numbers]
+    done = sum(await asyncio.gather(*rounds))
+    assert await sql.fetchval("SELECT count(*) FROM requests WHERE state = 'settled'") == done
+    assert await sql.fetchval("SELECT count(*) FROM requests WHERE turn IS NOT NULL") == 0

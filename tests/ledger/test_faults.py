@@ -1,0 +1,299 @@
+"""PostgreSQL killed, hanging, cut off, and commits whose fate nobody knows (DESIGN 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from broker.errors import LedgerAway
+from broker.ledger import Ask, Ledger, New, Running, Settled, TakenOver, bring_up_to_date
+from scripts.postgres import PostgresNode
+from tests.ledger.lossy import LossyProxy
+from tests.ledger.support import Openers, Sql, ask, claimed, ending, freeze, row, taken_over, uncertain
+from tests.support import poll
+
+
+@pytest.fixture
+async def proxy(dsn: str) -> AsyncIterator[LossyProxy]:
+    async with LossyProxy(dsn) as lossy:
+        yield lossy
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[PostgresNode]:
+    """A server of this test's own, to be killed and frozen."""
+    with PostgresNode(tmp_path / "postgres") as own:
+        yield own
+
+
+@pytest.fixture
+async def own_dsn(node: PostgresNode) -> str:
+    await bring_up_to_date(node.dsn)
+    return node.dsn
+
+
+async def known(sql: Sql, what: str, *values: Any) -> None:
+    """Wait until the server has committed something that matches."""
+
+    async def there() -> Any:
+        return await sql.fetchval(f"SELECT count(*) FROM requests WHERE {what}", *values)  # noqa: S608
+
+    await poll(there, what=what)
+
+
+async def warmed(ledger: Ledger) -> None:
+    """Connect and prepare: then a statement is one message, and only its answer can get lost."""
+    await ledger.settle(await claimed(ledger, ask()), ending())
+
+
+async def unbroken_for_an_hour(sql: Sql, ledger: Ledger) -> None:
+    since = "UPDATE workers SET unbroken_since = clock_timestamp() - interval '1 hour' WHERE id = $1"
+    await sql.execute(since, ledger.owner)
+
+
+async def left_by_the_dead(opened: Openers, *asks: Ask) -> None:
+    dead = await opened()
+    _held = [await claimed(dead, wanted) for wanted in asks]
+    await dead._close()
+
+
+async def test_a_claim_whose_commit_has_an_unknown_fate_is_recognised(
+    opened: Openers, proxy: LossyProxy, sql: Sql
+) -> None:
+    ledger = await opened(dsn=proxy.dsn)
+    await warmed(ledger)
+    proxy.lose_answers()
+    claiming = asyncio.create_task(ledger.claim(ask()))
+    await known(sql, "state = 'running'")
+    proxy.recover()
+    outcome = await claiming
+    assert isinstance(outcome, New)
+    assert (outcome.claim.epoch, outcome.claim.owner) == (1, ledger.owner)
+    assert await ledger.settle(outcome.claim, ending())
+
+
+async def test_a_takeover_whose_commit_has_an_unknown_fate_does_not_become_new(
+    opened: Openers, proxy: LossyProxy, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim taken over is looked up, never begun: else the booking could be made twice."""
+    ledger = await opened(dsn=proxy.dsn)
+    await warmed(ledger)
+    warm, wanted = ask(), ask()
+    await left_by_the_dead(opened, warm, wanted)
+    assert isinstance(await ledger.claim(warm), TakenOver)
+    take_over = ledger._claims._take_over
+
+    async def unheard(*arguments: Any) -> Any:
+        proxy.lose_answers()
+        return await take_over(*arguments)
+
+    monkeypatch.setattr(ledger._claims, "_take_over", unheard)
+    claiming = asyncio.create_task(ledger.claim(wanted))
+    await known(sql, "epoch = 2 AND request_id <> $1", warm.request_id)
+    monkeypatch.undo()
+    proxy.recover()
+    outcome = await claiming
+    assert isinstance(outcome, TakenOver)
+    assert (outcome.claim.epoch, outcome.claim.dead_owners) == (2, 1)
+
+
+@pytest.mark.parametrize("end", [ending(), uncertain()], ids=["final", "uncertain"])
+async def test_a_settle_whose_commit_has_an_unknown_fate_is_recognised(
+    opened: Openers, proxy: LossyProxy, sql: Sql, end: object
+) -> None:
+    ledger = await opened(dsn=proxy.dsn)
+    await warmed(ledger)
+    claim = await claimed(ledger, ask())
+    proxy.lose_answers()
+    settling = asyncio.create_task(ledger.settle(claim, end))  # type: ignore[arg-type]  # parametrize
+    await known(sql, "request_id = $1 AND state <> 'running'", claim.request_id)
+    proxy.recover()
+    assert await settling
+
+
+async def test_a_record_whose_commit_has_an_unknown_fate_is_recognised(
+    opened: Openers, proxy: LossyProxy, sql: Sql
+) -> None:
+    ledger = await opened(dsn=proxy.dsn)
+    await warmed(ledger)
+    proxy.lose_answers()
+    wanted = ask()
+    recording = asyncio.create_task(ledger.record(wanted, ending(answer=b"mine")))
+    await known(sql, "request_id = $1", wanted.request_id)
+    proxy.recover()
+    outcome = await recording
+    assert isinstance(outcome, Settled)
+    assert outcome.ending.answer == b"mine"
+
+
+async def test_a_settle_that_was_overtaken_meanwhile_is_not_recognised(
+    opened: Openers, proxy: LossyProxy
+) -> None:
+    ledger, other = await opened(dsn=proxy.dsn), await opened()
+    wanted = ask()
+    claim = await claimed(ledger, wanted)
+    proxy.refusing = True
+    proxy.cut()
+    settling = asyncio.create_task(ledger.settle(claim, ending()))
+    await taken_over(other, wanted)
+    proxy.recover()
+    assert await settling is None
+
+
+async def test_postgresql_killed_in_the_middle_of_claims_loses_and_doubles_none(
+    opened: Openers, node: PostgresNode, own_dsn: str
+) -> None:
+    ledger = await opened(dsn=own_dsn, batch_size=5)
+    wanted = [ask() for _ in range(300)]
+    claiming = [asyncio.create_task(ledger.claim(w)) for w in wanted]
+    await poll(lambda: any(task.done() for task in claiming), what="the first claims")
+    await asyncio.to_thread(node.kill)
+    await asyncio.to_thread(node.start)
+    outcomes = await asyncio.gather(*claiming)
+    assert {type(outcome) for outcome in outcomes} == {New}
+    claims = [outcome.claim for outcome in outcomes if isinstance(outcome, New)]
+    settled = await asyncio.gather(*(ledger.settle(claim, ending()) for claim in claims))
+    assert all(settled)
+    connection = await asyncpg.connect(own_dsn)
+    assert await connection.fetchval("SELECT count(*) FROM requests WHERE state = 'settled'") == 300
+    await connection.close()
+
+
+async def test_a_server_that_hangs_is_away_within_its_bound_and_everything_waits(
+    opened: Openers, node: PostgresNode, own_dsn: str
+) -> None:
+    ledger = await opened(dsn=own_dsn, statement_timeout_seconds=0.5)
+    told: list[str] = []
+    ledger.on_away.append(lambda: told.append("away"))
+    ledger.on_back.append(lambda: told.append("back"))
+    everyone = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
+    for process in everyone:
+        process.suspend()
+    try:
+        claiming = asyncio.create_task(ledger.claim(ask()))
+        await asyncio.wait_for(ledger.wait_until_away(), 10)
+        with pytest.raises(LedgerAway):
+            await ledger.verifications_due(1)
+        assert not claiming.done()
+    finally:
+        for process in everyone:
+            os.kill(process.pid, signal.SIGCONT)
+    assert isinstance(await claiming, New)
+    await ledger.wait_until_back()
+    assert told[:2] == ["away", "back"]
+
+
+async def test_postgresql_away_for_longer_than_the_threshold_kills_nobody(
+    opened: Openers, node: PostgresNode, own_dsn: str
+) -> None:
+    one, other = await opened(dsn=own_dsn), await opened(dsn=own_dsn)
+    wanted = ask()
+    claim = await claimed(one, wanted)
+    await asyncio.sleep(1.2)  # both are fit to judge now
+    await asyncio.to_thread(node.kill)
+    await one.wait_until_away()
+    await asyncio.sleep(1.5)
+    await asyncio.to_thread(node.start)
+    asked = asyncio.create_task(other.claim(wanted))
+    assert isinstance(await asked, Running)
+    for _ in range(20):
+        await asyncio.sleep(0.1)
+        assert isinstance(await other.claim(wanted), Running)
+    assert await one.settle(claim, ending())
+
+
+async def test_nobody_judges_before_its_own_heartbeat_was_unbroken_for_a_threshold(
+    opened: Openers, sql: Sql
+) -> None:
+    frozen = await opened(owner_dead_after_seconds=3, heartbeat_seconds=0.5)
+    wanted = ask()
+    _held = await claimed(frozen, wanted)
+    freeze(frozen)
+    # Given: dead beyond doubt
+    await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
+    young = await opened(owner_dead_after_seconds=3, heartbeat_seconds=0.5)
+    assert isinstance(await young.claim(wanted), Running)
+    # When its own heartbeat had a gap, it starts anew
+    await unbroken_for_an_hour(sql, young)
+    await sql.execute(
+        "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '2 s' WHERE id = $1", young.owner
+    )
+    await young._heart.beat()
+    assert isinstance(await young.claim(wanted), Running)
+    # Then, unbroken for long enough, it judges
+    await unbroken_for_an_hour(sql, young)
+    assert isinstance(await young.claim(wanted), TakenOver)
+
+
+async def test_a_stale_judge_judges_nobody(opened: Openers, sql: Sql) -> None:
+    frozen, judge = await opened(), await opened()
+    wanted = ask()
+    _held = await claimed(frozen, wanted)
+    freeze(frozen)
+    freeze(judge)
+    await asyncio.sleep(0.2)
+    await unbroken_for_an_hour(sql, judge)
+    await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
+    assert isinstance(await judge.claim(wanted), Running)
+
+
+async def test_the_heartbeats_age_grows_while_nothing_is_committed(
+    opened: Openers, proxy: LossyProxy
+) -> None:
+    ledger = await opened(dsn=proxy.dsn)
+    await poll(lambda: ledger.heartbeat_age() < 0.1, what="a young heartbeat")
+    proxy.lose_answers()
+    await poll(lambda: ledger.heartbeat_age() > 1, what="an old heartbeat")
+    proxy.recover()
+    await poll(lambda: ledger.heartbeat_age() < 0.3, what="a young heartbeat again")
+
+
+async def test_what_is_not_gathered_says_that_the_ledger_is_away(opened: Openers, proxy: LossyProxy) -> None:
+    ledger = await opened(dsn=proxy.dsn)
+    proxy.refusing = True
+    proxy.cut()
+    for call in (ledger.verifications_due(1), ledger.workers(), ledger.events_due(1)):
+        with pytest.raises(LedgerAway):
+            await call
+    assert ledger.away
+    proxy.recover()
+    await ledger.wait_until_back()
+    assert len(await ledger.workers()) == 1
+
+
+async def test_workers_show_who_lives_and_who_is_ready(opened: Openers) -> None:
+    one, other = await opened(), await opened()
+    await one.set_ready(True)
+    await other._close()
+
+    async def seen() -> Any:
+        rows = {worker.id: worker for worker in await one.workers()}
+        return rows[one.owner].ready and rows[one.owner].alive and not rows[other.owner].alive
+
+    await poll(seen, what="the truth about both")
+
+
+async def test_a_row_locked_by_somebody_else_does_not_stop_its_neighbours(
+    ledger: Ledger, dsn: str, sql: Sql
+) -> None:
+    claims = [await claimed(ledger, ask()) for _ in range(3)]
+    async with sql.transaction():
+        await sql.execute("SELECT FROM requests WHERE request_id = $1 FOR UPDATE", claims[0].request_id)
+        settles = [asyncio.create_task(ledger.settle(claim, ending())) for claim in claims]
+        assert all(await asyncio.gather(*settles[1:]))
+    assert await settles[0]
+
+
+async def test_a_deadline_in_the_past_is_no_reason_to_refuse_a_claim(ledger: Ledger, sql: Sql) -> None:
+    wanted = ask(deadline_at=datetime.now(UTC) - timedelta(seconds=5))
+    await claimed(ledger, wanted)
+    assert (await row(sql, wanted.request_id))["state"] == "running"

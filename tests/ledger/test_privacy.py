@@ -1,0 +1,38 @@
+"""No CPR number stands in clear in any column of any table (DESIGN 9)."""
+
+from __future__ import annotations
+
+from broker.ledger import Ledger
+from schemas.codes import Status
+from tests.ledger.support import ANN, BEN, Sql, ask, claimed, ending, left_uncertain
+
+
+async def dump(sql: Sql) -> str:
+    """Every column of every table of ours, bytes both as they are and in hex."""
+    tables = await sql.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    rows = [dict(row) for table in tables for row in await sql.fetch(f'SELECT * FROM "{table[0]}"')]  # noqa: S608
+    assert rows
+    hexed = [value.hex() for row in rows for value in row.values() if isinstance(value, bytes)]
+    return repr(rows) + repr(hexed)
+
+
+def forms(number: str) -> set[str]:
+    """The number as text, in hex, and in the common spelling with a hyphen."""
+    return {number, number.encode().hex(), f"{number[:6]}-{number[6:]}"}
+
+
+async def test_no_cpr_number_stands_in_clear_in_any_column(ledger: Ledger, sql: Sql) -> None:
+    told = ending(Status.FAILED, f'{{"cpr":"{ANN}"}}'.encode(), failure=f'{{"cpr":"{ANN}"}}'.encode())
+    await ledger.settle(await claimed(ledger, ask(ANN)), told)
+    await ledger.record(ask(ANN), told)
+    await left_uncertain(ledger, ask(ANN))
+    _running = await claimed(ledger, ask(BEN))
+    everything = await dump(sql)
+    assert not {form for number in (ANN, BEN) for form in forms(number) if form in everything}
+
+
+async def test_what_is_held_in_memory_is_not_printed(ledger: Ledger) -> None:
+    wanted = ask(ANN)
+    claim = await claimed(ledger, wanted)
+    printed = repr((wanted, claim, ending(answer=ANN.encode(), failure=ANN.encode()), ledger._claiming))
+    assert ANN not in printed

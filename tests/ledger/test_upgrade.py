@@ -1,0 +1,133 @@
+"""Migrations: from nothing, again, several at once, refused when newer; the embedded server (DESIGN 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from broker.errors import LedgerAway
+from broker.ledger import Ledger, LedgerMisfit, New, bring_up_to_date, upgrade
+from broker.ledger.tables import metadata
+from broker.ledger.versions import HEAD, migrations
+from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, sealer_for, settings_for
+
+
+async def test_an_empty_database_is_refused_with_the_command_to_run(database: str) -> None:
+    settings = settings_for(database)
+    with pytest.raises(LedgerMisfit, match="jobnet-broker ledger upgrade"):
+        async with Ledger.open(settings, sealer_for(settings)):
+            pass
+
+
+async def test_an_old_database_is_refused_with_the_command_to_run(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.ledger.versions.HEAD", "0002")
+    settings = settings_for(dsn)
+    with pytest.raises(LedgerMisfit, match="needs 0002; run: jobnet-broker ledger upgrade"):
+        async with Ledger.open(settings, sealer_for(settings)):
+            pass
+
+
+async def test_upgrades_may_be_repeated_and_run_at_once(database: str) -> None:
+    before = await asyncio.gather(*(bring_up_to_date(database) for _ in range(4)))
+    assert sorted(before) == ["", HEAD, HEAD, HEAD]
+
+
+def test_an_upgrade_needs_no_loop(database: str) -> None:
+    assert upgrade(database) == HEAD
+
+
+async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql, opened: Openers) -> None:
+    """Expand, then contract: processes of the version before live on beside the new ones."""
+    await sql.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LedgerMisfit, match="newer"):
+        await bring_up_to_date(dsn)
+    assert isinstance(await (await opened()).claim(ask()), New)
+
+
+async def test_the_tables_are_what_the_metadata_says(dsn: str) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+def test_the_newest_migration_is_the_head() -> None:
+    assert ScriptDirectory.from_config(migrations()).get_current_head() == HEAD
+
+
+async def test_nobody_there_is_the_ledger_being_away() -> None:
+    nowhere = "postgresql://postgres@127.0.0.1:9/nothing"
+    with pytest.raises(LedgerAway):
+        await bring_up_to_date(nowhere)
+    settings = settings_for(nowhere)
+    with pytest.raises(LedgerAway):
+        async with Ledger.open(settings, sealer_for(settings)):
+            pass
+
+
+async def test_a_token_key_that_open_turns_use_cannot_be_retired(opened: Openers) -> None:
+    """DESIGN 7: the oldest live key is retired only when nothing open uses it."""
+    old = await opened(tokens=("t1", "t2"))
+    claim = await claimed(old, ask())
+    with pytest.raises(LedgerMisfit, match="token key t1"):
+        await opened(tokens=("t2",))
+    assert claim
+
+
+EMBEDDED = """
+import asyncio, sys
+from broker.ledger import Ledger, New
+from config.settings import Settings
+from tests.ledger.support import ask, sealer_for, settings_for
+async def main():
+    settings = settings_for("postgresql://x@y/z", embedded_directory=sys.argv[1])
+    settings = settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"dsn": None})})
+    async with Ledger.open(settings, sealer_for(settings)) as ledger:
+        assert isinstance(await ledger.claim(ask(sys.argv[2])), New)
+        print(len(await ledger.workers()), flush=True)
+        sys.stdin.readline()
+asyncio.run(main())
+"""
+
+
+async def test_the_embedded_server_upgrades_itself_is_shared_and_ends_with_the_last(tmp_path: Path) -> None:
+    directory = tmp_path / "ledger"
+
+    def start(number: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", EMBEDDED, str(directory), number]
+        root = Path(__file__).parents[2]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root, env=dict(os.environ))
+
+    def heard(process: subprocess.Popen[str]) -> str:
+        assert process.stdout
+        return process.stdout.readline()
+
+    def end(process: subprocess.Popen[str]) -> int:
+        process.communicate("\n")
+        return process.returncode
+
+    first = start(ANN)
+    assert await asyncio.to_thread(heard, first) == "1\n"
+    second = start(BEN)
+    assert await asyncio.to_thread(heard, second) == "2\n"
+    assert await asyncio.to_thread(end, first) == 0
+    assert (directory / "postmaster.pid").exists()
+    assert await asyncio.to_thread(end, second) == 0
+    assert not (directory / "postmaster.pid").exists()
