@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from config.settings import HttpLimits, KeySettings, Settings
 
 KEYS_ABSENT = (
-    "keys: are not set; make a fresh set with `jobnet-broker config keys`, keep it in a file that only the"
-    " broker reads, and set JOBNET_BROKER__KEYS_FILE to its name"
+    "keys: are not set; `jobnet-broker config keys` prints a fresh set as variables of the environment: keep"
+    " them where secrets are kept"
 )
 
 

@@ -60,7 +60,7 @@ DEFAULTS = Path(__file__).with_name("default.toml")
 HINTS = {
     "rabbitmq.url": f"set {PREFIX}RABBITMQ__URL, or {PREFIX}RABBITMQ__URL_FILE with the name of a file",
     "ledger.dsn": f"set {PREFIX}LEDGER__DSN, or {PREFIX}LEDGER__DSN_FILE with the name of a file",
-    "keys": f"set {PREFIX}KEYS_FILE with the name of a file that `jobnet-broker config keys` filled",
+    "keys": f"set {PREFIX}KEYS__SEALING and so on, or {PREFIX}KEYS_FILE with the name of a file",
 }
 
 

@@ -144,6 +144,12 @@ def _say_in_exception(text: str) -> None:
         log.exception("failed")
 
 
+def _say_in_names(text: str) -> None:
+    error = type(f"Missing {text}", (ValueError,), {})()
+    get_logger(f"about.{text}").error("failed", exc_info=error)
+    logging.getLogger(f"about.{text}").error("failed")
+
+
 def _say_in_group(text: str) -> None:
     try:
         raise ExceptionGroup(text, [ValueError(text), OSError(text)])
@@ -204,6 +210,7 @@ PLACES: dict[str, Callable[[str], None]] = {
     "a key": lambda text: log.info("carried", **{text: 1}),
     "an exception as a fact": lambda text: log.info("carried", error=ValueError(text), what=OSError(5, text)),
     "an exception and its causes": _say_in_exception,
+    "names of loggers and types": _say_in_names,
     "a group of exceptions": _say_in_group,
     "a validation error": _say_validation,
     "the standard library": _say_by_standard_library,

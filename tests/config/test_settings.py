@@ -118,6 +118,14 @@ def test_no_secret_is_printed_with_the_settings(environment: pytest.MonkeyPatch)
         assert repr(key)[2:-1] not in text
 
 
+def test_no_error_of_the_models_holds_what_was_given() -> None:
+    with pytest.raises(ValueError, match=r"rabbitmq\.url") as caught:
+        Settings.model_validate(
+            {"rabbitmq": {"url": "hemmeligt-ord"}, "keys": {"sealing": {"a": "hemmeligt"}}}
+        )
+    assert "hemmeligt" not in str(caught.value)
+
+
 def test_secrets_in_a_settings_file_are_refused_without_repeating_them(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
