@@ -170,7 +170,7 @@ GOOD = {
         ({"tokens": {"t": key(1)}}, "keys.sealing.a, keys.tokens.t: are the same key"),
         (
             {"sealing": {}, "tokens": {}},
-            "keys: are not set; make a fresh set with `jobnet-broker config keys`",
+            "keys: are not set; `jobnet-broker config keys` prints a fresh set",
         ),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
