@@ -56,10 +56,8 @@ class Gate:
 
     def leave(self, as_: Pass, result: Result) -> None:
         """Gives the place back, to the first of those that wait, and tells the breaker what was learnt."""
-        now = time.monotonic()
-        self._breaker.record(as_, result, now)
-        if self._breaker.refuses(now):
-            self._turn_all_away()
+        self._breaker.record(as_, result, time.monotonic())
+        # If it opened just now, the first of those that wait finds out, and passes the place on to the next.
         self._pass_on()
 
     def hold(self, seconds: float) -> None:
@@ -98,7 +96,7 @@ class Gate:
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         if turn in self._list:
             self._list.remove(turn)
-        elif turn.done() and not turn.cancelled() and turn.exception() is None:
+        elif turn.done() and not turn.cancelled():
             # The place came in the same moment as the end of the wait.
             self._pass_on()
 
@@ -109,9 +107,3 @@ class Gate:
                 turn.set_result(None)
                 return
         self._free += 1
-
-    def _turn_all_away(self) -> None:
-        while self._list:
-            turn = self._list.popleft()
-            if not turn.done():
-                turn.set_exception(NoEntry("breaker-open"))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -26,8 +24,9 @@ from broker.clients.calls import Call, Caller, Kind, M, Reply
 from broker.clients.classify import Answered, Lost, Met
 from broker.clients.gate import Gate
 from broker.clients.retry_after import retry_after
-from broker.clients.tls import Bearer, SetupProblem, tls_context
+from broker.clients.tls import Bearer, SetupProblem, certificate_refused, tls_context
 from broker.clients.tries import Tries
+from broker.clients.unpack import unpacked
 from config.directory import SystemConfig
 from config.settings import HttpLimits
 
@@ -36,8 +35,6 @@ __all__ = ["Call", "Caller", "HttpSystem", "Kind", "Reply"]
 # Shorter than the idle timeouts of the usual servers (5 s and more): a connection that they are about to
 # close would make a create Unknown for no reason.
 KEEP_ALIVE_SECONDS = 4.0
-# Parts of OpenSSL's names for the alerts with which the other side refuses our certificate.
-_ABOUT_US = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "jobnet-broker"}
 
 
@@ -232,9 +229,8 @@ def _lost(error: Exception, way: _Way) -> Met:
         return _not_connected(error)
     if isinstance(error, aiohttp.ClientResponseError):
         return Answered(None, flaw="not-http")
-    if way.fresh and _certificate_refused(error.__cause__):
-        # With TLS 1.3 the other side refuses our certificate after our first bytes, and has read none of
-        # them.
+    if way.fresh and certificate_refused(error.__cause__):
+        # With TLS 1.3 the other side refuses our certificate after our first bytes, and reads none of them.
         return Lost("certificate", connected=False, setup=True)
     return Lost("reset", connected=way.connected)
 
@@ -247,20 +243,9 @@ def _not_connected(error: aiohttp.ClientError) -> Lost:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         cause = error.os_error
         cut = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        return Lost("certificate" if _certificate_refused(error) else "tls", connected=False, setup=not cut)
+        return Lost("certificate" if certificate_refused(error) else "tls", connected=False, setup=not cut)
     refused = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED
     return Lost("connect-refused" if refused else "connect-failed", connected=False)
-
-
-def _certificate_refused(error: BaseException | None) -> bool:
-    """Whether a TLS alert of the other side speaks of our certificate (or of the one that we lack)."""
-    seen = 0
-    while error is not None and seen < 5:
-        reason = getattr(error, "reason", None) or ""  # of an ssl.SSLError
-        if "ALERT" in reason and any(word in reason for word in _ABOUT_US):
-            return True
-        error, seen = error.__cause__, seen + 1
-    return False
 
 
 async def _answer(response: aiohttp.ClientResponse, limit: int) -> Answered:
@@ -284,15 +269,4 @@ async def _body(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, st
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
         return bytes(kept), None
-    return _unpacked(bytes(kept), limit) if encoding in ("gzip", "x-gzip") else (b"", "encoding")
-
-
-def _unpacked(packed: bytes, limit: int) -> tuple[bytes, str | None]:
-    unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    with suppress(zlib.error):
-        body = unpacking.decompress(packed, limit + 1)
-        if len(body) > limit:
-            return b"", "too-large"
-        if unpacking.eof and not unpacking.unused_data:
-            return body, None
-    return b"", "encoding"
+    return unpacked(bytes(kept), limit) if encoding in ("gzip", "x-gzip") else (b"", "encoding")

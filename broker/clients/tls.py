@@ -13,6 +13,8 @@ from config.directory import SystemConfig
 from config.sources import ConfigProblem
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+# Parts of OpenSSL's names for the alerts with which the other side refuses our certificate.
+_ABOUT_US = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 
 
 class SetupProblem(Exception):
@@ -74,3 +76,14 @@ class Bearer:
         if not _TOKEN.fullmatch(token):
             raise SetupProblem("bearer-token")
         return token
+
+
+def certificate_refused(error: BaseException | None) -> bool:
+    """Whether a TLS alert of the other side speaks of our certificate (or of the one that we lack)."""
+    seen = 0
+    while error is not None and seen < 5:
+        reason = getattr(error, "reason", None) or ""  # of an ssl.SSLError
+        if "ALERT" in reason and any(word in reason for word in _ABOUT_US):
+            return True
+        error, seen = error.__cause__, seen + 1
+    return False

@@ -63,22 +63,32 @@ class Tries(Generic[M]):
         self._lost_one = False  # the current x-requestId was sent, and nobody answered
         self._milliseconds = 0
         self._before: Unavailable | None = None
+        self._first: Unavailable | None = None
         self._bug: Exception | None = None
 
     async def carry(self) -> Reply[M]:
         """The answer of the contract. Raises what `HttpSystem.call` says."""
+        try:
+            return await self._one()
+        except Unavailable as error:
+            return await self._carry_on(error)
+
+    async def _carry_on(self, first: Unavailable) -> Reply[M]:
+        """The tries after the first one. Most calls need none, and tenacity costs as much as half a call."""
+        self._before = self._first = first
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable), wait=self._pause, stop=self._too_late, reraise=True
         )
         try:
-            return await retrying(self._remembered)
+            return await retrying(self._again)
         except (AtCapacity, NotSent):
             # We stopped only because they failed before: theirs is the news.
-            if self._before is not None:
-                raise self._before from None
-            raise
+            raise self._before from None
 
-    async def _remembered(self) -> Reply[M]:
+    async def _again(self) -> Reply[M]:
+        first, self._first = self._first, None
+        if first is not None:
+            raise first  # tenacity counts from the failure that brought it here
         try:
             return await self._one()
         except Unavailable as error:

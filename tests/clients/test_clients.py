@@ -230,7 +230,7 @@ async def test_a_reload_keeps_what_is_unchanged_and_cuts_no_call_in_flight() -> 
         in_flight.cancel()
         await asyncio.gather(in_flight, return_exceptions=True)
         assert retired.closed
-        # A claim keeps the system it began with: what was handed out before still works, and closes behind itself.
+        # A claim keeps its system: what was handed out before still works, and closes behind itself.
         assert await old["moved"].find(caller(), INVITATION) is not None
         assert retired.closed
         assert len(moved_from.requests) == 3

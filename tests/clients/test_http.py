@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 import traceback
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from broker.clients.calls import Call, Kind
 from broker.clients.http import HttpSystem
+from broker.clients.unpack import unpacked
 from broker.errors import (
     AtCapacity,
     BrokerError,
@@ -232,6 +234,16 @@ async def test_packed_answers_are_unpacked_and_packed_twice_is_refused() -> None
         assert isinstance(await outcome(to, READ), ContractBroken)
 
 
+def test_a_bomb_is_unpacked_no_further_than_its_bound() -> None:
+    bomb = gzip.compress(b"0" * 10_000_000)
+    tracemalloc.start()
+    try:
+        assert unpacked(bomb, 20_000) == (b"", "too-large")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
 async def test_an_endless_answer_is_cut_off_at_its_bound() -> None:
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3e8\r\n%b\r\n" % (b"x" * 1000) * 30
     async with RawServer((endless, End.HANG)) as server, system(server.url, total_timeout_seconds=5) as to:
@@ -242,7 +254,8 @@ async def test_an_endless_answer_is_cut_off_at_its_bound() -> None:
 
 async def test_cookies_are_neither_kept_nor_sent() -> None:
     baked = http(200, UNTIL, "Set-Cookie: who=0101364001; Path=/", kind="application/json")
-    async with RawServer(baked, GOOD) as server, system(server.url) as to:
+    # By name: no jar keeps cookies of a bare address.
+    async with RawServer(baked, GOOD) as server, system(server.url.replace("127.0.0.1", "localhost")) as to:
         await to.call(READ, caller())
         await to.call(READ, caller())
     assert "cookie" not in server.requests[1].headers
