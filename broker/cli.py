@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -227,12 +228,14 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
 async def trace(configuration: Configuration, request_id: UUID, as_json: bool) -> None:
     """Tell what the ledger knows of one request, without personal data."""
     from broker.ledger import Ledger
+    from broker.sealing import Sealer
 
-    async with Ledger.reading(configuration.settings()) as ledger_:
+    settings = configuration.settings()
+    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
         story = await ledger_.trace(request_id)
     if story is None:
         raise DidNotWork(f"the ledger knows no request {request_id}")
-    show(story.as_dict(), as_json)
+    show(asdict(story), as_json)
 
 
 @main.command()
@@ -242,10 +245,12 @@ async def trace(configuration: Configuration, request_id: UUID, as_json: bool) -
 async def status(configuration: Configuration, as_json: bool) -> None:
     """Say which processes are alive and ready; exit code 0 if at least one is ready."""
     from broker.ledger import Ledger
+    from broker.sealing import Sealer
 
-    async with Ledger.reading(configuration.settings()) as ledger_:
+    settings = configuration.settings()
+    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
         workers = await ledger_.workers()
-    rows = [worker.as_dict() for worker in workers]
+    rows = [asdict(worker) for worker in workers]
     if as_json:
         click.echo(json.dumps(rows, default=str))
     else:

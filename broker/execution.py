@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from uuid import UUID
 
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
-from broker.errors import BrokerError, NotSent, Seen, Unknown
-from broker.failures import failure_of
+from broker.errors import BrokerError, Misconfigured, NotSent, Seen, Unknown
+from broker.failures import ending_of
 from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Running, Settled, TakenOver
 from broker.routes import Route
 from broker.settle import Settlement, done, expired, refused, settle
@@ -94,13 +94,13 @@ class Execution:
             if instead is None:
                 outcome = await self._ledger.claim(ask)
             else:
-                outcome = await self._ledger.record(ask, ending_of(errand, instead))
+                outcome = await self._ledger.record(ask, self._ending(errand, instead))
             match outcome:
                 case Settled():
                     return Concluded(outcome, instead)
                 case New(claim=claim) | TakenOver(claim=claim):
                     settlement = await self._carry_out(errand, claim)
-                    stored = await self._ledger.settle(claim, ending_of(errand, settlement))
+                    stored = await self._ledger.settle(claim, self._ending(errand, settlement))
                     if stored is not None:
                         return Concluded(stored, settlement)
                 case Busy():
@@ -123,7 +123,11 @@ class Execution:
         if errand.late and not claim.taken_over:
             return expired(message, datetime.now(UTC))
         caller = self._caller(errand, claim)
-        clients = self._systems.clients(claim.planner, claim.booking_system)
+        try:
+            clients = self._systems.clients(claim.planner, claim.booking_system)
+        except Misconfigured as gone:  # the directory forgot it over a restart
+            lost = Unknown(gone.seen, last_sent_at=claim.deadline_at) if claim.taken_over else gone
+            return settle(message, lost, datetime.now(UTC))
         try:
             if claim.taken_over:
                 seen = Seen(claim.booking_system, "claim", "owner-died")
@@ -150,6 +154,10 @@ class Execution:
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.requests.poll_ms / 1000)
 
+    @staticmethod
+    def _ending(errand: Errand, settlement: Settlement) -> Ending:
+        return ending_of(errand.message, settlement, traceparent=errand.traceparent)
+
     def _ask(self, errand: Errand, business: bytes) -> Ask:
         message, jobcenter = errand.message, errand.jobcenter
         return Ask(
@@ -168,7 +176,7 @@ class Execution:
 
     def deadline_of(self, message: Request) -> datetime:
         """The earlier of the message's own deadline and its sending plus the citizen's patience."""
-        return message.effective_deadline(self._settings.patience)
+        return message.effective_deadline(timedelta(seconds=self._settings.requests.patience_seconds))
 
     def _caller(self, errand: Errand, claim: Claim) -> Caller:
         message = errand.message
@@ -216,15 +224,3 @@ def _pauses() -> Iterator[float]:
     while True:
         yield LOOK_PAUSES[-1]
 
-
-def ending_of(errand: Errand, settlement: Settlement) -> Ending:
-    """A settlement as the ledger stores it."""
-    answer = settlement.answer
-    return Ending(
-        status=answer.status,
-        answer=answer.to_json(),
-        reason=answer.reason.value if answer.reason else None,
-        error_code=int(answer.error_code) if answer.error_code else None,
-        last_sent_at=settlement.last_sent_at,
-        failure=failure_of(errand.message, settlement, traceparent=errand.traceparent),
-    )

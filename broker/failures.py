@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from broker.errors import Seen
+from broker.ledger.model import Ending
 from broker.settle import Settlement
 from schemas.codes import ErrorCode, Origin
 from schemas.envelope import Request
@@ -29,6 +30,19 @@ STEPS_DA = {
     "cancel": "aflysning af booking",
 }
 CODES_DA = {ErrorCode.NO_TIMES: "Ingen mødetider.", ErrorCode.NO_OFFERS: "Ingen mødetilbud."}
+
+
+def ending_of(message: Request, settlement: Settlement, *, traceparent: str | None) -> Ending:
+    """A settlement as the ledger stores it: the answer, its facts in clear, and what a report would need."""
+    answer = settlement.answer
+    return Ending(
+        status=answer.status,
+        answer=answer.to_json(),
+        reason=answer.reason.value if answer.reason else None,
+        error_code=int(answer.error_code) if answer.error_code else None,
+        last_sent_at=settlement.last_sent_at,
+        failure=failure_of(message, settlement, traceparent=traceparent),
+    )
 
 
 def failure_of(message: Request, settlement: Settlement, *, traceparent: str | None) -> bytes | None:

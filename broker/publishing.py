@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from tenacity import AsyncRetrying, retry_if_exception_type, retry_if_result
 from tenacity.wait import wait_random_exponential
 
 from broker.amqp import Arrival, Outgoing, Published, Rabbit
 from broker.errors import RabbitAway
-from broker.ledger import DueEvent, Settled
+from broker.ledger import DueEvent, Ending, Facts
 from broker.log import get_logger
 from broker.routes import ROUTES
 from broker.sealing import Sealer
 from broker.topology import OUTCOMES, dead_queue_of
+from schemas.answers import ANSWER_TYPE
+from schemas.codes import ErrorCode, Reason
 from schemas.envelope import FieldProblem
-from schemas.events import OutcomeEvent
+from schemas.events import OUTCOME_TYPE, Outcome, OutcomeEvent
 
 log = get_logger("publishing")
 
-ANSWER_TYPE = "answer.v1"
-OUTCOME_TYPE = "outcome.v1"
 LETTER_TYPE = "letter.v1"
+REASON = "x-jobnet-reason"
 LONGEST_PAUSE = 5.0
 """Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
 ANSWER_TRIES = 3
@@ -50,12 +51,15 @@ class Publisher:
             type=ANSWER_TYPE,
             correlation_id=arrival.correlation_id,
         )
-        published = await self._insist(out)
-        for _ in range(ANSWER_TRIES - 1):
-            if published is not Published.REFUSED:
-                break
-            await asyncio.sleep(LONGEST_PAUSE / 10)
+        try:
             published = await self._insist(out)
+            for _ in range(ANSWER_TRIES - 1):
+                if published is not Published.REFUSED:
+                    break
+                await asyncio.sleep(LONGEST_PAUSE / 10)
+                published = await self._insist(out)
+        except (ValueError, TypeError):  # an address or correlation id that AMQP cannot carry
+            return Published.UNROUTABLE
         return published
 
     async def announce(self, event: OutcomeEvent) -> None:
@@ -65,18 +69,16 @@ class Publisher:
 
     async def announce_due(self, due: DueEvent) -> None:
         """An outcome that no arrival will publish; an unverified booking is a dead letter besides."""
-        event = event_of(due.settled, outcome="unverified" if due.unverified else None)
-        await self.announce(event)
-        if due.unverified:
-            route_queue = ROUTES[due.settled.type].queue
-            await self._letter(route_queue, str(due.request_id), b"", {"x-jobnet-reason": "unverified"})
+        await self.announce(event_of_due(due))
+        if due.outcome == "unverified":
+            await self._letter(ROUTES[due.type].queue, str(due.request_id), b"", {REASON: due.outcome})
 
     async def dead_letter(self, arrival: Arrival, reason: str, problems: tuple[FieldProblem, ...]) -> None:
         """Put what cannot be carried out where a person looks: body sealed, the fields at fault in clear."""
         letter_id = str(uuid4())
         fields = ",".join(p.field for p in problems)[:500]
         headers = {
-            "x-jobnet-reason": reason,
+            REASON: reason,
             "x-jobnet-fields": fields,
             "x-jobnet-queue": arrival.queue,
             "x-jobnet-died-at": datetime.now(UTC).isoformat(),
@@ -106,17 +108,33 @@ class Publisher:
         return await retrying(self._rabbit.publish, out)
 
 
-def event_of(settled: Settled, *, outcome: str | None = None) -> OutcomeEvent:
+def event_of(request_id: UUID, ending: Ending, facts: Facts) -> OutcomeEvent:
     """The outcome of a stored request, without anything personal."""
     return OutcomeEvent(
-        request_id=settled.request_id,
-        type=settled.type,
-        outcome=outcome or settled.ending.status.value,
-        reason=settled.ending.reason,
-        error_code=settled.ending.error_code,
-        jobcenter_code=settled.jobcenter_code,
-        system=settled.booking_system or None,
-        supplier=settled.supplier or None,
-        corrects_uncertain=settled.corrected,
-        occurred_at=settled.settled_at,
+        request_id=request_id,
+        type=facts.type,
+        outcome=Outcome(ending.status.value),
+        reason=Reason(ending.reason) if ending.reason else None,
+        error_code=ErrorCode(ending.error_code) if ending.error_code else None,
+        jobcenter_code=facts.jobcenter_code,
+        system=facts.booking_system or None,
+        supplier=facts.supplier or None,
+        corrects_uncertain=facts.corrected,
+        occurred_at=facts.settled_at,
+    )
+
+
+def event_of_due(due: DueEvent) -> OutcomeEvent:
+    """The same for an outcome that the scheduler found due."""
+    return OutcomeEvent(
+        request_id=due.request_id,
+        type=due.type,
+        outcome=Outcome(due.outcome),
+        reason=Reason(due.reason) if due.reason else None,
+        error_code=ErrorCode(due.error_code) if due.error_code else None,
+        jobcenter_code=due.jobcenter_code,
+        system=due.booking_system or None,
+        supplier=due.supplier or None,
+        corrects_uncertain=due.corrects_uncertain,
+        occurred_at=due.occurred_at,
     )

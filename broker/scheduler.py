@@ -8,6 +8,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from broker.errors import LedgerAway, RabbitAway, Seen, Unknown
+from broker.failures import ending_of
 from broker.ledger import Claim, DueEvent, Ending, Ledger
 from broker.log import get_logger
 from broker.publishing import Publisher
@@ -68,5 +69,5 @@ def abandoned(claim: Claim) -> Ending:
     """The ending of a claim whose process died and whose deadline is over: nobody knows, so `uncertain`."""
     seen = Seen(claim.booking_system, "claim", "owner-died")
     unknown = Unknown(seen, last_sent_at=claim.deadline_at)
-    settlement = settle(stored_message(claim), unknown, datetime.now(UTC))
-    return Ending.of(settlement.answer, last_sent_at=claim.deadline_at)
+    message = stored_message(claim)
+    return ending_of(message, settle(message, unknown, datetime.now(UTC)), traceparent=claim.traceparent)

@@ -14,8 +14,8 @@ from uuid import UUID
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError, NotSent, Seen
-from broker.failures import failure_of
-from broker.ledger import Claim, Ending, Ledger
+from broker.failures import ending_of
+from broker.ledger import Claim, Ledger
 from broker.log import get_logger
 from broker.routes import ROUTES
 from broker.settle import Settlement, cause_of, done, not_carried_out
@@ -46,16 +46,15 @@ class Verifier:
         try:
             clients = self._systems.clients(claim.planner, claim.booking_system)
             settlement = await self._look(claim, message, caller, clients)
-        except (BrokerError, KeyError) as error:  # KeyError: the directory no longer knows the system
+        except BrokerError as error:
             log.warning("verification-failed", request_id=claim.request_id, reason=cause_of(error))
             settlement = None
         if settlement is None:
             await self._later(claim)
             return False
-        failure = failure_of(message, settlement, traceparent=claim.traceparent)
-        ending = Ending.of(settlement.answer, failure=failure)
+        ending = ending_of(message, settlement, traceparent=claim.traceparent)
         log.info("verified", request_id=claim.request_id, type=claim.type, outcome=ending.status.value)
-        return await self._ledger.settle(claim, ending)
+        return await self._ledger.settle(claim, ending) is not None
 
     async def _look(
         self, claim: Claim, message: Request, caller: Caller, clients: Clients

@@ -103,6 +103,23 @@ class Ledger:
             await ledger._start()
             yield ledger
 
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def reading(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Lookups]:
+        """For commands: looks things up; it has no heartbeat and claims nothing. Raises LedgerAway, LedgerMisfit."""
+        ledger = settings.ledger
+        async with contextlib.AsyncExitStack() as stack:
+            if ledger.dsn is not None:
+                dsn = ledger.dsn.get_secret_value()
+            else:
+                embedded = await Embedded.start(ledger.embedded_directory)
+                stack.push_async_callback(embedded.close)
+                dsn = embedded.dsn
+            lines = Lines(Target(dsn, ledger.statement_timeout_seconds), Reach(), 1)
+            stack.push_async_callback(lines.close)
+            await lines.run(check_version)
+            yield Lookups(timedelta(seconds=ledger.owner_dead_after_seconds), lines, Safe(sealer))
+
     async def _start(self) -> None:
         await self._lines.run(self._check)
         await self._heart.beat()

@@ -1,0 +1,190 @@
+"""What survives: processes killed and frozen, servers restarted, links cut, a thousand bookings under way.
+
+After each: every request has exactly one last word, told honestly; no meeting booked twice, none lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from sandbox.servers import Sandbox
+from scripts.postgres import PostgresNode
+from scripts.rabbitmq import RabbitNode
+from tests.functional.stage import Frontend, Stage, audit, booking, layout
+from tests.proxy import TcpProxy
+from tests.support import poll
+
+pytestmark = [pytest.mark.timeout(240)]
+
+BOOKINGS = 1000
+AT_A_TIME = 60
+BOOK = "booking.book.v1"
+
+
+@pytest_asyncio.fixture
+async def stage(
+    breakable_rabbit: RabbitNode, breakable_postgres: PostgresNode, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    name = tmp_path.name.replace("-", "_")
+    url = breakable_rabbit.create_vhost(name)
+    dsn = breakable_postgres.create_database(name)
+    async with Sandbox(layout()) as sandbox:
+        stage = Stage(url, dsn, tmp_path, sandbox)
+        try:
+            await stage.prepare()
+            yield stage
+        finally:
+            await stage.close()
+    breakable_rabbit.delete_vhost(name)
+    breakable_postgres.drop_database(name)
+
+
+@pytest_asyncio.fixture
+async def frontend(stage: Stage) -> AsyncIterator[Frontend]:
+    async with Frontend(stage.amqp_url) as frontend:
+        yield frontend
+
+
+async def book_many(
+    stage: Stage, frontend: Frontend, during: Callable[[], Awaitable[None]], count: int = BOOKINGS
+) -> list[dict[str, Any]]:
+    """Send bookings, some at a time, while `during` does its harm; come back when all are sent and it is over."""
+    sent: list[dict[str, Any]] = []
+    slots = asyncio.Semaphore(AT_A_TIME)
+
+    async def one(number: int) -> None:
+        async with slots:
+            body = booking(stage, number)
+            sent.append(body)
+            await frontend.send(BOOK, body)
+            try:
+                await poll(lambda: frontend.answers[body["requestId"]], timeout=3, what="an answer")
+            except AssertionError:
+                return  # the broker is down: the audit waits for it
+
+    harm = asyncio.ensure_future(during())
+    await asyncio.gather(*(one(number) for number in range(count)))
+    await harm
+    return sent
+
+
+async def test_kill_nine_of_the_broker_five_times(stage: Stage, frontend: Frontend) -> None:
+    chance = random.Random(20261123)  # noqa: S311  a seed, so that the same moments come again
+    process = await stage.start()
+
+    async def kill_and_restart() -> None:
+        nonlocal process
+        for _ in range(5):
+            await asyncio.sleep(chance.uniform(0.3, 1.5))
+            process.kill()
+            process = await stage.start()
+
+    sent = await book_many(stage, frontend, kill_and_restart)
+    counts = await audit(stage, frontend, sent, within=90)
+    assert counts["done"] > BOOKINGS / 2, counts
+
+
+async def test_rabbitmq_restarted(
+    stage: Stage, frontend: Frontend, breakable_rabbit: RabbitNode
+) -> None:
+    await stage.start()
+
+    async def restart() -> None:
+        await asyncio.sleep(0.7)
+        await asyncio.to_thread(breakable_rabbit.kill)
+        await asyncio.to_thread(breakable_rabbit.start)
+
+    sent = await book_many(stage, frontend, restart)
+    counts = await audit(stage, frontend, sent, within=90)
+    assert counts["done"] > BOOKINGS / 2, counts
+
+
+async def test_postgresql_restarted(
+    stage: Stage, frontend: Frontend, breakable_postgres: PostgresNode
+) -> None:
+    await stage.start()
+
+    async def restart() -> None:
+        await asyncio.sleep(0.7)
+        await asyncio.to_thread(breakable_postgres.kill)
+        await asyncio.sleep(1.5)
+        await asyncio.to_thread(breakable_postgres.start)
+
+    sent = await book_many(stage, frontend, restart)
+    counts = await audit(stage, frontend, sent, within=90)
+    assert counts["done"] > BOOKINGS / 2, counts
+
+
+@pytest.mark.parametrize("link", ["rabbitmq", "postgresql", "booking system"])
+async def test_the_connection_cut_again_and_again(
+    stage: Stage, frontend: Frontend, breakable_rabbit: RabbitNode, link: str
+) -> None:
+    system = stage.sandbox.booking_systems["system-1"]
+    targets = {
+        "rabbitmq": urlsplit(stage.amqp_url),
+        "postgresql": urlsplit(stage.dsn),
+        "booking system": urlsplit(system.base_url),
+    }
+    target = targets[link]
+    async with TcpProxy(target.hostname or "127.0.0.1", target.port or 0) as proxy:
+        changes = {}
+        there, here = f":{target.port}", f":{proxy.port}"
+        if link == "rabbitmq":
+            changes["JOBNET_BROKER__RABBITMQ__URL"] = stage.amqp_url.replace(there, here)
+        elif link == "postgresql":
+            changes["JOBNET_BROKER__LEDGER__DSN"] = stage.dsn.replace(there, here)
+        else:
+            directory = stage.folder / "directory.toml"
+            directory.write_text(directory.read_text().replace(there, here))
+        await stage.start(**changes)
+
+        async def cut() -> None:
+            for _ in range(8):
+                await asyncio.sleep(0.4)
+                proxy.cut()
+
+        sent = await book_many(stage, frontend, cut, count=BOOKINGS)
+        counts = await audit(stage, frontend, sent, within=90)
+    assert counts["done"] > BOOKINGS / 2, counts
+
+
+async def test_one_of_two_workers_frozen_past_its_heartbeat_and_then_continued(
+    stage: Stage, frontend: Frontend
+) -> None:
+    frozen = await stage.start()
+    await stage.start()
+
+    async def freeze() -> None:
+        await asyncio.sleep(0.7)
+        frozen.freeze()
+        await asyncio.sleep(6)  # the harm itself: more than owner_dead_after_seconds
+        frozen.thaw()
+
+    sent = await book_many(stage, frontend, freeze)
+    counts = await audit(stage, frontend, sent, within=90)
+    assert counts["done"] > BOOKINGS / 2, counts
+
+
+async def test_stopped_under_load_it_finishes_what_is_under_way(stage: Stage, frontend: Frontend) -> None:
+    process = await stage.start()
+    stage.sandbox.booking_systems["system-1"].script("create", "slow", times=None, seconds=0.3)
+
+    async def stop_and_start() -> None:
+        nonlocal process
+        await asyncio.sleep(1)
+        assert await process.stop(within=15) == 0
+        process = await stage.start()
+
+    sent = await book_many(stage, frontend, stop_and_start, count=300)
+    counts = await audit(stage, frontend, sent, within=60)
+    assert set(counts) <= {"done", "expired"}, counts
+    # Nothing that was under way had to be looked up by the next process.
+    assert not await stage.rows("SELECT 1 FROM requests WHERE dead_owners > 0")

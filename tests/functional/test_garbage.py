@@ -1,0 +1,119 @@
+"""Garbage on every queue: refused or put aside, and the neighbours in the same batch are unharmed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aio_pika
+import pytest
+
+from broker.topology import dead_queue_of
+from tests.functional.stage import Frontend, Stage, booking, request
+from tests.support import poll
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GARBAGE: dict[str, bytes] = {
+    "empty": b"",
+    "ten megabytes": b"x" * 10_000_000,
+    "not UTF-8": b'{"requestId": "\xff\xfe"}',
+    "UTF-16": '{"requestId": 1}'.encode("utf-16"),
+    "not JSON": b"<hej/>",
+    "a list": b"[]",
+    "deep": b"[" * 100_000,
+    "deep object": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "a NUL": json.dumps({"requestId": "\x00", "cpr": "\x00"}).encode(),
+    "a lone surrogate": b'{"cpr": "\\ud800"}',
+    "a huge number": b'{"cpr": ' + b"9" * 20_000 + b"}",
+    "NaN": b'{"cpr": NaN}',
+    "twice the same key": b'{"cpr": "1", "cpr": "2"}',
+}
+KEYS = {"jobnet.queries": "query.offers", "jobnet.bookings": "booking.book"}
+
+
+async def _depth(stage: Stage, queue: str) -> int:
+    connection = await aio_pika.connect(stage.amqp_url)
+    async with connection:
+        channel = await connection.channel()
+        declared = await channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
+
+
+@pytest.mark.parametrize("queue", KEYS)
+async def test_garbage_with_somewhere_to_answer_is_refused(
+    shared: Stage, frontend: Frontend, queue: str
+) -> None:
+    neighbours = [booking(shared, 200 + n + 50 * (queue == "jobnet.queries")) for n in range(20)]
+    rounds = [
+        frontend.send(f"{KEYS[queue]}.v1", body, routing_key=KEYS[queue], correlation_id=f"{queue} {name}")
+        for name, body in GARBAGE.items()
+    ]
+    await asyncio.gather(*rounds, *(frontend.send("booking.book.v1", body) for body in neighbours))
+    for name in GARBAGE:
+        answers = frontend.answers[f"{queue} {name}"]
+        await poll(lambda a=answers: a, what=f"the answer to {name}")
+        assert (answers[0]["status"], answers[0]["reason"]) == ("refused", "invalid"), name
+        assert answers[0]["fields"], name
+    for body in neighbours:
+        await poll(lambda b=body: frontend.answers[b["requestId"]], what="a neighbour's answer")
+        assert frontend.answers[body["requestId"]][0]["status"] == "done"
+
+
+@pytest.mark.parametrize("queue", KEYS)
+async def test_garbage_without_anywhere_to_answer_is_a_sealed_dead_letter(
+    shared: Stage, frontend: Frontend, queue: str
+) -> None:
+    before = await _depth(shared, dead_queue_of(queue))
+    for body in GARBAGE.values():
+        await frontend.send(f"{KEYS[queue]}.v1", body, routing_key=KEYS[queue], reply_to=None)
+
+    async def all_there() -> bool:
+        return await _depth(shared, dead_queue_of(queue)) == before + len(GARBAGE)
+
+    await poll(all_there, what="the dead letters")
+
+
+@pytest.mark.parametrize("reply_to", [None, "jobnet.bookings", "jobnet.bookings.dead", "somebody.elses"])
+async def test_a_good_request_that_points_our_answer_elsewhere_is_a_dead_letter_and_nothing_is_called(
+    shared: Stage, frontend: Frontend, reply_to: str | None
+) -> None:
+    calls = len(shared.sandbox.planners["nordlys"].journal.calls)
+    before = await _depth(shared, "jobnet.queries.dead")
+    await frontend.send("query.offers.v1", request(kontaktgruppe="1"), reply_to=reply_to)
+
+    async def there() -> bool:
+        return await _depth(shared, "jobnet.queries.dead") == before + 1
+
+    await poll(there, what="the dead letter")
+    assert len(shared.sandbox.planners["nordlys"].journal.calls) == calls
+
+
+async def test_what_matches_no_route_is_kept(shared: Stage, frontend: Frontend) -> None:
+    before = await _depth(shared, "jobnet.unrouted.dead")
+    await frontend.send("booking.bok.v1", booking(shared, 280))
+
+    async def there() -> bool:
+        return await _depth(shared, "jobnet.unrouted.dead") == before + 1
+
+    await poll(there, what="the unrouted message")
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"headers": {"traceparent": "garbage\r\nx: y"}},
+        {"headers": {"traceparent": 7, "x": {"deep": [1, {"er": None}]}}},
+        {"content_type": "text/plain"},
+        {"correlation_id": "é" * 100},
+        {"type": None},
+        {"expiration": 60},
+    ],
+)
+async def test_odd_properties_harm_nobody(
+    shared: Stage, frontend: Frontend, properties: dict[str, Any]
+) -> None:
+    await frontend.send("query.offers.v1", request(kontaktgruppe="1"), **properties)
+    answer = await frontend.ask("query.offers.v1", request(kontaktgruppe="1"))
+    assert answer["status"] == "done"
