@@ -169,11 +169,10 @@ class Books:
         return self._put("moved" if moved else "booked", who, slot, wish.form)
 
     def accept(self, who: Who) -> Meeting:
-        """Note that the citizen accepts the meeting; accepting it again changes nothing."""
+        """Note that the citizen accepts the meeting; doing it again changes nothing but is written down."""
         meeting = self.find(who.invitation, who.citizen)
-        if not meeting.accepted:
-            self._write("accepted", who, meeting.slot, meeting.form)
-            meeting.accepted = True
+        self._write("accepted", who, meeting.slot, meeting.form)
+        meeting.accepted = True
         return meeting
 
     def cancel(self, who: Who) -> None:

@@ -121,9 +121,9 @@ def _toml(value: Any) -> str:
     return str(value) if isinstance(value, int | float) else f'"{value}"'
 
 
-def _with_ports(layout: Layout, host: str, base_port: int | None) -> Layout:
+def _with_ports(layout: Layout, host: str, desk_port: int, base_port: int | None) -> Layout:
     """The same layout on `host`; ports from `base_port`: the desk, the Planners, the booking systems."""
-    layout = dataclasses.replace(layout, host=host)
+    layout = dataclasses.replace(layout, host=host, desk_port=desk_port)
     if base_port is None:
         return layout
     ports = iter(range(base_port + 1, base_port + 1000))
@@ -149,6 +149,9 @@ def _arguments() -> argparse.Namespace:
     options.add_argument(
         "--public-host", help="the name by which the broker reaches this machine (in directory.toml)"
     )
+    options.add_argument(
+        "--desk-port", type=int, default=0, help="the desk's port; the systems' are chosen free"
+    )
     options.add_argument("--base-port", type=int, help="the desk's port; the systems take the following ones")
     return options.parse_args()
 
@@ -159,7 +162,7 @@ async def serve(chosen: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with Sandbox(_with_ports(layout, chosen.host, chosen.base_port)) as sandbox:
+    async with Sandbox(_with_ports(layout, chosen.host, chosen.desk_port, chosen.base_port)) as sandbox:
         if chosen.directory_out:
             _write(chosen.directory_out, sandbox.directory_toml(chosen.public_host))
         print(sandbox.desk_url, flush=True)

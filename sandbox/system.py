@@ -198,13 +198,19 @@ def control_routes(system_of: Callable[[web.Request], System], prefix: str = "")
         web.get(f"{at}/mode", door(lambda system, _: {"mode": "up" if system.is_up else "down"})),
         web.get(f"{at}/books", door(lambda system, _: system.books())),
         web.get(f"{at}/breaches", door(_breaches)),
-        web.get(f"{at}/calls", door(lambda system, _: [c.to_json() for c in system.journal.calls])),
+        web.get(f"{at}/calls", door(_calls)),
         web.get(f"{at}/followed", door(lambda system, _: system.journal.breach("a redirect was followed"))),
     ]
 
 
 def _breaches(system: System, _: Any) -> dict[str, Any]:
     return {"breaches": system.breaches, "count": system.journal.breach_count}
+
+
+def _calls(system: System, wanted: Any) -> list[dict[str, Any]]:
+    """The last calls; `wanted` may narrow them to one citizen, operation or the like."""
+    told = (call.to_json() for call in system.journal.calls)
+    return [call for call in told if wanted.items() <= call.items()] if wanted else list(told)
 
 
 def _add_steps(system: System, wanted: Any) -> None:

@@ -1,0 +1,167 @@
+"""Sends a sample day through a frontend and compares answers, last words and books with what must be.
+
+Requests go out together, at most PLACES at a time for each booking system, so that the broker's own caps
+decide nothing. Starts no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from sandbox.frontend import Frontend
+from sandbox.samples import Line, Run, unmet, unmet_final
+
+PLACES = 12
+ANSWER_S = 45.0  # the longest patience is 30 s; the rest is slack for a slow machine
+FINAL_S = 120.0
+WHEN_S = 60.0
+POLL_S = 0.05
+EFFECTS = {
+    "booking.book.v1": "booked",
+    "booking.immediate.v1": "booked",
+    "booking.rebook.v1": "moved",
+    "booking.accept.v1": "accepted",
+    "booking.cancel.v1": "cancelled",
+}
+
+
+@dataclass
+class Met:
+    """How one line ended: `wrong` is empty when it met its expectation exactly."""
+
+    line: Line
+    status: str
+    wrong: list[str] = field(default_factory=list)
+
+
+class Desk:
+    """The sandbox's control door, over HTTP."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._http = http
+
+    async def index(self) -> dict[str, Any]:
+        """The first day and the systems."""
+        told: dict[str, Any] = await self._ask("GET", "/")
+        return told
+
+    async def control(self, step: Mapping[str, Any]) -> None:
+        """Carry out one control step of a line."""
+        await self._ask("POST", f"/{step['system']}/_control/{step['do']}", step["with"])
+
+    async def get(self, system: str, what: str, narrowed: Mapping[str, Any] | None = None) -> Any:
+        """books, breaches or calls of a system."""
+        return await self._ask("GET", f"/{system}/_control/{what}", narrowed)
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        async with self._http.request(method, f"{self._url}{path}", json=body) as answer:
+            told = await answer.json()
+        if answer.status != 200:
+            raise ValueError(f"the sandbox refused {method} {path}: {told}")
+        return told
+
+
+class SampleDay:
+    """One sending of a day."""
+
+    def __init__(self, lines: list[Line], run: Run, frontend: Frontend, desk: Desk) -> None:
+        self._lines = lines
+        self._run = run
+        self._frontend = frontend
+        self._desk = desk
+        self._systems: dict[str, str] = {}
+        self._places: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PLACES))
+        self._raw: dict[str, asyncio.Future[bytes]] = {}
+
+    async def send(
+        self, set_up: list[dict[str, Any]], systems: dict[str, str], ended: Callable[[Met], None]
+    ) -> list[Met]:
+        """Send all; `systems` names each jobcenter's booking system, `ended` hears of every line at once."""
+        self._systems = systems
+        self._raw = {line.id: asyncio.get_running_loop().create_future() for line in self._lines}
+        for step in set_up:
+            await self._desk.control(self._run.resolve(step))
+
+        async def one(line: Line) -> Met:
+            met = await self._one(line)
+            ended(met)
+            return met
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(line)) for line in self._lines]
+        return [task.result() for task in tasks]
+
+    async def _one(self, line: Line) -> Met:
+        try:
+            return await self._carry(line)
+        except TimeoutError:
+            return Met(line, "no answer", ["no answer came in time"])
+        except ValueError as error:
+            return Met(line, "not sent", [str(error)])
+        finally:
+            self._raw[line.id].cancel()  # does nothing to a result
+
+    async def _carry(self, line: Line) -> Met:
+        if line.after:
+            await asyncio.wait([self._raw[line.after]])
+        if line.when:
+            await self._until_called(line.when)
+        for step in line.before:
+            await self._desk.control(self._run.resolve(step))
+        async with self._places[self._systems.get(str(line.body.get("jobcenterkode")), "")]:
+            sent = self._run.body(line)
+            raw, answer = await self._frontend.ask(
+                line.key, line.type, sent, mark=f"{self._run.run_id}/{line.id}", wait_s=ANSWER_S
+            )
+        self._run.answers[line.id] = answer
+        self._raw[line.id].set_result(raw)
+        for step in line.afterwards:
+            await self._desk.control(self._run.resolve(step))
+        wrong = unmet(line, json.loads(sent) if line.raw is None else {}, answer)
+        return await self._last_word(line, raw, Met(line, str(answer.get("status")), wrong))
+
+    async def _last_word(self, line: Line, raw: bytes, met: Met) -> Met:
+        if line.is_copy:
+            first = self._raw[line.expect["same_as"]]
+            await asyncio.wait([first])
+            if first.cancelled() or first.result() != raw:
+                met.wrong.append("its answer is not the same as the first one's")
+        if line.final and not met.wrong:
+            event = await self._frontend.final(self._run.request_id(line), FINAL_S)
+            met.status = f"{met.status}, then {event.get('outcome')}"
+            met.wrong += unmet_final(line.final, event)
+        return met
+
+    async def _until_called(self, when: dict[str, Any]) -> None:
+        """Wait until the sandbox has seen that operation for the citizen of that line."""
+        other = next(line for line in self._lines if line.id == when["of"])
+        citizen = self._run.resolve(other.body["cpr"].replace("@citizen:", "@token:"))
+        narrowed = {"operation": when["operation"], "citizen": citizen}
+        async with asyncio.timeout(WHEN_S):
+            while not await self._desk.get(when["system"], "calls", narrowed):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
+
+
+async def check_books(lines: list[Line], desk: Desk, systems: list[str]) -> list[str]:
+    """What in the sandbox's books is not as it must be after this day, in sentences."""
+    wrong: list[str] = []
+    did: Counter[str] = Counter()
+    for system in systems:
+        told = await desk.get(system, "breaches")
+        wrong += [f"{system}: breach of the contract: {breach}" for breach in told["breaches"]]
+        books = await desk.get(system, "books")
+        wrong += [f"{system}: {what}" for what in books["disagreements"]]
+        did.update(entry["what"] for entry in books["entries"])
+    must = Counter(EFFECTS[line.type] for line in lines if line.ends == "done" and line.type in EFFECTS)
+    for what, count in must.items():
+        if did[what] != count:
+            wrong.append(f"meetings {what}: {did[what]} in the books, {count} expected")
+    return wrong

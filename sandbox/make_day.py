@@ -1,0 +1,492 @@
+"""Writes samples/day.jsonl, some 300 requests, each with its end. Run as `python -m sandbox.make_day`.
+
+Always the same file. Every line is independent of the others unless it says `after`: each has its own citizen
+and its own time, and each way for a system to be ill has a system of its own (pil is down, hassel hangs,
+tjoern answers garbage, roen is made ill for one citizen at a time). What `@` stands for is explained in samples.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, IN_PERSON, KINDS, TELEPHONE
+
+FILE = Path(__file__).parent / "samples" / "day.jsonl"
+BIRK, LIND = ("90001", "90002", "90003", "90004"), ("90005", "90006", "90007", "90008")
+HEALTHY = BIRK + LIND
+DOWN, HANGS, GARBAGE, ROEN = "90009", "90010", "90011", "90012"
+SYSTEM = dict.fromkeys(BIRK, "birk") | dict.fromkeys(LIND, "lind")
+SYSTEM |= {DOWN: "pil", HANGS: "hassel", GARBAGE: "tjoern", ROEN: "roen"}
+FAILED = {"status": "failed", "fejlkode": 4}
+DONE = {"status": "done"}
+OFFERS, TIMES = "query.offers.v1", "query.times.v1"
+BOOK, IMMEDIATE, REBOOK = "booking.book.v1", "booking.immediate.v1", "booking.rebook.v1"
+ACCEPT, CANCEL = "booking.accept.v1", "booking.cancel.v1"
+
+Line = dict[str, Any]
+
+
+def refused(reason: str, *fields: str) -> dict[str, Any]:
+    """The expectation of a business no."""
+    return {"status": "refused", "reason": reason} | ({"fields": list(fields)} if fields else {})
+
+
+class Day:
+    """The lines so far, and what has been given away: citizens and times."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self._citizens = itertools.count(1)
+        self._free: dict[tuple[str, str], Iterator[tuple[int, int]]] = {}
+        self._healthy = itertools.cycle(HEALTHY)
+
+    def citizen(self) -> int:
+        """A new citizen."""
+        return next(self._citizens)
+
+    def jobcenter(self) -> str:
+        """The healthy ones in turn."""
+        return next(self._healthy)
+
+    def time(self, code: str, kind: str, form: str = IN_PERSON) -> tuple[int, int]:
+        """A time (day, number) that no other line uses and that has this form."""
+        plan = next(k for k in KINDS if k.name == kind)
+        if (code, kind) not in self._free:
+            self._free[code, kind] = iter(itertools.product(range(plan.days), range(plan.times_a_day)))
+        return next(t for t in self._free[code, kind] if form in plan.forms[t[1] % len(plan.forms)])
+
+    def add(self, name: str, type: str, body: dict[str, Any], expect: dict[str, Any], **more: Any) -> str:
+        """One line; returns its id."""
+        line_id = f"{len(self.lines):03}-{name}"
+        self.lines.append({"id": line_id, "type": type, "body": body, "expect": expect} | more)
+        return line_id
+
+    def person(self, code: str, citizen: int | None = None) -> dict[str, Any]:
+        """The fields that every request has."""
+        return {"cpr": f"@citizen:{citizen or self.citizen()}", "jobcenterkode": code}
+
+    def query(self, code: str, **fields: Any) -> dict[str, Any]:
+        """A query's body."""
+        return self.person(code) | {"kontaktgruppe": "2"} | fields
+
+    def times(self, code: str, kind: str, **fields: Any) -> dict[str, Any]:
+        """The body of a query for times."""
+        return self.query(code, moedetilbudId=f"@offer:{code}/{kind}") | fields
+
+    def wish(self, code: str, kind: str = "samtale", form: str = IN_PERSON, worker: int | None = 1) -> Line:
+        """The body of a book or immediate, at a time of its own."""
+        day, number = self.time(code, kind, form)
+        wanted = {"starttidspunkt": f"@slot:{day}/{number}", "moedeform": form}
+        who = {"sagsbehandlerId": f"{code}-{kind}-{worker}"} if worker else {}
+        return self.times(code, kind) | wanted | who
+
+    def move(self, code: str, name: str, citizen: int, form: str = IN_PERSON) -> Line:
+        """The body of a rebook of the meeting `name`."""
+        wanted = self.wish(code, "samtale", form)
+        del wanted["moedetilbudId"]
+        return wanted | self.person(code, citizen) | {"indkaldelseId": name}
+
+    def seed(self, code: str, name: str, citizen: int, **more: Any) -> dict[str, Any]:
+        """The control step that puts a meeting there beforehand."""
+        day, number = self.time(code, "samtale")
+        wanted = {"jobcenter": code, "kind": "samtale", "invitation": name, "cpr": f"@citizen:{citizen}"}
+        wanted |= {"starts_at": f"@slot:{day}/{number}", "form": IN_PERSON}
+        return control(code, "seed", wanted | {"caseworker_id": f"{code}-samtale-1"} | more)
+
+    def on_meeting(
+        self, name: str, type: str, code: str, expect: Line, ill: Line | None = None, **seed: Any
+    ) -> str:
+        """A rebook, accept or cancel of a meeting of its own that was there before."""
+        citizen = self.citizen()
+        meeting = f"@invitation:{len(self.lines)}"
+        steps = [self.seed(code, meeting, citizen, **seed)]
+        if ill:
+            steps.append(illness(code, citizen, **ill))
+        person = self.person(code, citizen) | {"indkaldelseId": meeting}
+        body = self.move(code, meeting, citizen) if type == REBOOK else person
+        return self.add(name, type, body, expect, before=steps)
+
+    def ill(self, name: str, type: str, code: str, expect: Line, *illnesses: Line, **more: Any) -> str:
+        """A book or immediate of a citizen for whom the system is ill."""
+        kind = "straks" if type == IMMEDIATE else "samtale"
+        citizen = self.citizen()
+        body = self.wish(code, kind) | self.person(code, citizen)
+        steps = [illness(code, citizen, **step) for step in illnesses]
+        return self.add(name, type, body, expect, before=steps, **more)
+
+
+def control(code: str, do: str, what: dict[str, Any]) -> dict[str, Any]:
+    """A call to the control door of a jobcenter's booking system."""
+    return {"system": SYSTEM[code], "do": do, "with": what}
+
+
+def illness(code: str, citizen: int, **step: Any) -> dict[str, Any]:
+    """A script step for one citizen only."""
+    return control(
+        code, "script", {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"} | step
+    )
+
+
+def set_up(day: Day) -> None:
+    """Before the first request: who is ill all day."""
+    hang = {"operation": "any", "action": "hang", "times": None, "seconds": 30}
+    garbage = {"operation": "any", "action": "garbage", "times": None}
+    steps = [control(HANGS, "script", hang), control(GARBAGE, "script", garbage)]
+    day.lines.append({"id": "000-set-up", "controls": [*steps, control(DOWN, "mode", {"mode": "down"})]})
+
+
+def queries(day: Day) -> None:
+    """Offers and times of healthy systems: rules 2, 4 and 10; release note 3.1."""
+    for number, code in enumerate(HEALTHY * 2):
+        group: Any = 2 if number % 3 == 0 else "2"  # a number on the wire is as good
+        day.add("offers", OFFERS, day.query(code, kontaktgruppe=group), DONE | {"count": 4})
+    for code in HEALTHY:
+        day.add("offers-immediate", OFFERS, day.query(code, straksbooking=True), DONE | {"count": 2})
+        day.add("times-three-forms", TIMES, day.times(code, "tre-former"), DONE | {"count": 30})
+        day.add("times-few", TIMES, day.times(code, "faa"), DONE | {"count": 6})
+        body = day.times(code, "straks", straksbooking=True)
+        day.add("times-immediate", TIMES, body, DONE | {"count": 30})
+    for code in HEALTHY[:4]:
+        body = day.query(code, kontaktgruppe=GROUP_WITHOUT_OFFERS)
+        day.add("no-offers", OFFERS, body, {"status": "failed", "fejlkode": 3})
+        day.add("no-times", TIMES, day.times(code, "fuld"), {"status": "failed", "fejlkode": 2})
+        body = day.times(code, "straks-fuld", straksbooking=True)
+        day.add("no-times-immediate", TIMES, body, FAILED)
+    window = {"fra": "@slot:1/0", "til": "@slot:1/2+15"}
+    day.add("times-window", TIMES, day.times("90001", "tre-former", **window), DONE | {"count": 18})
+    one = {"sagsbehandlerId": "90002-tre-former-2"}
+    day.add("times-caseworker", TIMES, day.times("90002", "tre-former", **window, **one), DONE | {"count": 9})
+    for code in HEALTHY[:2]:
+        day.add("times-unknown-offer", TIMES, day.times(code, "ukendt"), refused("unknown-offer"))
+    for code in (DOWN, HANGS, GARBAGE):
+        day.add("offers-although-booking-is-ill", OFFERS, day.query(code), DONE | {"count": 4})
+        day.add("times-of-an-ill-system", TIMES, day.times(code, "samtale"), FAILED)
+
+
+def bookings(day: Day) -> None:
+    """What goes well at once."""
+    for number in range(36):
+        code = day.jobcenter()
+        form = (IN_PERSON, TELEPHONE, DIGITAL)[number % 3]
+        worker = None if number % 4 == 0 else number % 3 + 1
+        day.add("book", BOOK, day.wish(code, "samtale", form, worker), DONE | {"form": form})
+    for number in range(16):
+        code = day.jobcenter()
+        form = (IN_PERSON, TELEPHONE, DIGITAL)[number % 3]
+        worker = None if number % 4 == 0 else number % 2 + 1
+        day.add("immediate", IMMEDIATE, day.wish(code, "straks", form, worker), DONE | {"form": form})
+    for _ in range(8):
+        day.on_meeting("rebook", REBOOK, day.jobcenter(), DONE)
+        day.on_meeting("accept", ACCEPT, day.jobcenter(), DONE, accepted=False)
+        day.on_meeting("cancel", CANCEL, day.jobcenter(), DONE)
+    for _ in range(4):
+        life(day, day.jobcenter())
+
+
+def life(day: Day, code: str) -> None:
+    """One citizen books, moves, accepts and cancels."""
+    citizen = day.citizen()
+    first = day.add("life-book", BOOK, day.wish(code) | day.person(code, citizen), DONE)
+    meeting = f"@booked:{first}"
+    moved = day.add("life-rebook", REBOOK, day.move(code, meeting, citizen), DONE, after=first)
+    person = day.person(code, citizen) | {"indkaldelseId": meeting}
+    accepted = day.add("life-accept", ACCEPT, person, DONE, after=moved)
+    day.add("life-cancel", CANCEL, person, DONE, after=accepted)
+
+
+def rule_one(day: Day) -> None:
+    """No kontaktgruppe, no booking (release note 3.3); cancel, accept need none, as `bookings` shows."""
+    for absent in ({"kontaktgruppe": None}, {"kontaktgruppe": ""}):
+        code = day.jobcenter()
+        bodies = {
+            OFFERS: day.query(code),
+            TIMES: day.times(code, "samtale"),
+            BOOK: day.wish(code),
+            IMMEDIATE: day.wish(code, "straks"),
+            REBOOK: day.move(code, "@invitation:none", day.citizen()),
+        }
+        for type, body in bodies.items():
+            day.add("no-contact-group", type, body | absent, refused("no-contact-group"))
+    body = day.wish("90001")
+    del body["kontaktgruppe"]
+    day.add("no-contact-group", BOOK, body, refused("no-contact-group"))
+
+
+BAD_CPRS: dict[str, Any] = {
+    "short": "010136400",
+    "long": "01013640010",
+    "letters": "01013640AB",
+    "dash": "010136-4001",
+    "spaces": " 0101364001",
+    "day-0": "0001364001",
+    "day-32": "3201364001",
+    "month-13": "0113364001",
+    "31-april": "3104364001",
+    "leap-day": "2902314001",
+    "replacement": "6101364001",
+    "unknown": "0000000000",
+    "number": 1012304001,
+    "null": None,
+    "other-digits": "٠١٠١٣٦٤٠٠١",
+}
+
+
+def unreadable(day: Day) -> None:
+    """What is wrong is named by its field (rules 6 and 7), whatever queue it came on."""
+    for number, (what, cpr) in enumerate(BAD_CPRS.items()):
+        body = day.wish("90001") if number % 2 else day.query("90002")
+        day.add(f"cpr-{what}", BOOK if number % 2 else OFFERS, body | {"cpr": cpr}, refused("invalid", "cpr"))
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        (BOOK, {"moedeform": "brev"}, "moedeform"),
+        (BOOK, {"starttidspunkt": "2030-01-01T10:00:00"}, "starttidspunkt"),
+        (BOOK, {"moedetilbudId": "17"}, "moedetilbudId"),
+        (BOOK, {"indkaldelseId": "@invitation:none"}, "indkaldelseId"),
+        (BOOK, {"jobcenterkode": "123"}, "jobcenterkode"),
+        (BOOK, {"sentAt": "@now:+600"}, "sentAt"),
+        (BOOK, {"requestId": "17"}, "requestId"),
+        (TIMES, {"fra": "@slot:2/0", "til": "@slot:1/0"}, "til"),
+        (TIMES, {"straksbooking": "ja"}, "straksbooking"),
+    ]
+    for type, change, field in wrong:
+        body = day.wish("90003") if type == BOOK else day.times("90003", "samtale")
+        day.add(f"bad-{field}", type, body | change, refused("invalid", field))
+    for field in ("cpr", "moedetilbudId", "starttidspunkt", "moedeform"):
+        body = day.wish("90004")
+        del body[field]
+        day.add(f"without-{field}", BOOK, body, refused("invalid", field))
+    key = {"routing_key": "booking.book"}
+    day.add("unknown-type", "booking.teleport.v1", day.wish("90005"), refused("invalid", "type"), **key)
+    day.add("unknown-version", "booking.book.v7", day.wish("90005"), refused("invalid", "type"))
+    day.add("wrong-queue", OFFERS, day.query("90005"), refused("invalid", "type"), **key)
+    day.add("not-json", BOOK, {}, refused("invalid"), raw='{"cpr": ')
+    day.add("empty", OFFERS, {}, refused("invalid"), raw="")
+    for type in (OFFERS, TIMES, BOOK, CANCEL):
+        body = day.wish("90006") if type == BOOK else day.times("90006", "samtale")
+        body = body | {"indkaldelseId": "@invitation:none"} if type == CANCEL else body
+        if type == CANCEL:
+            del body["moedetilbudId"]
+        day.add("unknown-jobcenter", type, body | {"jobcenterkode": "99999"}, refused("unknown-jobcenter"))
+
+
+def not_offered(day: Day) -> None:
+    """Business noes of the times, the offers and the meetings themselves (rule 3)."""
+    for number, code in enumerate(HEALTHY[:6]):
+        body = day.wish(code, "samtale", TELEPHONE) | {"moedeform": DIGITAL}
+        body["starttidspunkt"] = f"@slot:9/{2 if number % 2 else 7}"  # telephone only
+        day.add("form-not-offered", BOOK, body, refused("form-not-offered"))
+    for code in HEALTHY[:3]:
+        body = day.wish(code) | {"starttidspunkt": "@slot:0/40"}
+        day.add("time-not-offered", BOOK, body, refused("time-not-offered"))
+        body = day.wish(code, "straks") | {"moedetilbudId": f"@offer:{code}/ukendt"}
+        day.add("unknown-offer", IMMEDIATE, body, refused("unknown-offer"))
+        taken_before(day, code)
+    for _ in range(2):
+        code = day.jobcenter()
+        day.on_meeting(
+            "rebook-not-possible", REBOOK, code, refused("rebooking-not-possible"), can_rebook=False
+        )
+        late: Line = {"cancel_by": "@now:-3600"}
+        day.on_meeting("cancel-too-late", CANCEL, code, refused("cancellation-not-possible"), **late)
+        day.on_meeting(
+            "cancel-not-possible", CANCEL, code, refused("cancellation-not-possible"), can_cancel=False
+        )
+        nowhere = day.person(code) | {"indkaldelseId": "@invitation:none"}
+        for type in (ACCEPT, CANCEL):
+            day.add("unknown-booking", type, day.person(code) | nowhere, refused("unknown-booking"))
+        body = day.move(code, "@invitation:none", day.citizen())
+        day.add("rebook-unknown", REBOOK, body, refused("unknown-booking"))
+    theirs = day.on_meeting("accept-own", ACCEPT, "90007", DONE, accepted=False)
+    body = day.person("90007") | {"indkaldelseId": day.lines[-1]["body"]["indkaldelseId"]}
+    day.add("cancel-somebody-elses", CANCEL, body, refused("unknown-booking"), after=theirs)
+
+
+def taken_before(day: Day, code: str) -> None:
+    """The wished time is gone before the request comes; a rebook to it is the booking system's to refuse."""
+    citizen, other = day.citizen(), day.citizen()
+    steps = [day.seed(code, f"@invitation:{len(day.lines)}-other", other)]
+    taken = steps[0]["with"]["starts_at"]
+    body = day.wish(code) | {"starttidspunkt": taken}
+    day.add("taken-before", BOOK, body, refused("time-not-offered"), before=steps)
+    mine = f"@invitation:{len(day.lines)}-mine"
+    both = [day.seed(code, f"{mine}-other", other), day.seed(code, mine, citizen)]
+    body = day.move(code, mine, citizen) | {"starttidspunkt": both[0]["with"]["starts_at"]}
+    day.add("rebook-to-taken", REBOOK, body, refused("slot-taken"), before=both)
+
+
+def meanwhile(day: Day) -> None:
+    """Refused by the booking system in the middle, with a fault of the contract's list."""
+    for code in ("90001", "90005", ROEN, ROEN):
+        day.ill(
+            "slot-taken-meanwhile",
+            BOOK,
+            code,
+            refused("slot-taken"),
+            {"operation": "reserve", "action": "snatch"},
+        )
+    day.ill(
+        "slot-taken-meanwhile",
+        IMMEDIATE,
+        ROEN,
+        refused("slot-taken"),
+        {"operation": "reserve", "action": "snatch"},
+    )
+    for operation, fault, reason, status in (
+        ("create", "reservation-udloebet", "reservation-expired", 409),
+        ("create", "tid-optaget", "slot-taken", 409),
+        ("reserve", "moedeform-ikke-mulig", "form-not-possible", 409),
+        ("times", "ukendt-borger", "unknown-citizen", 404),
+    ):
+        step = {"operation": operation, "action": "status", "status": status, "fault": fault}
+        day.ill(f"fault-{fault}", BOOK, ROEN, refused(reason), step)
+
+
+def ill_systems(day: Day) -> None:
+    """One is down, one hangs, one answers garbage: fejlkode 4, and nobody else notices."""
+    for code, name in ((DOWN, "down"), (HANGS, "hangs"), (GARBAGE, "garbage")):
+        for type, kind in ((BOOK, "samtale"), (BOOK, "tre-former"), (IMMEDIATE, "straks")):
+            day.add(f"{name}-book", type, day.wish(code, kind), FAILED)
+        for number in range(2):
+            body = day.move(code, f"@invitation:{name}-{number}", day.citizen())
+            day.add(f"{name}-rebook", REBOOK, body, FAILED)
+    for type in (ACCEPT, CANCEL):
+        body = day.person(DOWN) | {"indkaldelseId": "@invitation:down"}
+        day.add("down", type, body, FAILED)
+
+
+AFTER: Line = {"after_work": True}
+
+
+def bad_moments(day: Day) -> None:
+    """Roen falters for one citizen: what can be known or repeated inside the patience ends well."""
+    step: Line
+    for action in ("reset", "reset", "half", "garbage", "html", "hang"):
+        day.ill(f"booked-then-{action}", BOOK, ROEN, DONE, {"operation": "create", "action": action} | AFTER)
+    for status in (500, 200, 408):
+        step = {"operation": "create", "action": "status", "status": status} | AFTER
+        day.ill(f"booked-then-{status}", BOOK, ROEN, DONE, step)
+    day.ill("booked-then-reset", IMMEDIATE, ROEN, DONE, {"operation": "create", "action": "reset"} | AFTER)
+    for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
+        step = {"operation": operation, "action": "reset"} | AFTER
+        day.on_meeting(f"{operation}-then-reset", type, ROEN, DONE, step, accepted=type != ACCEPT)
+    day.ill("cut-before-booked", BOOK, ROEN, DONE, {"operation": "create", "action": "reset"})
+    busy: Line = {"action": "status", "status": 503}
+    for operation in ("times", "reserve", "create"):
+        day.ill(f"busy-at-{operation}", BOOK, ROEN, DONE, {"operation": operation} | busy)
+    day.ill(
+        "told-to-wait", BOOK, ROEN, DONE, {"operation": "create"} | busy | {"status": 429, "retry_after": "1"}
+    )
+    day.ill("reserve-cut", BOOK, ROEN, DONE, {"operation": "reserve", "action": "reset"} | AFTER)
+    for action in ("html", "redirect", "wrong_shape", "huge", "bomb"):
+        step = {"operation": "times", "action": action, "times": None}
+        day.ill(f"times-{action}", BOOK, ROEN, FAILED, step)
+    for status in (401, 404, 405):
+        step = {"operation": "reserve", "action": "status", "status": status, "times": None}
+        day.ill(f"reserve-{status}", BOOK, ROEN, FAILED, step)
+
+
+def uncertain(day: Day) -> None:
+    """Nobody can know in time: uncertain first, the truth later, on jobnet.outcomes."""
+    silent = {"operation": "find", "action": "status", "status": 503, "times": None}
+    until_cleared = {"status": "uncertain"}
+    for type, final in ((BOOK, "done"), (IMMEDIATE, "done"), (BOOK, "failed"), (IMMEDIATE, "failed")):
+        create: Line = {
+            "operation": "create",
+            "action": "reset",
+            "times": None,
+            "after_work": final == "done",
+        }
+        ended = day.ill(f"uncertain-then-{final}", type, ROEN, until_cleared, create, silent)
+        recovers(day, ended, final)
+    for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
+        for final in ("done", "failed"):
+            cut = {"operation": operation, "action": "reset", "times": None, "after_work": final == "done"}
+            ended = day.on_meeting(
+                f"uncertain-{operation}-then-{final}", type, ROEN, until_cleared, cut, accepted=type != ACCEPT
+            )
+            citizen = int(day.lines[-1]["body"]["cpr"].partition(":")[2])
+            day.lines[-1]["before"].append(illness(ROEN, citizen, **(silent | {"operation": "find"})))
+            if type == REBOOK:  # it reads the meeting once before it moves it
+                day.lines[-1]["before"].insert(-1, illness(ROEN, citizen, operation="find", action="ok"))
+            recovers(day, ended, final)
+    held(day, silent)
+
+
+def recovers(day: Day, ended: str, final: str) -> None:
+    """The system is well again for this citizen once the line is answered, and the last word follows."""
+    line = day.lines[-1]
+    line["afterwards"] = [control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})]
+    line["final"] = {"outcome": final} | ({"fejlkode": 4} if final == "failed" else {})
+
+
+def held(day: Day, silent: Line) -> None:
+    """While a citizen's booking is uncertain, a new one is refused (rule 9); then the first is found."""
+    create = {"operation": "create", "action": "reset", "times": None} | AFTER
+    first = day.ill("uncertain-holds", BOOK, ROEN, {"status": "uncertain"}, create, silent)
+    line = day.lines[-1]
+    line["final"] = {"outcome": "done"}
+    body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}
+    clear = control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})
+    expect = refused("earlier-booking-uncertain")
+    day.add("held-by-uncertain", BOOK, body, expect, after=first, afterwards=[clear])
+
+
+def repeats(day: Day) -> None:
+    """Rule 8: the same again has the same answer and one effect; the same id with another wish is a conflict."""
+    for number in range(8):
+        code = day.jobcenter()
+        type, kind = ((BOOK, "samtale"), (IMMEDIATE, "straks"))[number % 2]
+        first = day.add("twice", type, day.wish(code, kind), DONE)
+        again: Line = {"after": first} if number < 4 else {}  # the others go out together
+        body = day.lines[-1]["body"] | {"requestId": f"@request:{first}"}
+        day.add("twice-again", type, body, {"same_as": first}, **again)
+    for number in range(4):
+        code = day.jobcenter()
+        first = day.add("once", BOOK, day.wish(code), DONE)
+        change: Line = {"sagsbehandlerId": f"{code}-samtale-2"} if number % 2 else {"moedeform": DIGITAL}
+        body = day.lines[-1]["body"] | {"requestId": f"@request:{first}"} | change
+        day.add("other-body", BOOK, body, refused("conflict"), after=first)
+
+
+def one_at_a_time(day: Day) -> None:
+    """Rule 9: a citizen's second booking waits for the first, or is refused when its time does not allow that."""
+    slow = {"operation": "reserve", "action": "slow", "seconds": 1.2}
+    for number in range(5):
+        first = day.ill("first-of-two", BOOK, ROEN, DONE, slow)
+        seen = {"system": "roen", "operation": "reserve", "of": first}
+        body = day.wish(ROEN) | {"cpr": day.lines[-1]["body"]["cpr"]}
+        if number < 3:
+            day.add("second-waits", BOOK, body, DONE, when=seen)
+        else:
+            day.add("second-is-busy", BOOK, body | {"deadline": "@now:+2"}, refused("busy"), when=seen)
+
+
+def too_late(day: Day) -> None:
+    """Nothing is called for a request that nobody waits for any more."""
+    late = {"sentAt": "@now:-60"}
+    expect = {"status": "expired"}
+    for code in HEALTHY[:2]:
+        day.add("too-late", OFFERS, day.query(code) | late, expect)
+        day.add("too-late", TIMES, day.times(code, "samtale") | late, expect)
+        day.add("too-late", BOOK, day.wish(code) | late, expect)
+        person = day.person(code) | {"indkaldelseId": "@invitation:none"}
+        day.add("too-late", CANCEL, person | {"deadline": "@now:-1"}, expect)
+
+
+def make() -> str:
+    """The file's text."""
+    day = Day()
+    set_up(day)
+    parts = (queries, bookings, rule_one, unreadable, not_offered, meanwhile, ill_systems, bad_moments)
+    for part in (*parts, uncertain, repeats, one_at_a_time, too_late):
+        part(day)
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in day.lines)
+
+
+if __name__ == "__main__":
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(make(), encoding="utf-8")
+    print(f"{FILE}: {len(make().splitlines())} lines")

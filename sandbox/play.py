@@ -1,0 +1,248 @@
+"""What `make run` does: all up, the sample day sent, a table of what became of it, then open for trying.
+
+`python -m sandbox.play [--once]`. With --once it ends after the table: exit 0 only if every request met exactly
+its expected end and the systems' books agree. Servers and processes run under keepers (scripts/keeper.py) and
+end with this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+
+from sandbox.day import Desk, Met, SampleDay, check_books
+from sandbox.frontend import Frontend
+from sandbox.layout import default_layout
+from sandbox.make_day import FILE
+from sandbox.samples import Run, read_day
+from sandbox.show import Progress, table, tell
+from scripts.postgres import PostgresNode
+from scripts.processes import LOCAL, ROOT, Kept, StartFailed, free_port, locked, say, tail, wait_until
+from scripts.rabbitmq import RabbitNode
+
+FOLDER = LOCAL / "play"
+CONFIG = ROOT / "config" / "sandbox.toml"
+DIRECTORY = FOLDER / "directory.toml"
+READY_S = 60.0
+COMMAND_S = 120.0
+POLL_S = 0.1
+QUEUES = ("jobnet.queries", "jobnet.bookings")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that runs, and how to reach it."""
+
+    amqp_url: str
+    desk_url: str
+    broker: Kept
+    environment: dict[str, str]
+
+
+def development_keys() -> Path:
+    """A file with keys for this machine only, made once; readable by us only."""
+    file = LOCAL / "development-keys.json"
+    if not file.exists():
+        key = {
+            name: {"dev": base64.b64encode(secrets.token_bytes(32)).decode()}
+            for name in ("sealing", "tokens")
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as opened:
+            json.dump(key | {"seal_with": "dev", "token_order": ["dev"]}, opened)
+    return file
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[Stage]:
+    """Start it all; at the end nothing of it runs. Raises StartFailed with the end of a log."""
+    with contextlib.ExitStack() as running:
+        running.enter_context(
+            locked(LOCAL / "play.lock", "another `make run` is going on; waiting for its end")
+        )
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(parents=True)
+        amqp_url = os.environ.get("AMQP_URL") or _rabbitmq(running)
+        dsn = os.environ.get("JOBNET_BROKER__LEDGER__DSN") or _postgresql(running)
+        desk_url = _sandbox(running)
+        environment = {
+            "JOBNET_BROKER__RABBITMQ__URL": amqp_url,
+            "JOBNET_BROKER__LEDGER__DSN": dsn,
+            "JOBNET_BROKER__KEYS_FILE": str(development_keys()),
+        }
+        _command(environment, "topology", "apply")
+        _command(environment, "ledger", "upgrade")
+        say("starting the broker")
+        broker = Kept(
+            [*_broker(), "run"], log=FOLDER / "broker.log", env=os.environ | environment, grace_s=30
+        )
+        running.callback(broker.stop)
+        yield Stage(amqp_url, desk_url, broker, environment)
+
+
+def _rabbitmq(running: contextlib.ExitStack) -> str:
+    say("starting a private RabbitMQ (the first time, its packages are fetched: about 60 MB)")
+    node = RabbitNode(FOLDER / "rabbit")
+    node.start()
+    running.callback(node.kill)  # what is in it lives as long as this run
+    say(f"RabbitMQ is up; management at {node.management_url}")
+    return node.amqp_url
+
+
+def _postgresql(running: contextlib.ExitStack) -> str:
+    say("starting a private PostgreSQL")
+    return running.enter_context(PostgresNode(LOCAL / "play-ledger")).dsn
+
+
+def _sandbox(running: contextlib.ExitStack) -> str:
+    say("starting the sandbox")
+    port = free_port()
+    command = [sys.executable, "-m", "sandbox.servers", f"--desk-port={port}", f"--directory-out={DIRECTORY}"]
+    log = FOLDER / "sandbox.log"
+    sandbox = Kept(command, log=log, env=dict(os.environ), grace_s=5)
+    running.callback(sandbox.stop)
+    wait_until(DIRECTORY.exists, sandbox, timeout_s=READY_S, what="the sandbox", log=log)
+    return f"http://127.0.0.1:{port}"
+
+
+def _broker() -> list[str]:
+    return [sys.executable, "-m", "broker", "--config", str(CONFIG), "--directory", str(DIRECTORY)]
+
+
+def _command(environment: dict[str, str], *words: str) -> None:
+    """One of the broker's own commands, to its end."""
+    done = subprocess.run(  # noqa: S603 - the words are written above
+        [*_broker(), *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StartFailed(f"jobnet-broker {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+
+
+async def until_ready(amqp_url: str) -> None:
+    """Wait until every work queue has a consumer. Raises TimeoutError."""
+    async with asyncio.timeout(READY_S), await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        for name in QUEUES:
+            while not (await channel.declare_queue(name, passive=True)).declaration_result.consumer_count:
+                await asyncio.sleep(POLL_S)
+
+
+async def send_day(ready: Stage) -> bool:
+    """Send the sample day and show what became of it; whether all is as it must be."""
+    set_up, lines = read_day(FILE)
+    jobcenters = {code: plan.booking_system for code, plan in default_layout().jobcenters.items()}
+    async with aiohttp.ClientSession() as http, Frontend(ready.amqp_url) as frontend:
+        desk = Desk(ready.desk_url, http)
+        index = await desk.index()
+        run = Run(uuid4(), date.fromisoformat(index["first_day"]))
+        with Progress(len(lines)) as progress:
+            met = await SampleDay(lines, run, frontend, desk).send(set_up, jobcenters, progress.ended)
+        wrong = await check_books(lines, desk, list(index["systems"]))
+        wrong += [f"an answer that nobody waited for: {mark}" for mark in frontend.surplus]
+    return _shown(met, wrong)
+
+
+def _shown(met: list[Met], wrong: list[str]) -> bool:
+    table(met)
+    for one in met:
+        if one.wrong:
+            tell(f"NOT MET {one.line.id} ({one.line.type}): {'; '.join(one.wrong)}")
+    for sentence in wrong:
+        tell(f"BOOKS {sentence}")
+    good = not wrong and not any(one.wrong for one in met)
+    as_expected = sum(not one.wrong for one in met)
+    tell(
+        f"{as_expected} of {len(met)} requests met exactly their expected end; the books {'agree' if not wrong else 'DISAGREE'}."
+    )
+    return good
+
+
+async def play(ready: Stage, *, once: bool) -> bool:
+    """The day, and then (without `once`) wait until Ctrl-C. Raises StartFailed when the broker ends by itself."""
+    work = asyncio.create_task(_work(ready, once=once))
+    try:
+        while not work.done():
+            await asyncio.wait([work], timeout=0.5)
+            if not ready.broker.alive() and not work.done():
+                raise StartFailed(
+                    f"the broker ended by itself. The end of its log:\n{tail(ready.broker.log)}"
+                )
+        return work.result()
+    finally:
+        work.cancel()
+
+
+async def _work(ready: Stage, *, once: bool) -> bool:
+    await until_ready(ready.amqp_url)
+    good = await send_day(ready)
+    if not once:
+        invite(ready)
+        await asyncio.Event().wait()
+    return good
+
+
+def invite(ready: Stage) -> None:
+    """Tell what there is to try, and leave files for it."""
+    exports = "".join(f"{name}='{value}'\n" for name, value in ready.environment.items())
+    with os.fdopen(os.open(FOLDER / "env", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        file.write(exports)
+    body = {"cpr": "0101364001", "jobcenterkode": "90001", "kontaktgruppe": "2"}
+    example = FOLDER / "example.jsonl"
+    example.write_text(json.dumps({"type": "query.offers.v1", "body": body}) + "\n", encoding="utf-8")
+    here = f"--config {CONFIG.relative_to(ROOT)} --directory {DIRECTORY.relative_to(ROOT)}"
+    tell(
+        f"""
+Everything keeps running until Ctrl-C.
+  RabbitMQ         {ready.amqp_url}
+  sandbox          {ready.desk_url}/           its systems; {ready.desk_url}/birk/_control/books its books
+  broker's log     {ready.broker.log.relative_to(ROOT)}
+Send one by hand, in another terminal:
+  set -a; . {FOLDER.relative_to(ROOT)}/env; set +a
+  .venv/bin/jobnet-broker {here} send {example.relative_to(ROOT)}
+Let a booking system answer 503 to the next two calls, and send it again:
+  curl -d '{{"operation": "any", "action": "status", "status": 503, "times": 2}}' {ready.desk_url}/birk/_control/script
+"""
+    )
+
+
+def main() -> int:
+    """0: all met. 1: something was not met, or did not start (the sentence says what). 130: ended by Ctrl-C."""
+    options = argparse.ArgumentParser(prog="make run", description=__doc__)
+    options.add_argument("--once", action="store_true", help="end after the table")
+    once = options.parse_args().once
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with stage() as ready:
+            return 0 if asyncio.run(play(ready, once=once)) else 1
+    except KeyboardInterrupt:
+        tell("stopped")
+        return 130
+    except (StartFailed, TimeoutError, OSError) as error:
+        tell(f"{type(error).__name__}: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

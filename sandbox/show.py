@@ -1,0 +1,68 @@
+"""How `make run` looks: a progress bar on a terminal, plain lines otherwise, and the table at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from sandbox.day import Met
+
+EVERY = 50
+console = Console(highlight=False)
+
+
+def tell(text: str) -> None:
+    """A line for a person, as it is."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+class Progress:
+    """How many of the requests have ended, and how many not as expected."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._ended = 0
+        self._bar = Bar(
+            TextColumn("  the sample day"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("day", total=total)
+
+    def __enter__(self) -> Self:
+        tell(f"  sending the sample day: {self._total} requests")
+        if console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if console.is_terminal:
+            self._bar.stop()
+
+    def ended(self, met: Met) -> None:
+        """One more has ended."""
+        self._ended += 1
+        if console.is_terminal:
+            self._bar.advance(self._task)
+        elif self._ended % EVERY == 0 or self._ended == self._total:
+            tell(f"  {self._ended} of {self._total} have ended")
+
+
+def table(met: list[Met]) -> None:
+    """What became of the requests, by type and end."""
+    counts: Counter[tuple[str, str, bool]] = Counter((m.line.type, m.status, not m.wrong) for m in met)
+    shown = Table("type", "end", "requests", "as expected", title="The sample day")
+    for kind, status in sorted({(type, status) for type, status, _ in counts}):
+        good, bad = counts[kind, status, True], counts[kind, status, False]
+        shown.add_row(kind, status, str(good + bad), str(good), style="bold red" if bad else "")
+    console.print(shown)
