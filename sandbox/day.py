@@ -116,7 +116,7 @@ class SampleDay:
             await self._until_called(line.when)
         for step in line.before:
             await self._desk.control(self._run.resolve(step))
-        async with self._places[self._systems.get(str(line.body.get("jobcenterkode")), "")]:
+        async with self._place(line):
             sent = self._run.body(line)
             raw, answer = await self._frontend.ask(
                 line.key, line.type, sent, mark=f"{self._run.run_id}/{line.id}", wait_s=ANSWER_S
@@ -127,6 +127,11 @@ class SampleDay:
             await self._desk.control(self._run.resolve(step))
         wrong = unmet(line, json.loads(sent) if line.raw is None else {}, answer)
         return await self._last_word(line, raw, Met(line, str(answer.get("status")), wrong))
+
+    def _place(self, line: Line) -> asyncio.Semaphore:
+        """Lines that must meet another on its way do not queue up with the rest."""
+        system = self._systems.get(str(line.body.get("jobcenterkode")), "")
+        return self._places[f"{system}, at its moment" if line.when else system]
 
     async def _last_word(self, line: Line, raw: bytes, met: Met) -> Met:
         if line.is_copy:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 DIRECT = "amq.rabbitmq.reply-to"
 REQUESTS, OUTCOMES = "jobnet.requests", "jobnet.outcomes"
@@ -29,14 +29,14 @@ class Frontend:
         self._finals: OrderedDict[str, asyncio.Future[dict[str, Any]]] = OrderedDict()
         self.surplus: list[str] = []
         self._asked = 0
-        self._connection: AbstractRobustConnection | None = None
+        self._connection: AbstractConnection | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await aio_pika.connect_robust(self._url)
+        self._connection = await aio_pika.connect(self._url)
         self._channel = await self._connection.channel()
         direct = await self._channel.get_queue(DIRECT, ensure=False)
         await direct.consume(self._answered, no_ack=True)
-        self._own = await self._channel.declare_queue(exclusive=True)
+        self._own = await self._channel.declare_queue("", exclusive=True)  # the server names it amq.gen-…
         await self._own.consume(self._answered, no_ack=True)
         await self._listen(await self._connection.channel())
         self._requests = await self._channel.get_exchange(REQUESTS, ensure=False)
@@ -49,7 +49,7 @@ class Frontend:
             await self._connection.close()
 
     async def _listen(self, channel: AbstractChannel) -> None:
-        outcomes = await channel.declare_queue(exclusive=True)
+        outcomes = await channel.declare_queue("", exclusive=True)
         await outcomes.bind(OUTCOMES, "#")
         await outcomes.consume(self._happened, no_ack=True)
 

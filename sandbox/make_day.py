@@ -2,7 +2,7 @@
 
 Always the same file. Every line is independent of the others unless it says `after`: each has its own citizen
 and its own time, and each way for a system to be ill has a system of its own (pil is down, hassel hangs,
-tjoern answers garbage, roen is made ill for one citizen at a time). What `@` stands for is explained in samples.py.
+tjoern answers garbage, roen is ill for one citizen at a time). samples.py explains what `@` stands for.
 """
 
 from __future__ import annotations
@@ -435,7 +435,7 @@ def held(day: Day, silent: Line) -> None:
 
 
 def repeats(day: Day) -> None:
-    """Rule 8: the same again has the same answer and one effect; the same id with another wish is a conflict."""
+    """Rule 8: the same again, the same answer and one effect; the same id for another wish, a conflict."""
     for number in range(8):
         code = day.jobcenter()
         type, kind = ((BOOK, "samtale"), (IMMEDIATE, "straks"))[number % 2]
@@ -452,7 +452,7 @@ def repeats(day: Day) -> None:
 
 
 def one_at_a_time(day: Day) -> None:
-    """Rule 9: a citizen's second booking waits for the first, or is refused when its time does not allow that."""
+    """Rule 9: a citizen's second booking waits for the first, or is refused when it has no time for that."""
     slow = {"operation": "reserve", "action": "slow", "seconds": 1.2}
     for number in range(5):
         first = day.ill("first-of-two", BOOK, ROEN, DONE, slow)

@@ -1,7 +1,7 @@
 """What `make run` does: all up, the sample day sent, a table of what became of it, then open for trying.
 
-`python -m sandbox.play [--once]`. With --once it ends after the table: exit 0 only if every request met exactly
-its expected end and the systems' books agree. Servers and processes run under keepers (scripts/keeper.py) and
+`python -m sandbox.play [--once]`. With --once it ends after the table: exit 0 only if every request met
+exactly its expected end and the books agree. Servers and processes run under keepers (scripts/keeper.py) and
 end with this process, however it ends.
 """
 
@@ -26,6 +26,7 @@ from uuid import uuid4
 
 import aio_pika
 import aiohttp
+from aio_pika.abc import AbstractChannel
 
 from sandbox.day import Desk, Met, SampleDay, check_books
 from sandbox.frontend import Frontend
@@ -145,8 +146,12 @@ async def until_ready(amqp_url: str) -> None:
     async with asyncio.timeout(READY_S), await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         for name in QUEUES:
-            while not (await channel.declare_queue(name, passive=True)).declaration_result.consumer_count:
+            while not await _consumers(channel, name):  # noqa: ASYNC110 - it happens in another process
                 await asyncio.sleep(POLL_S)
+
+
+async def _consumers(channel: AbstractChannel, queue: str) -> int:
+    return (await channel.declare_queue(queue, passive=True)).declaration_result.consumer_count or 0
 
 
 async def send_day(ready: Stage) -> bool:
@@ -171,16 +176,14 @@ def _shown(met: list[Met], wrong: list[str]) -> bool:
             tell(f"NOT MET {one.line.id} ({one.line.type}): {'; '.join(one.wrong)}")
     for sentence in wrong:
         tell(f"BOOKS {sentence}")
-    good = not wrong and not any(one.wrong for one in met)
     as_expected = sum(not one.wrong for one in met)
-    tell(
-        f"{as_expected} of {len(met)} requests met exactly their expected end; the books {'agree' if not wrong else 'DISAGREE'}."
-    )
-    return good
+    books = "DISAGREE" if wrong else "agree"
+    tell(f"{as_expected} of {len(met)} requests met exactly their expected end; the books {books}.")
+    return not wrong and as_expected == len(met)
 
 
 async def play(ready: Stage, *, once: bool) -> bool:
-    """The day, and then (without `once`) wait until Ctrl-C. Raises StartFailed when the broker ends by itself."""
+    """The day, and then (without `once`) wait until Ctrl-C. Raises StartFailed if the broker ends."""
     work = asyncio.create_task(_work(ready, once=once))
     try:
         while not work.done():
@@ -216,19 +219,20 @@ def invite(ready: Stage) -> None:
         f"""
 Everything keeps running until Ctrl-C.
   RabbitMQ         {ready.amqp_url}
-  sandbox          {ready.desk_url}/           its systems; {ready.desk_url}/birk/_control/books its books
+  sandbox          {ready.desk_url}/ its systems, {ready.desk_url}/birk/_control/books one's books
   broker's log     {ready.broker.log.relative_to(ROOT)}
 Send one by hand, in another terminal:
   set -a; . {FOLDER.relative_to(ROOT)}/env; set +a
   .venv/bin/jobnet-broker {here} send {example.relative_to(ROOT)}
 Let a booking system answer 503 to the next two calls, and send it again:
-  curl -d '{{"operation": "any", "action": "status", "status": 503, "times": 2}}' {ready.desk_url}/birk/_control/script
+  curl -d '{{"operation": "any", "action": "status", "status": 503, "times": 2}}' \\
+    {ready.desk_url}/birk/_control/script
 """
     )
 
 
 def main() -> int:
-    """0: all met. 1: something was not met, or did not start (the sentence says what). 130: ended by Ctrl-C."""
+    """0: all met. 1: something was not met or did not start (a sentence says what). 130: Ctrl-C."""
     options = argparse.ArgumentParser(prog="make run", description=__doc__)
     options.add_argument("--once", action="store_true", help="end after the table")
     once = options.parse_args().once

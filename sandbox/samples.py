@@ -64,7 +64,7 @@ class Line:
 
 
 def read_day(path: Path) -> tuple[list[dict[str, Any]], list[Line]]:
-    """The control steps of the first line, and the requests. Raises ValueError or TypeError for a bad file."""
+    """The control steps of the first line, and the requests. Raises ValueError, TypeError for a bad file."""
     raw = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return raw[0]["controls"], [Line(**line) for line in raw[1:]]
 
