@@ -377,7 +377,11 @@ def bad_moments(day: Day) -> None:
     for operation in ("times", "reserve", "create"):
         day.ill(f"busy-at-{operation}", BOOK, ROEN, DONE, {"operation": operation} | busy)
     day.ill(
-        "told-to-wait", BOOK, ROEN, DONE, {"operation": "create"} | busy | {"status": 429, "retry_after": "1"}
+        "told-to-wait",
+        BOOK,
+        "90005",
+        DONE,
+        {"operation": "create"} | busy | {"status": 429, "retry_after": "1"},
     )
     day.ill("reserve-cut", BOOK, ROEN, DONE, {"operation": "reserve", "action": "reset"} | AFTER)
     for action in ("html", "redirect", "wrong_shape", "huge", "bomb"):
@@ -454,14 +458,24 @@ def repeats(day: Day) -> None:
 def one_at_a_time(day: Day) -> None:
     """Rule 9: a citizen's second booking waits for the first, or is refused when it has no time for that."""
     slow = {"operation": "reserve", "action": "slow", "seconds": 1.2}
+    stuck = {
+        "operation": "reserve",
+        "action": "hang",
+        "times": None,
+        "seconds": 10,
+    }  # until the second is refused
     for number in range(5):
-        first = day.ill("first-of-two", BOOK, ROEN, DONE, slow)
+        waits = number < 3
+        first = day.ill("first-of-two", BOOK, ROEN, DONE, slow if waits else stuck)
+        line = day.lines[-1]
         seen = {"system": "roen", "operation": "reserve", "of": first}
-        body = day.wish(ROEN) | {"cpr": day.lines[-1]["body"]["cpr"]}
-        if number < 3:
+        body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}
+        if waits:
             day.add("second-waits", BOOK, body, DONE, when=seen)
         else:
-            day.add("second-is-busy", BOOK, body | {"deadline": "@now:+2"}, refused("busy"), when=seen)
+            clear = control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})
+            body["deadline"] = "@now:+2"
+            day.add("second-is-busy", BOOK, body, refused("busy"), when=seen, afterwards=[clear])
 
 
 def too_late(day: Day) -> None:

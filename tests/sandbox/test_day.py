@@ -1,0 +1,172 @@
+"""The sample day is what make_day makes, holds everything that issue 2 asks for, and is judged exactly."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+import pytest
+
+from sandbox.contract import CPR
+from sandbox.day import Desk, check_books
+from sandbox.layout import default_layout
+from sandbox.make_day import BAD_CPRS, FILE, make
+from sandbox.samples import CITIZENS, Line, Run, invented_cpr, read_day, unmet, unmet_final
+from sandbox.servers import Sandbox
+from tests.sandbox.conftest import Plain
+
+RUN = UUID("11111111-2222-4333-8444-555555555555")
+SET_UP, LINES = read_day(FILE)
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(RUN, date(2030, 1, 7))
+
+
+def test_the_file_is_what_make_day_makes() -> None:
+    assert FILE.read_text(encoding="utf-8") == make(), "run: python -m sandbox.make_day"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no-contact-group",
+        *(f"cpr-{kind}" for kind in BAD_CPRS),
+        "form-not-offered",
+        "no-offers",
+        "no-times",
+        "no-times-immediate",
+        "slot-taken-meanwhile",
+        "down-book",
+        "hangs-book",
+        "garbage-book",
+        "booked-then-reset",
+        "twice-again",
+        "other-body",
+        "second-waits",
+        "second-is-busy",
+        "too-late",
+        "times-three-forms",
+        "unknown-jobcenter",
+        "unknown-type",
+        "unknown-version",
+        "rebook-not-possible",
+        "cancel-not-possible",
+        "unknown-booking",
+        "held-by-uncertain",
+    ],
+)
+def test_the_day_holds_what_the_issue_asks_for(name: str) -> None:
+    """Issue 2, item 11."""
+    assert any(line.id[4:] == name for line in LINES)
+
+
+def test_every_type_has_good_and_bad_ends_in_several_jobcenters() -> None:
+    ends = Counter((line.type, line.expect.get("status")) for line in LINES)
+    for type in ("booking.book.v1", "booking.immediate.v1", "booking.rebook.v1", "query.times.v1"):
+        assert all(ends[type, status] for status in ("done", "refused", "failed"))
+    assert {line.body.get("jobcenterkode") for line in LINES} >= set(default_layout().jobcenters)
+    assert 280 <= len(LINES) <= 400
+
+
+def test_every_line_can_be_sent_and_needs_only_lines_before_it(run: Run) -> None:
+    known: set[str] = set()
+    for line in LINES:
+        assert line.id not in known
+        for needed in (line.after, (line.when or {}).get("of"), line.expect.get("same_as")):
+            assert needed is None or needed in known
+        known.add(line.id)
+        resolved = json.dumps(run.resolve([line.body, line.before, line.afterwards]))
+        assert '"@' not in resolved
+        assert isinstance(run.body(line), bytes)
+
+
+def test_no_two_lines_want_the_same_time_unless_they_mean_to() -> None:
+    """Lines run together, so a shared time would let the order decide."""
+    wanted = Counter(
+        (line.body.get("moedetilbudId"), line.body["starttidspunkt"])
+        for line in LINES
+        if line.type in ("booking.book.v1", "booking.immediate.v1")
+        and line.expect.get("status") == "done"
+        and "@" in str(line.body.get("starttidspunkt"))
+    )
+    assert [time for time, count in wanted.items() if count > 1] == []
+
+
+def test_citizens_are_people_that_cannot_be() -> None:
+    """Only birth dates in the 2030s: years 30 to 36 with 7th digit 4."""
+    numbers = [invented_cpr(n) for n in [*range(2000), CITIZENS - 1, RUN.int % CITIZENS]]
+    assert len(set(numbers)) == len(numbers)
+    assert all(re.fullmatch(r"[0-9]{4}3[0-6]4[0-9]{3}", cpr) and CPR.fullmatch(cpr) for cpr in numbers)
+
+
+def test_ids_are_new_in_every_run_and_the_same_within_one(run: Run) -> None:
+    line = LINES[0]
+    assert run.request_id(line) == json.loads(run.body(line))["requestId"]
+    assert run.request_id(line) != Run(uuid4(), run.first_day).request_id(line)
+
+
+def test_times_are_told_from_the_first_day_and_from_now(run: Run) -> None:
+    assert run.resolve("@slot:1/3+15") == "2030-01-08T09:45:00+01:00"
+    late = datetime.fromisoformat(run.resolve("@now:-60"))
+    assert 55 < (datetime.now(UTC) - late).total_seconds() < 90
+    run.answers["a"] = {"result": {"booking": {"indkaldelseId": "x"}}}
+    assert run.resolve({"a": ["@booked:a"]}) == {"a": ["x"]}
+
+
+AT = "2030-01-07T08:00:00+01:00"
+
+
+@pytest.mark.parametrize(
+    ("expect", "answer", "wrong"),
+    [
+        ({"status": "done"}, {"status": "done"}, ""),
+        ({"status": "done"}, {"status": "failed"}, "status"),
+        ({"status": "refused", "reason": "busy"}, {"status": "refused", "reason": "conflict"}, "reason"),
+        (
+            {"status": "failed", "fejlkode": 2},
+            {"status": "failed", "fejlkode": 4, "fejltekst": "Nej"},
+            "fejlkode",
+        ),
+        ({"status": "refused", "fields": ["cpr"]}, {"status": "refused", "fields": [{"field": "cpr"}]}, ""),
+        ({"status": "refused", "fields": ["cpr"]}, {"status": "refused"}, "fields"),
+        ({"count": 2}, {"result": {"tider": [1, 2]}}, ""),
+        ({"count": 2}, {"result": {"moedetilbud": [1]}}, "count"),
+        (
+            {"form": "digitalt"},
+            {"result": {"booking": {"moedeform": "telefonisk", "starttidspunkt": AT}}},
+            "form",
+        ),
+        ({}, {"result": {"booking": {"starttidspunkt": "2030-01-07T07:00:00+00:00"}}}, ""),
+        ({}, {"result": {"booking": {"starttidspunkt": "2030-01-07T08:00:00+00:00"}}}, "another time"),
+    ],
+)
+def test_an_answer_is_judged_by_its_expectation(expect: Any, answer: Any, wrong: str) -> None:
+    found = unmet(Line("1", "booking.book.v1", {}, expect), {"starttidspunkt": AT}, answer)
+    assert (wrong in found[0]) if wrong else found == []
+
+
+def test_a_last_word_is_judged() -> None:
+    assert unmet_final({"outcome": "done"}, {"outcome": "done"}) == []
+    assert unmet_final({"outcome": "failed", "fejlkode": 4}, {"outcome": "done"})
+
+
+async def test_the_books_are_compared_with_the_day(
+    sandbox: Sandbox, anna: Plain, http: aiohttp.ClientSession
+) -> None:
+    """One booking expected: it must be there once, nothing else, and every call must keep to the contract."""
+    desk = Desk(sandbox.desk_url, http)
+    line = Line("1", "booking.book.v1", {}, {"status": "done"})
+    systems = list((await desk.index())["systems"])
+    assert await check_books([line], desk, systems) == ["meetings booked: 0 in the books, 1 expected"]
+    await anna.book(anna.wish())
+    assert await check_books([line], desk, systems) == []
+    assert await check_books([], desk, systems) == ["meetings booked: 1 in the books, 0 expected"]
+    await anna.find(uuid4(), traceparent="no")
+    assert len(await check_books([line], desk, systems)) == 1
