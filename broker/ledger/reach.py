@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
+from broker.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger("ledger.reach")
 
 
 class Reach:
@@ -34,7 +34,7 @@ class Reach:
         self.nudged.set()
         if self.away:
             return
-        log.warning("ledger away", reason=getattr(error, "sqlstate", None) or type(error).__name__)
+        log.warning("ledger-away", reason=getattr(error, "sqlstate", None) or type(error).__name__)
         self._gone.set()
         self._back.clear()
         for tell in self.on_away:
@@ -44,7 +44,7 @@ class Reach:
         """A heartbeat was committed."""
         if not self.away:
             return
-        log.info("ledger back")
+        log.info("ledger-back")
         self._gone.clear()
         self._back.set()
         for tell in self.on_back:

@@ -11,14 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from broker.ledger.model import Ask, Claim, Ending, Facts, Settled, State
+from broker.log import get_logger
 from broker.sealing import KeyMissing, Sealer, Token
 from schemas.codes import Status
 from schemas.personal import Cpr
 
-log = structlog.get_logger(__name__)
+log = get_logger("ledger.sealed")
 
 Row = Mapping[str, Any] | asyncpg.Record
 
@@ -66,7 +66,7 @@ class Safe:
         try:
             ours = self.business(ask, row["business_key"])
         except KeyMissing as missing:
-            log.error("token key missing", key_id=missing.key_id)
+            log.error("token-key-missing", key_id=missing.key_id)
             return False
         return ours.same(Token(row["business_key"], row["business_hmac"]))
 

@@ -12,17 +12,16 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-import structlog
-
 from broker.ledger.holdings import Holdings
 from broker.ledger.lines import Connection, Lines
 from broker.ledger.model import Claim, Ending
 from broker.ledger.sealed import CLAIM, Row, Safe, claim_of
 from broker.ledger.settles import Settles
 from broker.ledger.workers import owner_is_dead
+from broker.log import get_logger
 from broker.sealing import SealBroken
 
-log = structlog.get_logger(__name__)
+log = get_logger("ledger.verifications")
 
 SWEEP_MOST = 100
 """Rows that one sweep settles in one transaction; the next sweep takes the next ones."""
@@ -129,7 +128,7 @@ class Verifications:
         try:
             message = self._safe.open(row["request_id"], "message", row["message"])
         except SealBroken as broken:
-            log.error("sealed message does not open", request_id=str(row["request_id"]), reason=str(broken))
+            log.error("message-does-not-open", request_id=row["request_id"], reason=str(broken))
             message = None
         return claim_of(row, taken_over=True, message=message)
 

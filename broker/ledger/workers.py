@@ -13,13 +13,12 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-import structlog
-
 from broker.errors import LedgerAway
 from broker.ledger.lines import Connection, Line
 from broker.ledger.reach import Reach
+from broker.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger("ledger.workers")
 
 RETRY_S = 0.25
 """Between heartbeats while PostgreSQL is away: soon enough to be back quickly, rare enough to be no load."""
@@ -91,7 +90,7 @@ class Heartbeat:
             except LedgerAway:
                 pause_s = min(RETRY_S, self._every_s)
             except Exception as error:  # a bug must not look like a living process with a dead heart
-                log.exception("heartbeat failed")
+                log.exception("heartbeat-failed")
                 self._reach.lost(error)
             await self._rest(pause_s)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -190,6 +191,25 @@ async def test_a_cancelled_caller_leaves_an_orphan_that_is_looked_up(ledger: Led
     await asyncio.gather(asking, return_exceptions=True)
     again = await ledger.claim(wanted)
     assert isinstance(again, New | TakenOver)
+
+
+async def test_an_earlier_claim_of_the_same_owner_settles_nothing(ledger: Ledger) -> None:
+    wanted = ask()
+    first = await claimed(ledger, wanted)
+    stale = replace(first)
+    del first
+    gc.collect()
+    again = await ledger.claim(wanted)
+    assert isinstance(again, TakenOver)
+    assert (again.claim.owner, again.claim.epoch) == (stale.owner, stale.epoch + 1)
+    assert await ledger.settle(stale, ending()) is None
+    assert await ledger.settle(again.claim, ending())
+
+
+async def test_a_claim_settles_once(ledger: Ledger) -> None:
+    claim = await claimed(ledger, ask())
+    assert await ledger.settle(claim, ending())
+    assert await ledger.settle(claim, ending(answer=b"another")) is None
 
 
 async def test_a_record_settles_without_running_and_takes_no_turn(ledger: Ledger) -> None:

@@ -127,6 +127,7 @@ async def test_the_embedded_server_upgrades_itself_is_shared_and_ends_with_the_l
     assert await asyncio.to_thread(heard, first) == "1\n"
     second = start(BEN)
     assert await asyncio.to_thread(heard, second) == "2\n"
+    assert [path.stat().st_mode & 0o077 for path in directory.glob(".s.PGSQL.*") if path.is_socket()] == [0]
     assert await asyncio.to_thread(end, first) == 0
     assert (directory / "postmaster.pid").exists()
     assert await asyncio.to_thread(end, second) == 0
