@@ -24,7 +24,7 @@ from broker.scheduler import Scheduler
 from broker.sealing import Sealer
 from broker.topology import BOOKINGS, QUERIES
 from broker.verifier import Verifier
-from config.dangers import problems
+from config.dangers import notices, problems
 from config.directory import Directory, changed_systems, load_directory
 from config.settings import ConfigProblem, Settings
 
@@ -56,6 +56,7 @@ class App:
     async def run(self) -> int:
         """Until SIGTERM, SIGINT or the watchdog's word."""
         settings = self._settings
+        logging.watch(asyncio.get_running_loop())
         async with AsyncExitStack() as stack:
             sealer = Sealer(settings.keys)
             ledger = await stack.enter_async_context(Ledger.open(settings, sealer))
@@ -81,6 +82,8 @@ class App:
             stack.push_async_callback(_end, scheduler)
             await stack.enter_async_context(consumer)
             self._listen(pipeline, systems, ledger)
+            for notice in notices(self._directory):
+                log.warning("notice", reason=notice)
             log.info("started", owner=ledger.owner, pid=os.getpid())
             await self._stop.wait()
             log.info("stopping")
@@ -128,8 +131,8 @@ class App:
         """Sentences for systems that would go or move while requests that began with them are open."""
         changed = changed_systems(self._directory, fresh)
         return [
-            f"{kind} {name} still has open requests and may not be removed or readdressed;"
-            f" see which with: jobnet-broker open --system {name}"
+            f"{kind} {name} still has open requests and may not be removed or readdressed yet;"
+            f" see them with: jobnet-broker open {name}"
             for kind, name in sorted(await ledger.open_systems())
             if name in changed
         ]

@@ -21,7 +21,8 @@ from rich.table import Table
 
 from broker import __version__
 from broker.errors import BrokerError
-from config.dangers import problems
+from broker.log import configure
+from config.dangers import notices, problems
 from config.directory import Directory, load_directory
 from config.settings import ConfigProblem, Settings, generate_keys, load
 
@@ -92,7 +93,9 @@ def asynchronously(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", type=FILE, help="Settings file with the differences from the defaults.")
-@click.option("--directory", type=FILE, help="Directory of jobcenters; otherwise directory.file of the settings.")
+@click.option(
+    "--directory", type=FILE, help="Directory of jobcenters; otherwise directory.file of the settings."
+)
 @click.version_option(__version__, prog_name="jobnet-broker")
 @click.pass_context
 def main(context: click.Context, config: Path | None, directory: Path | None) -> None:
@@ -100,6 +103,7 @@ def main(context: click.Context, config: Path | None, directory: Path | None) ->
 
     Every setting can also be given as JOBNET_BROKER__SECTION__KEY; the manual is config/default.toml.
     """
+    configure("auto", "warning")
     context.obj = Configuration(config, directory)
 
 
@@ -110,6 +114,7 @@ def run(configuration: Configuration, workers: int) -> None:
     """Carry requests until SIGTERM or Ctrl-C; SIGHUP reads the directory again."""
     settings = configuration.settings()
     directory = configuration.directory(settings)
+    configure(settings.log.format, settings.log.level)
     if workers > 1:
         from broker.workers import supervise  # not needed by the worker itself
 
@@ -190,6 +195,8 @@ def config_group() -> None:
 def config_check(configuration: Configuration) -> None:
     """Read settings and directory and name every bad key."""
     directory = configuration.directory(configuration.settings())
+    for notice in notices(directory):
+        click.echo(f"notice: {notice}")
     count = len(directory.jobcenters)
     click.echo(f"configuration: good; {count} jobcenters, {len(directory.booking_systems)} booking systems")
 
@@ -236,6 +243,21 @@ async def trace(configuration: Configuration, request_id: UUID, as_json: bool) -
     if story is None:
         raise DidNotWork(f"the ledger knows no request {request_id}")
     show(asdict(story), as_json)
+
+
+@main.command("open")
+@click.argument("system")
+@click.pass_obj
+@asynchronously
+async def open_requests(configuration: Configuration, system: str) -> None:
+    """List the open requests that need SYSTEM (at most 100), one id per line: they keep it in the directory."""
+    from broker.ledger import Ledger
+    from broker.sealing import Sealer
+
+    settings = configuration.settings()
+    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
+        for request_id, state in await ledger_.open_requests(system):
+            click.echo(f"{request_id} {state}")
 
 
 @main.command()

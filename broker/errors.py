@@ -55,7 +55,9 @@ class BadMessage(BrokerError):
     """The message cannot be carried out as it is written; `problems` name the fields."""
 
     def __init__(self, *problems: FieldProblem) -> None:
-        super().__init__("; ".join(f"{p.field}: {p.problem}" for p in problems) or "the message cannot be read")
+        super().__init__(
+            "; ".join(f"{p.field}: {p.problem}" for p in problems) or "the message cannot be read"
+        )
         self.problems = problems
 
 

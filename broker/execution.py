@@ -223,4 +223,3 @@ def _pauses() -> Iterator[float]:
     yield from LOOK_PAUSES
     while True:
         yield LOOK_PAUSES[-1]
-

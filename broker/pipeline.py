@@ -111,7 +111,9 @@ class Pipeline:
         refusal = None if jobcenter else Reason.UNKNOWN_JOBCENTER
         if route.needs_contact_group and not getattr(message, "contact_group", None):
             refusal = Reason.NO_CONTACT_GROUP  # release note 3.3: before any call leaves
-        left = message.effective_deadline(timedelta(seconds=self._settings.requests.patience_seconds)) - datetime.now(UTC)
+        left = message.effective_deadline(
+            timedelta(seconds=self._settings.requests.patience_seconds)
+        ) - datetime.now(UTC)
         margin = self._settings.requests.answer_margin_seconds
         traceparent = arrival.headers.get("traceparent")
         return Errand(
@@ -179,9 +181,7 @@ class Pipeline:
     def _invalid(arrival: Arrival, invalid: InvalidMessage) -> Told:
         """Refused by the names of its fields. Its event carries no id: whose id it is was never checked."""
         now = datetime.now(UTC)
-        answer = Answer.refused(
-            invalid.request_id, arrival.type, Reason.INVALID, invalid.problems, now=now
-        )
+        answer = Answer.refused(invalid.request_id, arrival.type, Reason.INVALID, invalid.problems, now=now)
         event = OutcomeEvent(type=answer.type, outcome=Outcome.REFUSED, reason=answer.reason, occurred_at=now)
         return Told(answer.to_json(), event, answer.status.value, Settlement(answer, cause="invalid"))
 
@@ -241,5 +241,3 @@ def _asker(errand: Errand) -> Caller:
 
 def _reads_only(_timeout: float) -> None:
     raise NotSent(Seen("query", "commit", "reads-only"))
-
-

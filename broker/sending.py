@@ -52,7 +52,9 @@ def _letter(number: int, line: bytes) -> Letter:
     type_ = content.get("type") if isinstance(content, dict) else None
     body = content.get("body") if isinstance(content, dict) else None
     if not isinstance(type_, str) or not isinstance(body, dict | str):
-        raise BadLine(f'line {number}: must be an object such as {{"type": "booking.book.v1", "body": {{…}}}}')
+        raise BadLine(
+            f'line {number}: must be an object such as {{"type": "booking.book.v1", "body": {{…}}}}'
+        )
     if isinstance(body, dict):
         filled = {"requestId": str(uuid4()), "sentAt": datetime.now(UTC).isoformat(), **body}
         body = json.dumps(filled, ensure_ascii=False)

@@ -7,7 +7,7 @@ again and again is started ever more slowly, never given up.
 from __future__ import annotations
 
 import signal
-import subprocess  # noqa: S404  starts this very program
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -107,5 +107,3 @@ def _one_worker(argv: list[str]) -> list[str]:
         else:
             kept.append(word)
     return [sys.executable, "-m", "broker", *kept]
-
-

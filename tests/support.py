@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any
 
-T = TypeVar("T")
 POLL_S = 0.02
 
 
 async def poll(
-    condition: Callable[[], T | Awaitable[T]],
+    condition: Callable[[], Any],
     *,
     timeout: float = 20.0,  # noqa: ASYNC109 - the point of this helper
     what: str,
-) -> T:
+) -> Any:
     """Call `condition` (plain or async) until it returns something true, and return that.
 
     Raises AssertionError which says what was awaited, and what came last.
@@ -25,7 +24,7 @@ async def poll(
     until = time.monotonic() + timeout
     while True:
         result = condition()
-        value: T = await result if inspect.isawaitable(result) else result
+        value = await result if inspect.isawaitable(result) else result
         if value:
             return value
         assert time.monotonic() < until, f"after {timeout:.0f} s still waiting for {what}; last: {value!r}"

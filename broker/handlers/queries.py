@@ -64,5 +64,3 @@ def merged(found: Iterable[MeetingTime]) -> list[MeetingTime]:
         forms = (*earlier.forms, *time.forms) if earlier else time.forms
         by_time[key] = (earlier or time).model_copy(update={"forms": forms})
     return sorted(by_time.values(), key=lambda time: time.starts_at)
-
-

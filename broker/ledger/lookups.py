@@ -37,6 +37,13 @@ CROSS JOIN LATERAL (VALUES ('planner', planner), ('booking', booking_system), ('
 WHERE state IN ('running', 'uncertain')
 """
 
+OPEN_REQUESTS = """
+SELECT request_id, state FROM requests
+WHERE state IN ('running', 'uncertain') AND $1 IN (planner, booking_system, supplier)
+ORDER BY created_at LIMIT $2
+"""
+OPEN_MOST = 100
+
 WORKERS = """
 SELECT id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at,
     stopped_at IS NULL AND heartbeat_at >= clock_timestamp() - $1::interval AS alive
@@ -81,6 +88,11 @@ class Lookups:
 
     async def open_systems(self) -> set[tuple[str, str]]:
         return {(row["kind"], row["name"]) for row in await self._fetch(OPEN_SYSTEMS) if row["name"]}
+
+    async def open_requests(self, system: str) -> list[tuple[UUID, State]]:
+        """The oldest open requests that need this system, at most 100."""
+        rows = await self._fetch(OPEN_REQUESTS, system, OPEN_MOST)
+        return [(row["request_id"], State(row["state"])) for row in rows]
 
     async def workers(self) -> list[WorkerRow]:
         return [WorkerRow(**row) for row in await self._fetch(WORKERS, self._threshold)]

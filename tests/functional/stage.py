@@ -144,7 +144,7 @@ class Stage:
         (self.folder / "directory.toml").write_text(self.sandbox.directory_toml())
         self.keys = generate_keys()
 
-    def environment(self, **changes: str) -> dict[str, str]:
+    def environment(self, changes: Mapping[str, str] = {}) -> dict[str, str]:
         """What a broker process gets; nothing of it is on a command line."""
         keys = {
             f"JOBNET_BROKER__KEYS__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
@@ -162,11 +162,13 @@ class Stage:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "broker", "--config", str(self.config), *words]
 
-    async def call(self, *words: str, stdin: bytes = b"", **changes: str) -> tuple[int, str, str]:
+    async def call(
+        self, *words: str, stdin: bytes = b"", changes: Mapping[str, str] = {}
+    ) -> tuple[int, str, str]:
         """Run one command to its end: exit code, standard output, standard error."""
         process = await asyncio.create_subprocess_exec(
             *self.command(*words),
-            env=self.environment(**changes),
+            env=self.environment(changes),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -180,12 +182,12 @@ class Stage:
             code, out, err = await self.call(*words)
             assert code == 0, (words, out, err)
 
-    async def start(self, *words: str, ready: bool = True, **changes: str) -> Process:
+    async def start(self, *words: str, ready: bool = True, changes: Mapping[str, str] = {}) -> Process:
         """Start a broker process, and wait until it says that it is ready."""
         log = self.folder / f"broker-{len(self.processes)}.log"
         with log.open("wb") as out:
-            popen = subprocess.Popen(
-                self.command("run", *words), env=self.environment(**changes), stdout=out, stderr=out
+            popen = subprocess.Popen(  # noqa: ASYNC220  starts in a moment, and is killed and frozen by its handle
+                self.command("run", *words), env=self.environment(changes), stdout=out, stderr=out
             )
         process = Process(popen, log)
         self.processes.append(process)
@@ -265,17 +267,23 @@ class Frontend:
         while True:
             try:
                 exchange = await self._channel.get_exchange("jobnet.requests", ensure=False)
-                await exchange.publish(aio_pika.Message(raw, message_id=str(uuid4()), **message), key, timeout=5)
+                await exchange.publish(
+                    aio_pika.Message(raw, message_id=str(uuid4()), **message), key, timeout=5
+                )
                 return
             except Exception:  # whatever it was, the same request may be sent again
                 await asyncio.sleep(0.2)
 
-    async def ask(self, type_: str, body: dict[str, Any], *, within: float = 15, **properties: Any) -> dict[str, Any]:
+    async def ask(
+        self, type_: str, body: dict[str, Any], *, within: float = 15, **properties: Any
+    ) -> dict[str, Any]:
         """Send and wait for the next answer."""
         request_id = str(body["requestId"])
         known = len(self.answers[request_id])
         await self.send(type_, body, **properties)
-        await poll(lambda: len(self.answers[request_id]) > known, timeout=within, what=f"an answer to {type_}")
+        await poll(
+            lambda: len(self.answers[request_id]) > known, timeout=within, what=f"an answer to {type_}"
+        )
         return self.answers[request_id][known]
 
 
@@ -316,8 +324,7 @@ async def settled(stage: Stage, ids: Iterable[str], *, within: float = 60) -> di
         return {str(row[0]): row[1] for row in rows} if len(rows) == len(wanted) else None
 
     found = await poll(final, timeout=within, what=f"the last word on {len(wanted)} requests")
-    assert found is not None
-    return found
+    return dict(found)
 
 
 def told(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -329,7 +336,9 @@ def told(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return different
 
 
-async def audit(stage: Stage, frontend: Frontend, sent: list[dict[str, Any]], *, within: float = 60) -> dict[str, int]:
+async def audit(
+    stage: Stage, frontend: Frontend, sent: list[dict[str, Any]], *, within: float = 60
+) -> dict[str, int]:
     """Every request has one last word, told honestly and once, and the books agree. Returns how many of each."""
     ids = [body["requestId"] for body in sent]
     await poll(

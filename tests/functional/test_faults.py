@@ -54,11 +54,16 @@ async def frontend(stage: Stage) -> AsyncIterator[Frontend]:
 
 
 async def book_many(
-    stage: Stage, frontend: Frontend, during: Callable[[], Awaitable[None]], count: int = BOOKINGS
+    stage: Stage,
+    frontend: Frontend,
+    during: Callable[[], Awaitable[None]],
+    *,
+    count: int = BOOKINGS,
+    at_a_time: int = AT_A_TIME,
 ) -> list[dict[str, Any]]:
     """Send bookings, some at a time, while `during` does its harm; come back when all are sent and it is over."""
     sent: list[dict[str, Any]] = []
-    slots = asyncio.Semaphore(AT_A_TIME)
+    slots = asyncio.Semaphore(at_a_time)
 
     async def one(number: int) -> None:
         async with slots:
@@ -92,9 +97,7 @@ async def test_kill_nine_of_the_broker_five_times(stage: Stage, frontend: Fronte
     assert counts["done"] > BOOKINGS / 2, counts
 
 
-async def test_rabbitmq_restarted(
-    stage: Stage, frontend: Frontend, breakable_rabbit: RabbitNode
-) -> None:
+async def test_rabbitmq_restarted(stage: Stage, frontend: Frontend, breakable_rabbit: RabbitNode) -> None:
     await stage.start()
 
     async def restart() -> None:
@@ -144,16 +147,17 @@ async def test_the_connection_cut_again_and_again(
         else:
             directory = stage.folder / "directory.toml"
             directory.write_text(directory.read_text().replace(there, here))
-        await stage.start(**changes)
+        await stage.start(changes=changes)
 
         async def cut() -> None:
             for _ in range(8):
                 await asyncio.sleep(0.4)
                 proxy.cut()
 
-        sent = await book_many(stage, frontend, cut, count=BOOKINGS)
+        sent = await book_many(stage, frontend, cut)
         counts = await audit(stage, frontend, sent, within=90)
-    assert counts["done"] > BOOKINGS / 2, counts
+    # A booking system that keeps breaking off opens its breaker, and then many are told "failed" at once.
+    assert counts["done"] > BOOKINGS / (10 if link == "booking system" else 2), counts
 
 
 async def test_one_of_two_workers_frozen_past_its_heartbeat_and_then_continued(
@@ -183,7 +187,7 @@ async def test_stopped_under_load_it_finishes_what_is_under_way(stage: Stage, fr
         assert await process.stop(within=15) == 0
         process = await stage.start()
 
-    sent = await book_many(stage, frontend, stop_and_start, count=300)
+    sent = await book_many(stage, frontend, stop_and_start, count=300, at_a_time=20)
     counts = await audit(stage, frontend, sent, within=60)
     assert set(counts) <= {"done", "expired"}, counts
     # Nothing that was under way had to be looked up by the next process.

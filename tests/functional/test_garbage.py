@@ -33,6 +33,11 @@ GARBAGE: dict[str, bytes] = {
 KEYS = {"jobnet.queries": "query.offers", "jobnet.bookings": "booking.book"}
 
 
+async def first_answer(frontend: Frontend, correlation_id: str) -> list[dict[str, Any]]:
+    await poll(lambda: frontend.answers[correlation_id], what=f"the answer to {correlation_id}")
+    return frontend.answers[correlation_id]
+
+
 async def _depth(stage: Stage, queue: str) -> int:
     connection = await aio_pika.connect(stage.amqp_url)
     async with connection:
@@ -52,13 +57,11 @@ async def test_garbage_with_somewhere_to_answer_is_refused(
     ]
     await asyncio.gather(*rounds, *(frontend.send("booking.book.v1", body) for body in neighbours))
     for name in GARBAGE:
-        answers = frontend.answers[f"{queue} {name}"]
-        await poll(lambda a=answers: a, what=f"the answer to {name}")
+        answers = await first_answer(frontend, f"{queue} {name}")
         assert (answers[0]["status"], answers[0]["reason"]) == ("refused", "invalid"), name
         assert answers[0]["fields"], name
     for body in neighbours:
-        await poll(lambda b=body: frontend.answers[b["requestId"]], what="a neighbour's answer")
-        assert frontend.answers[body["requestId"]][0]["status"] == "done"
+        assert (await first_answer(frontend, body["requestId"]))[0]["status"] == "done"
 
 
 @pytest.mark.parametrize("queue", KEYS)

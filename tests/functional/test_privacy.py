@@ -16,6 +16,7 @@ from scripts.rabbitmq import RabbitServer
 from tests.functional.stage import Frontend, Stage, booking, cpr_of, layout, request
 from tests.support import poll
 
+DEBUG = {"JOBNET_BROKER__LOG__LEVEL": "debug"}
 MARKED = range(700, 740)
 QUEUES = ("jobnet.queries.dead", "jobnet.bookings.dead", "test.outcomes")
 
@@ -46,15 +47,26 @@ async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
     await ask("booking.book.v1", {**booking(stage, next(numbers)), cpr_of(next(numbers)): "x"})
     await ask("booking.book.v1", booking(stage, next(numbers)), reply_to=None)
     await ask("booking.book.v1", booking(stage, next(numbers)), reply_to="jobnet.answers.gone")
-    await ask("booking.book.v1", booking(stage, next(numbers)), headers={"traceparent": cpr_of(next(numbers))})
+    await ask(
+        "booking.book.v1", booking(stage, next(numbers)), headers={"traceparent": cpr_of(next(numbers))}
+    )
     await frontend.send("booking.book.v1", cpr_of(next(numbers)).encode())
     await frontend.send("booking.book.v1", cpr_of(next(numbers)).encode(), reply_to=None)
     await frontend.send(cpr_of(next(numbers)) + ".v1", b"{}", routing_key="booking.book")
-    for how in ({"action": "status", "status": 500}, {"action": "garbage"}, {"action": "html"}, {"action": "reset"}):
+    for how in (
+        {"action": "status", "status": 500},
+        {"action": "garbage"},
+        {"action": "html"},
+        {"action": "reset"},
+    ):
         body = booking(stage, next(numbers))
         system.script("create", **how, invitation=str(invitation_of(UUID(body["requestId"]))))
         await ask("booking.book.v1", body)
-    for how in ({"action": "status", "status": 404}, {"action": "status", "status": 401}, {"action": "redirect"}):
+    for how in (
+        {"action": "status", "status": 404},
+        {"action": "status", "status": 401},
+        {"action": "redirect"},
+    ):
         body = booking(stage, next(numbers))
         system.script("reserve", **how, invitation=str(invitation_of(UUID(body["requestId"]))))
         await ask("booking.book.v1", body)
@@ -62,14 +74,18 @@ async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
 
 @pytest.mark.timeout(120)
 async def test_no_marked_number_shows_where_it_should_not(
-    rabbit: RabbitServer, postgres: PostgresServer, vhost: str, database: str, tmp_path_factory: pytest.TempPathFactory
+    rabbit: RabbitServer,
+    postgres: PostgresServer,
+    vhost: str,
+    database: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("privacy")
     async with Sandbox(layout(absence_proves_after_seconds=12.0)) as sandbox:
         stage = Stage(vhost, database, folder, sandbox)
         try:
             await stage.prepare()
-            process = await stage.start(JOBNET_BROKER__LOG__LEVEL="debug")
+            process = await stage.start(changes=DEBUG)
             async with Frontend(vhost) as frontend:
                 await _walk_every_path(stage, frontend)
                 await poll(lambda: len(frontend.answers) >= 12, what="the answers")
@@ -78,10 +94,12 @@ async def test_no_marked_number_shows_where_it_should_not(
                 await frontend.send("booking.book.v1", booking(stage, MARKED[-1]))
                 await asyncio.sleep(0.5)
                 process.kill()
-                second = await stage.start(JOBNET_BROKER__LOG__LEVEL="debug")
+                second = await stage.start(changes=DEBUG)
 
                 async def all_final() -> bool:
-                    return not await stage.rows("SELECT 1 FROM requests WHERE state IN ('running', 'uncertain')")
+                    return not await stage.rows(
+                        "SELECT 1 FROM requests WHERE state IN ('running', 'uncertain')"
+                    )
 
                 await poll(all_final, timeout=60, what="the last word on everything")
                 events = str(dict(frontend.events)).encode()
@@ -97,15 +115,19 @@ async def test_no_marked_number_shows_where_it_should_not(
             }
             for queue in QUEUES:
                 places[queue] = b"\n".join(await _bodies(vhost, queue))
-            for row in await stage.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-                content = await stage.rows(f'SELECT * FROM "{row[0]}"')  # noqa: S608  names from the catalogue
-                places[f"table {row[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
+            for table in await stage.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+                content = await stage.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
+                places[f"table {table[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
             assert len(places["table requests"]) > 1000
             assert len(places["jobnet.bookings.dead"]) > 0
         finally:
             await stage.close()
-    for number in MARKED:
-        cpr = cpr_of(number)
-        for shape in (cpr, f"{cpr[:6]}-{cpr[6:]}", f"{cpr[:6]} {cpr[6:]}", base64.b64encode(cpr.encode()).decode()):
-            for place, content in places.items():
-                assert shape.encode() not in content, f"a CPR number shows in {place}"
+    for cpr in map(cpr_of, MARKED):
+        for shape in (
+            cpr,
+            f"{cpr[:6]}-{cpr[6:]}",
+            f"{cpr[:6]} {cpr[6:]}",
+            base64.b64encode(cpr.encode()).decode(),
+        ):
+            for place, written in places.items():
+                assert shape.encode() not in written, f"a CPR number shows in {place}"
