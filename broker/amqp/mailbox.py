@@ -31,10 +31,11 @@ class Mailbox:
     async def ask(self, out: Outgoing, wait: float) -> bytes:
         """Publish and return the answer's body.
 
-        Raises TimeoutError after `wait` seconds without one, RabbitAway when RabbitMQ did not take the question.
+        Raises TimeoutError after `wait` seconds without one, RabbitAway when it was not taken.
         """
         out = replace(out, correlation_id=str(uuid4()), reply_to=self._queue)
-        answer = self._waiting[out.correlation_id or ""] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[out.correlation_id or ""] = answer
         try:
             await self._send(out)
             async with asyncio.timeout(wait):

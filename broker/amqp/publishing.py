@@ -16,7 +16,7 @@ from aiormq.exceptions import ConnectionInternalError, DeliveryError, PublishErr
 from pamqp.commands import Basic
 
 from broker.amqp.arrivals import Outgoing, Published
-from broker.amqp.connection import Backoff, Channel, Link, connected, open_channel, translated
+from broker.amqp.connection import Backoff, Channel, Connection, Link, connected, open_channel, translated
 from broker.errors import RabbitAway
 from broker.topology import DIRECT_REPLY
 from config.settings import RabbitmqSettings
@@ -24,8 +24,11 @@ from config.settings import RabbitmqSettings
 APP_ID = "jobnet-broker"
 IN_FLIGHT = 1000
 """Unconfirmed publishes per exchange; more of them wait their turn inside the publish timeout."""
-DIRECT_ADDRESS = re.compile(rb"\x83X(?:[dv]\x00.|w.)reply@\d{1,10}.{12}", re.DOTALL)
-"""The process that RabbitMQ writes, in base64, into an address of direct reply-to (3.10 to 4.x)."""
+PROCESS_HEAD = re.compile(rb"\x83X(?:[dv]\x00|w)(.)", re.DOTALL)
+PROCESS_NODE = re.compile(rb"reply@\d{1,10}")
+PROCESS_TAIL_BYTES = 12
+"""How RabbitMQ (3.10 to 4.x) writes a process, in base64, into a direct reply-to address: Erlang's external
+format, with the length of a name, a name that stands for the node, and three numbers."""
 MAX_SHORT_STRING = 255
 
 
@@ -39,6 +42,7 @@ class Outlet:
         self._window = asyncio.Semaphore(IN_FLIGHT)
         self._opening = asyncio.Lock()
         self._channel: Channel | None = None
+        self._proven = False
         self.waiting = 0
 
     async def publish(self, out: Outgoing) -> Published:
@@ -48,21 +52,38 @@ class Outlet:
         try:
             with translated("publishing"):
                 async with asyncio.timeout(self._timeout), self._window:
-                    result = await confirmed(await self._open(), out, properties)
+                    return await self._send(out, properties)
         finally:
             self.waiting -= 1
-        self._backoff.reset()
-        return result
 
-    async def _open(self) -> Channel:
+    async def _send(self, out: Outgoing, properties: Basic.Properties) -> Published:
         raw = await self._link.raw()
         await raw.ready()  # not while an alarm blocks it: what is sent then arrives after it was given up
-        async with self._opening:
-            if self._channel is None or self._channel.is_closed:
-                if self._channel and self._channel.connection is raw:
-                    await self._backoff.pause()  # the server closed this channel alone, and may do it again
-                self._channel = await open_channel(raw, confirms=True)
-            return self._channel
+        if (channel := self._proven_on(raw)) is None:
+            async with self._opening:
+                if (channel := self._proven_on(raw)) is None:
+                    return await self._send_first(raw, out, properties)
+        return await confirmed(channel, out, properties)
+
+    def _proven_on(self, raw: Connection) -> Channel | None:
+        usable = self._proven and self._channel and not self._channel.is_closed
+        return self._channel if usable and self._channel and self._channel.connection is raw else None
+
+    async def _send_first(self, raw: Connection, out: Outgoing, properties: Basic.Properties) -> Published:
+        """The first publish on a channel goes alone.
+
+        For a missing or forbidden exchange RabbitMQ closes the channel; what the library still sends on it
+        makes RabbitMQ close the connection, with everybody's publishes.
+        """
+        if self._channel is None or self._channel.is_closed or self._channel.connection is not raw:
+            if self._channel and self._channel.connection is raw:
+                await self._backoff.pause()  # it closed this channel alone, and may do it again
+            self._proven = False
+            self._channel = await open_channel(raw, confirms=True)
+        published = await confirmed(self._channel, out, properties)
+        self._proven = True
+        self._backoff.reset()
+        return published
 
 
 async def confirmed(channel: Channel, out: Outgoing, properties: Basic.Properties) -> Published:
@@ -118,7 +139,17 @@ def is_forged(out: Outgoing) -> bool:
         decoded = base64.b64decode(process, validate=True)
     except ValueError:
         return True
-    return "." in key or DIRECT_ADDRESS.fullmatch(decoded) is None
+    return "." in key or not is_process(decoded)
+
+
+def is_process(decoded: bytes) -> bool:
+    """Of the form in which RabbitMQ names the process behind a direct reply-to."""
+    head = PROCESS_HEAD.match(decoded)
+    if head is None:
+        return False
+    end = head.end() + head[1][0]
+    node, tail = decoded[head.end() : end], decoded[end:]
+    return PROCESS_NODE.fullmatch(node) is not None and len(tail) == PROCESS_TAIL_BYTES
 
 
 async def publish_alone(

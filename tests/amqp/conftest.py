@@ -1,0 +1,57 @@
+"""What the tests of the door to RabbitMQ share: settings, a node that may be killed, what arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.amqp import Arrival
+from config.settings import Settings, build
+from scripts.rabbitmq import RabbitNode
+from tests.support import poll
+
+QUICK = {
+    "heartbeat_seconds": 5,
+    "publish_timeout_seconds": 5,
+    "reconnect_min_seconds": 0.05,
+    "reconnect_max_seconds": 1,
+}
+
+
+def settings_for(url: str, **sections: dict[str, Any]) -> Settings:
+    """Settings with short pauses; `sections` lie over them."""
+    rabbitmq = {"url": url, **QUICK, **sections.pop("rabbitmq", {})}
+    return build({"rabbitmq": rabbitmq, **sections})
+
+
+@pytest.fixture
+def settings(vhost: str) -> Settings:
+    return settings_for(vhost)
+
+
+@pytest.fixture(scope="module")
+def own_node(run_folder: Path, request: pytest.FixtureRequest) -> Iterator[RabbitNode]:
+    """A RabbitMQ that a test may kill, block and starve."""
+    node = RabbitNode(run_folder / f"rabbit-{request.module.__name__.rpartition('.')[2]}")
+    node.start()
+    yield node
+    node.kill()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, within: float = 20.0, what: str) -> None:
+    """Like `poll`, for a condition that must be awaited (mypy cannot tell its type there)."""
+    either: Callable[[], bool | Awaitable[bool]] = condition
+    await poll(either, timeout=within, what=what)
+
+
+class Seen(list[Arrival]):
+    """Arrivals in the order they came; given as `on_arrival`."""
+
+    def __call__(self, arrival: Arrival) -> None:
+        self.append(arrival)
+
+    def bodies(self) -> list[bytes]:
+        return [arrival.body for arrival in self]

@@ -1,0 +1,174 @@
+"""What a RabbitMQ that dies, blocks or goes silent costs: on a node of our own, which the tests may hurt."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from broker.amqp import Outgoing, Published, Rabbit
+from broker.errors import RabbitAway
+from scripts.rabbitmq import RabbitNode
+from tests.amqp import foreign
+from tests.amqp.conftest import Seen, settings_for, until
+from tests.proxy import TcpProxy
+from tests.support import poll
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def own_vhost(own_node: RabbitNode) -> str:
+    return own_node.create_vhost(f"test-{uuid4().hex[:12]}")
+
+
+async def declared(url: str, *queues: str) -> None:
+    """Queues that survive a kill: RabbitMQ 3.10 writes its list of quorum queues every half second."""
+    await asyncio.to_thread(foreign.declare, url, *queues)
+    await asyncio.sleep(1.5)
+
+
+async def test_a_killed_node_that_returns_is_consumed_and_published_to_again(
+    own_node: RabbitNode, own_vhost: str
+) -> None:
+    # Given an arrival in flight
+    seen = Seen()
+    await declared(own_vhost, "q", "out")
+    await asyncio.to_thread(foreign.publish, own_vhost, "q", (b"1", None))
+    async with Rabbit(settings_for(own_vhost), name="test") as rabbit:
+        rabbit.subscribe("q", 10, seen)
+        await poll(lambda: seen, what="the arrival")
+        # When the node is killed
+        await asyncio.to_thread(own_node.kill)
+        await poll(lambda: not rabbit.connected and not rabbit.alive, what="the loss")
+        with pytest.raises(RabbitAway):
+            await rabbit.publish(Outgoing("", "out", b"too soon"))
+        assert await seen[0].ack() is False
+        # And comes back, while a publish is waiting for it
+        await asyncio.to_thread(own_node.start)
+        await poll(lambda: len(seen) == 2, timeout=60, what="the redelivery")
+        assert seen[1].redelivered
+        assert await seen[1].ack()
+        assert await rabbit.publish(Outgoing("", "out", b"now")) is Published.CONFIRMED
+    assert (await asyncio.to_thread(foreign.get, own_vhost, "out"))[2] == b"now"
+
+
+async def test_every_publish_in_flight_at_a_kill_ends_and_what_was_confirmed_is_there(
+    own_node: RabbitNode, own_vhost: str
+) -> None:
+    await declared(own_vhost, "out")
+    confirmed: set[bytes] = set()
+    ended = 0
+
+    async def publish(number: int) -> None:
+        nonlocal ended
+        try:
+            if await rabbit.publish(Outgoing("", "out", b"%d" % number)) is Published.CONFIRMED:
+                confirmed.add(b"%d" % number)
+        except RabbitAway:
+            pass
+        ended += 1
+
+    async with Rabbit(settings_for(own_vhost), name="test") as rabbit:
+        tasks = [asyncio.create_task(publish(number)) for number in range(2000)]
+        await poll(lambda: len(confirmed) > 50, what="some confirms")
+        await asyncio.to_thread(own_node.kill)
+        await asyncio.wait(tasks, timeout=30)
+        assert ended == 2000
+    await asyncio.to_thread(own_node.start)
+    there = await asyncio.to_thread(drain, own_vhost, "out")
+    assert confirmed
+    assert confirmed <= there
+
+
+def drain(url: str, queue: str) -> set[bytes]:
+    """Every body in the queue, taken off it."""
+    found = set()
+    with foreign.channel(url) as channel:
+        while (got := channel.basic_get(queue, auto_ack=True))[0]:
+            found.add(got[2])
+    return found
+
+
+async def test_a_memory_alarm_times_publishes_out_and_they_work_when_it_is_over(
+    own_node: RabbitNode, own_vhost: str
+) -> None:
+    seen = Seen()
+    await asyncio.to_thread(foreign.declare, own_vhost, "q", "out")
+    settings = settings_for(own_vhost, rabbitmq={"publish_timeout_seconds": 2})
+    async with Rabbit(settings, name="test") as rabbit:
+        rabbit.subscribe("q", 10, seen)
+        assert await rabbit.publish(Outgoing("", "q", b"before")) is Published.CONFIRMED
+        await poll(lambda: seen, what="the arrival")
+        # When there is an alarm
+        await asyncio.to_thread(own_node.ctl, "set_vm_memory_high_watermark", "0.00001")
+        try:
+            results = await asyncio.gather(
+                *(rabbit.publish(Outgoing("", "out", b"%d" % n)) for n in range(50)), return_exceptions=True
+            )
+            again = await asyncio.gather(
+                *(rabbit.publish(Outgoing("", "out", b"again")) for _ in range(50)), return_exceptions=True
+            )
+            # Then publishes end, and consuming and acknowledging go on
+            assert {type(error) for error in (*results, *again)} == {RabbitAway}
+            assert rabbit.alive == {"q"}
+            assert await seen[0].ack()
+        finally:
+            await asyncio.to_thread(own_node.ctl, "set_vm_memory_high_watermark", "absolute", "1GB")
+
+        async def works() -> bool:
+            try:
+                return await rabbit.publish(Outgoing("", "out", b"after")) is Published.CONFIRMED
+            except RabbitAway:
+                return False
+
+        await until(works, within=30, what="publishing after the alarm")
+    # What came through late is little, because nothing was sent while RabbitMQ said that it is blocked
+    bodies = await asyncio.to_thread(drain, own_vhost, "out")
+    assert b"after" in bodies
+    assert b"again" not in bodies
+
+
+async def test_a_connection_that_goes_silent_is_given_up_and_made_anew(
+    own_node: RabbitNode, own_vhost: str
+) -> None:
+    # Given a proxy between us and RabbitMQ, and a heartbeat of a second
+    at = urlsplit(own_vhost)
+    seen = Seen()
+    await asyncio.to_thread(foreign.declare, own_vhost, "q")
+    await asyncio.to_thread(foreign.publish, own_vhost, "q", (b"1", None))
+    async with TcpProxy("127.0.0.1", at.port or 0) as proxy:
+        url = own_vhost.replace(f":{at.port}/", f":{proxy.port}/")
+        settings = settings_for(url, rabbitmq={"heartbeat_seconds": 1, "publish_timeout_seconds": 2})
+        async with Rabbit(settings, name="test") as rabbit:
+            rabbit.subscribe("q", 10, seen)
+            await poll(lambda: seen, what="the arrival")
+            # When nothing passes any more, with a publish in flight
+            proxy.freeze()
+            with pytest.raises(RabbitAway):
+                await rabbit.publish(Outgoing("", "q", b"2"))
+            await poll(lambda: seen[0].lost, timeout=30, what="the silence to be noticed")
+            # Then everything works again with the network
+            proxy.freeze(False)
+            proxy.cut()
+            await poll(lambda: rabbit.connected and rabbit.alive, timeout=30, what="new connections")
+            assert await rabbit.publish(Outgoing("", "q", b"3")) is Published.CONFIRMED
+            await poll(lambda: b"3" in seen.bodies(), what="the new arrival")
+            assert seen[1].redelivered
+
+
+async def test_a_publish_without_a_connection_waits_for_one(own_node: RabbitNode, own_vhost: str) -> None:
+    at = urlsplit(own_vhost)
+    await asyncio.to_thread(foreign.declare, own_vhost, "out")
+    async with TcpProxy("127.0.0.1", at.port or 0) as proxy:
+        settings = settings_for(own_vhost.replace(f":{at.port}/", f":{proxy.port}/"))
+        async with Rabbit(settings, name="test") as rabbit:
+            proxy.refuse()
+            await poll(lambda: not rabbit.connected, what="the loss")
+            waiting = asyncio.create_task(rabbit.publish(Outgoing("", "out", b"1")))
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            proxy.refuse(False)
+            assert await waiting is Published.CONFIRMED
