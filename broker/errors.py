@@ -33,6 +33,8 @@ class Seen:
     """What a call to an external system met; kept for logs and for the supplier's report.
 
     `what` is a word of ours ("timeout", "status 502", "html", "breaker-open"), never text from outside.
+    `sent`: it may have been received; `unanswered`: sent, and no whole answer came. Only deliveries of
+    reports tell these two: a booking's tries keep them to themselves (clients/tries.py).
     """
 
     system: str
@@ -41,6 +43,8 @@ class Seen:
     status: int | None = None
     fault: Fault | None = None
     milliseconds: int = 0
+    sent: bool = True
+    unanswered: bool = False
 
     def __str__(self) -> str:
         fault = f" ({self.fault.value.rsplit(':', 1)[-1]})" if self.fault else ""
