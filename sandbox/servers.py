@@ -39,15 +39,7 @@ class Sandbox:
     @classmethod
     async def start(cls, layout: Layout | None = None) -> Sandbox:
         """Everything up. Raises OSError when a given port is taken."""
-        sandbox = cls(layout)
-        try:
-            for system in sandbox.systems.values():
-                await system.up()
-            await sandbox._open_desk()
-        except BaseException:
-            await sandbox.stop()
-            raise
-        return sandbox
+        return await cls(layout).__aenter__()
 
     async def stop(self) -> None:
         """Everything down; calls in flight are cut."""
@@ -56,9 +48,13 @@ class Sandbox:
             await self._desk.cleanup()
 
     async def __aenter__(self) -> Sandbox:
-        for system in self.systems.values():
-            await system.up()
-        await self._open_desk()
+        try:
+            for system in self.systems.values():
+                await system.up()
+            await self._open_desk()
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -67,9 +67,9 @@ class System:
             return
         app = web.Application(client_max_size=MAX_BODY)
         app.add_routes([*self.routes(), *control_routes(lambda _: self)])
+        listening = self._socket()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
-        listening = self._socket()
         self.port = listening.getsockname()[1]
         await web.SockSite(runner, listening).start()
         self._runner = runner

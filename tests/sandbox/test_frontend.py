@@ -1,0 +1,98 @@
+"""The sandbox's frontend against a real RabbitMQ, with a few lines in the broker's place."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from sandbox.frontend import OUTCOMES, REQUESTS, Frontend
+
+
+class Echo:
+    """Answers every request with what it was, as often as told."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self.channel = channel
+        self.copies = 1
+        self.reply_to: list[str] = []
+
+    async def answer(self, message: AbstractIncomingMessage) -> None:
+        self.reply_to.append(message.reply_to or "")
+        told = {
+            "status": "done",
+            "type": message.type,
+            "key": message.routing_key,
+            "body": json.loads(message.body),
+        }
+        for _ in range(self.copies):
+            await self.publish(message.reply_to or "", told, correlation_id=message.correlation_id)
+
+    async def publish(self, key: str, told: Any, *, exchange: str = "", **more: Any) -> None:
+        to = (
+            await self.channel.get_exchange(exchange, ensure=False)
+            if exchange
+            else self.channel.default_exchange
+        )
+        await to.publish(aio_pika.Message(json.dumps(told).encode(), **more), key, mandatory=False)
+
+
+@pytest.fixture
+async def echo(vhost: str) -> AsyncIterator[Echo]:
+    async with await aio_pika.connect(vhost) as connection:
+        channel = await connection.channel()
+        requests = await channel.declare_exchange(REQUESTS, "topic")
+        await channel.declare_exchange(OUTCOMES, "topic")
+        queue = await channel.declare_queue("work")
+        await queue.bind(requests, "#")
+        told = Echo(channel)
+        await queue.consume(told.answer, no_ack=True)
+        yield told
+
+
+async def test_requests_are_answered_by_direct_reply_and_at_a_queue(vhost: str, echo: Echo) -> None:
+    async with Frontend(vhost) as frontend:
+        asked = [
+            frontend.ask("booking.book", "booking.book.v1", b'{"n": %d}' % n, mark=str(n), wait_s=20)
+            for n in range(4)
+        ]
+        answers = [read for _, read in await asyncio.gather(*asked)]
+    assert [answer["body"]["n"] for answer in answers] == [0, 1, 2, 3]
+    assert {answer["key"] for answer in answers} == {"booking.book"}
+    kinds = sorted(name.split(".")[1][:8].partition("-")[0] for name in echo.reply_to)
+    assert kinds == ["gen", "gen", "rabbitmq", "rabbitmq"]
+    assert frontend.surplus == []
+
+
+async def test_a_second_answer_is_noticed(vhost: str, echo: Echo) -> None:
+    echo.copies = 2
+    async with Frontend(vhost) as frontend:
+        await frontend.ask("booking.book", "booking.book.v1", b"{}", mark="a", wait_s=20)
+        await frontend.ask("booking.book", "booking.book.v1", b"{}", mark="b", wait_s=20)
+        async with asyncio.timeout(20):
+            while len(frontend.surplus) < 2:  # noqa: ASYNC110 - RabbitMQ brings it
+                await asyncio.sleep(0.01)
+
+
+async def test_no_answer_is_told_in_time(vhost: str, echo: Echo) -> None:
+    echo.copies = 0
+    async with Frontend(vhost) as frontend:
+        with pytest.raises(TimeoutError):
+            await frontend.ask("booking.book", "booking.book.v1", b"{}", mark="a", wait_s=0.2)
+
+
+async def test_the_last_word_is_heard_whenever_one_asks(vhost: str, echo: Echo) -> None:
+    async with Frontend(vhost) as frontend:
+        early = asyncio.create_task(frontend.final("1", 20))
+        for number, corrects in (("1", False), ("1", True), ("2", True)):
+            event = {"requestId": number, "outcome": "done", "correctsUncertain": corrects}
+            await echo.publish("booking.done", event, exchange=OUTCOMES)
+        assert (await early)["correctsUncertain"] is True
+        assert (await frontend.final("2", 20))["outcome"] == "done"
+        with pytest.raises(TimeoutError):
+            await frontend.final("3", 0.1)
