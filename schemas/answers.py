@@ -11,10 +11,19 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from schemas.codes import TEXTS_DA, ErrorCode, MeetingForm, Reason, Status
+from schemas.codes import (
+    ERROR_TEXT_DA,
+    RECEIPT_DA,
+    REPORT_CONFLICT_DA,
+    TEXTS_DA,
+    ErrorCode,
+    MeetingForm,
+    Reason,
+    Status,
+)
 from schemas.external import MOST_OFFERS, Booking, Caseworker, Offer
 from schemas.fields import Flag, Guid, Instant
-from schemas.requests import REQUESTS
+from schemas.requests import REQUESTS, CitizenReport
 from schemas.wire import MOST_PROBLEMS, FieldProblem, Wire
 
 ANSWER_TYPE: Final = "answer.v1"
@@ -73,7 +82,21 @@ class CancelledResult(Wire):
     )
 
 
-Result = OffersResult | TimesResult | BookingResult | CancelledResult
+class ReceiptResult(Wire):
+    """The receipt for a citizen's report: it is kept, and will be sent."""
+
+    report_id: Guid = Field(
+        alias="reportId", title="Report id", description="The report's id; the supplier is told the same one."
+    )
+    received_at: Instant = Field(
+        alias="receivedAt", title="Received at", description="When the broker took the report over."
+    )
+    text: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(
+        default=RECEIPT_DA, title="Text", description="What the citizen is told, in Danish."
+    )
+
+
+Result = OffersResult | TimesResult | BookingResult | CancelledResult | ReceiptResult
 
 
 class Asked(Protocol):
@@ -163,7 +186,7 @@ class Answer(Wire):
             status=Status.REFUSED,
             answered_at=now,
             reason=reason,
-            text=TEXTS_DA[reason],
+            text=_refusal_text(type, reason, fields),
             fields=fields,
         )
 
@@ -200,3 +223,12 @@ class Answer(Wire):
             answered_at=now,
             text=TEXTS_DA[status],
         )
+
+
+def _refusal_text(type: str | None, reason: Reason, fields: tuple[FieldProblem, ...]) -> str:
+    """A report's writer is told what is wrong with the report, not something about a booking."""
+    if type == CitizenReport.TYPE and reason is Reason.CONFLICT:
+        return REPORT_CONFLICT_DA
+    if type == CitizenReport.TYPE and any(each.field == "fejltekst" for each in fields):
+        return ERROR_TEXT_DA
+    return TEXTS_DA[reason]

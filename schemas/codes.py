@@ -104,6 +104,13 @@ FAULT_REASONS: Final[dict[Fault, Reason]] = {
 """The reason a citizen's frontend is given for each fault."""
 
 
+class ReportKind(StrEnum):
+    """Who made a failure report: the broker by itself, or a citizen in own words (DESIGN 6)."""
+
+    AUTOMATIC = "automatic"
+    CITIZEN = "citizen"
+
+
 class Origin(IntEnum):
     """FejlOphav (domain.md 1.3): this broker only ever speaks for Jobnet."""
 
@@ -166,3 +173,19 @@ TEXTS_DA: Final[dict[Reason | ErrorCode | Status, str]] = {
     ),
 }
 """What the citizen is told. `done` needs no words; `refused` has its reason's, `failed` its fejlkode's."""
+
+RECEIPT_DA: Final = (
+    "Du har nu indmeldt en fejl i forbindelse med booking af et møde. Fejlbeskeden sendes direkte til "
+    "leverandøren af bookingsystemet og ikke jobcentret."
+)
+"""The receipt for a citizen's report, in the release note's words (3.2, B)."""
+
+REPORT_CONFLICT_DA: Final = (
+    "Vi har allerede modtaget din fejlbeskrivelse med andre oplysninger. Den første er sendt videre."
+)
+"""`conflict` for a report: the sentence of `TEXTS_DA` speaks of a booking."""
+
+ERROR_TEXT_DA: Final = (
+    "Din beskrivelse af fejlen skal være på mindst 1 og højst 500 tegn. Ret den, og send den igen."
+)
+"""`invalid` because of the fejltekst: rule 5 wants the citizen told, which Jobnet's own page did not."""

@@ -1,4 +1,4 @@
-"""What every request has in common: who asks, for whom, since when and until when.
+"""How a message is read, and what every request has in common: who asks, for whom, since when, until when.
 
 What a type adds, and the way in with its clock, is in `schemas.requests`.
 """
@@ -17,7 +17,16 @@ from schemas.personal import REVEAL, Cpr
 from schemas.strict_json import parse_object
 from schemas.wire import FieldProblem, InvalidMessage, Wire, problems_of
 
-__all__ = ["PATIENCE", "FieldProblem", "InvalidMessage", "Request", "Wire", "problems_of"]
+__all__ = [
+    "PATIENCE",
+    "Family",
+    "FieldProblem",
+    "InvalidMessage",
+    "Message",
+    "Request",
+    "Wire",
+    "problems_of",
+]
 
 PATIENCE: Final = timedelta(seconds=30)
 """How long after `sentAt` an answer is still of use, whatever the deadline says (DESIGN 2)."""
@@ -26,11 +35,42 @@ LATEST: Final = "latest"
 """The validation context key of the latest `sentAt` that is accepted; absent, any is."""
 
 
-class Request(Wire):
+Family = Literal["booking", "query", "report"]
+"""The first part of a type: bookings change something, queries ask, reports tell a supplier."""
+
+
+class Message(Wire):
+    """A whole body. It is read by its wire names alone, and whatever is wrong with it is named."""
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Self:
+        """The message in `body`, without the skew rule. Raises `InvalidMessage`."""
+        return cls.from_fields(parse_object(body, cls.wire_names()))
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any], *, latest: datetime | None = None) -> Self:
+        """The message with these fields, by wire name. Raises `InvalidMessage` that names every wrong one."""
+        try:
+            return cls.model_validate(fields, by_alias=True, by_name=False, context={LATEST: latest})
+        except ValidationError as error:
+            problems = problems_of(error)
+        # Outside the except block: pydantic's error holds the input and must not hang on ours.
+        raise InvalidMessage(*problems, request_id=readable_guid(fields.get("requestId")))
+
+    @classmethod
+    @cache
+    def wire_names(cls) -> frozenset[str]:
+        """The names of this type's fields on the wire."""
+        return frozenset(field.alias or name for name, field in cls.model_fields.items())
+
+
+class Request(Message):
     """The fields of every request."""
 
     TYPE: ClassVar[str]
-    FAMILY: ClassVar[Literal["booking", "query"]]
+    FAMILY: ClassVar[Family]
+    EXPIRES: ClassVar[bool] = True
+    """Whether it is worth nothing after its deadline; then only the wait for the answer ends with it."""
 
     request_id: Guid = Field(
         alias="requestId",
@@ -90,27 +130,6 @@ class Request(Wire):
     def to_json(self) -> bytes:
         """The whole message with its CPR number in clear: for sealing only."""
         return self.model_dump_json(by_alias=True, exclude_none=True, context=REVEAL).encode()
-
-    @classmethod
-    def from_json(cls, body: bytes) -> Self:
-        """The message in `body`, without the skew rule. Raises `InvalidMessage`."""
-        return cls.from_fields(parse_object(body, cls.wire_names()))
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any], *, latest: datetime | None = None) -> Self:
-        """The message with these fields, by wire name. Raises `InvalidMessage` that names every wrong one."""
-        try:
-            return cls.model_validate(fields, by_alias=True, by_name=False, context={LATEST: latest})
-        except ValidationError as error:
-            problems = problems_of(error)
-        # Outside the except block: pydantic's error holds the input and must not hang on ours.
-        raise InvalidMessage(*problems, request_id=readable_guid(fields.get("requestId")))
-
-    @classmethod
-    @cache
-    def wire_names(cls) -> frozenset[str]:
-        """The names of this type's fields on the wire."""
-        return frozenset(field.alias or name for name, field in cls.model_fields.items())
 
 
 def _canonical(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What became of a request, for whoever wants to count: codes and names, nothing personal, no free text."""
+"""What became of a request or a report, for whoever counts: codes and names, nothing personal, no free text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class Outcome(StrEnum):
-    """How it ended; `unverified` is an uncertain booking that verification gave up (DESIGN 3 rule 9)."""
+    """How it ended; `unverified` is an uncertain booking that verification gave up (DESIGN 3 rule 9).
+
+    The last three are ends of a failure report, which a replay or an undone discard can follow with another.
+    """
 
     DONE = "done"
     REFUSED = "refused"
@@ -26,10 +29,13 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
     UNCERTAIN = "uncertain"
     UNVERIFIED = "unverified"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    DISCARDED = "discarded"
 
 
 class OutcomeEvent(Wire):
-    """One outcome of one request."""
+    """One outcome of one request, or of one failure report: then `report_id` is set."""
 
     request_id: Guid | None = Field(
         default=None, alias="requestId", title="Request id", description="Left out if it could not be read."
@@ -37,8 +43,17 @@ class OutcomeEvent(Wire):
     type: _Name | None = Field(
         default=None, title="Type", description="The request's type; left out if unknown."
     )
+    report_id: Guid | None = Field(
+        default=None,
+        alias="reportId",
+        title="Report id",
+        description="With delivered, dead and discarded: the failure report that ended.",
+    )
     outcome: Outcome = Field(title="Outcome", description="How it ended.")
     reason: Reason | None = Field(default=None, title="Reason", description="Why it was refused.")
+    cause: _Name | None = Field(
+        default=None, title="Cause", description="Why a report is dead or was discarded, as one word."
+    )
     error_code: ErrorCode | None = Field(
         default=None, alias="fejlkode", title="Error code", description="The code of a failure."
     )
@@ -62,6 +77,7 @@ class OutcomeEvent(Wire):
 
     @property
     def routing_key(self) -> str:
-        """Where it goes on `jobnet.outcomes`: family and outcome, such as `booking.done`."""
-        family = self.type.partition(".")[0] if self.type else "unknown"
+        """Where it goes on `jobnet.outcomes`: family and outcome, such as `booking.done`, `report.dead`."""
+        # A report's type is that of the request that failed: it says what it is about, not what it is.
+        family = "report" if self.report_id else self.type.partition(".")[0] if self.type else "unknown"
         return f"{family}.{self.outcome}"

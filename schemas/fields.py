@@ -8,6 +8,7 @@ the moment.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -16,7 +17,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from schemas.codes import MeetingForm
+from schemas.codes import ErrorCode, MeetingForm
 from schemas.wire import SENTENCE
 
 
@@ -133,6 +134,46 @@ def _contact_group(value: object) -> str | None:
     return _text(LONGEST_CONTACT_GROUP)(value).strip()
 
 
+LONGEST_ERROR_TEXT: Final = 500
+"""Fejltekst is String(500) (domain.md 1.3): Unicode code points after NFC (DESIGN 3 rule 5)."""
+
+_LINE_BREAK: Final = re.compile("\r\n?")
+_CONTROL_BUT_LINE_BREAK: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+
+
+def _error_text(value: object) -> str:
+    """The text in NFC, with every line break (CR LF and CR too) as one LF; other control characters refused.
+
+    Tabs are control characters. Whitespace at the ends stays: they are the citizen's words.
+    """
+    text = required_text(value)
+    if _HALF_PAIR.search(text):
+        raise wrong("must not hold half a surrogate pair")
+    text = unicodedata.normalize("NFC", _LINE_BREAK.sub("\n", text))
+    if not text.strip():
+        raise wrong("is empty")
+    if len(text) > LONGEST_ERROR_TEXT:
+        # How many there were is no personal value, and the citizen needs it to shorten the text.
+        raise wrong(f"is {len(text)} characters long; at most {LONGEST_ERROR_TEXT} are allowed")
+    if _CONTROL_BUT_LINE_BREAK.search(text):
+        raise wrong("must not hold control characters other than line breaks")
+    return text
+
+
+ERROR_CODES: Final = "2 (ingen mødetider), 3 (ingen mødetilbud) or 4 (andet problem)"
+
+
+def _error_code(value: object) -> ErrorCode:
+    if value is None:
+        raise wrong("is required")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong(f"must be a whole number: {ERROR_CODES}")
+    if value not in set(ErrorCode):
+        raise wrong(f"must be {ERROR_CODES}")
+    return ErrorCode(value)
+
+
 def _absent(instead: str) -> Callable[[object], None]:
     def check(value: object) -> None:
         if value is not None:
@@ -171,6 +212,20 @@ JobcenterCode = Annotated[str, BeforeValidator(_jobcenter_code), _string(pattern
 
 CaseworkerId = Annotated[str, BeforeValidator(_text(255)), _string(minLength=1, maxLength=255)]
 """CaseWorkerIdentifier, 1 to 255 characters (domain.md 1.5)."""
+
+FailureText = Annotated[
+    str,
+    BeforeValidator(_error_text),
+    _string(minLength=1, maxLength=LONGEST_ERROR_TEXT, pattern=r"\S"),
+]
+"""A fejltekst. Its schema counts what was sent; a text that is not in NFC may be longer by that count."""
+
+FailureCode = Annotated[
+    ErrorCode,
+    BeforeValidator(_error_code),
+    WithJsonSchema({"type": "integer", "enum": [int(code) for code in ErrorCode]}),
+]
+"""A fejlkode of Jobnet as a number (DESIGN 3 rule 4)."""
 
 ContactGroup = Annotated[
     str | None,

@@ -2,7 +2,8 @@
 
     python -m schemas.generate [--check]
 
-One file per request type, one for answers, one for outcome events; equal models give equal bytes.
+One file per request type, and one each for answers, outcome events, lanes and the two bodies that suppliers
+get; equal models give equal bytes.
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ from typing import Any, Final
 
 from schemas.answers import ANSWER_TYPE, Answer
 from schemas.events import OUTCOME_TYPE, OutcomeEvent
+from schemas.reports import CONTRACT_BODY, LANE_TYPE, WEBHOOK_BODY, ContractBody, LaneMessage, WebhookBody
 from schemas.requests import REQUESTS
 from schemas.wire import Wire
 
 DIRECTORY: Final = Path(__file__).parent / "json"
 
-MESSAGES: Final[dict[str, type[Wire]]] = {**REQUESTS, ANSWER_TYPE: Answer, OUTCOME_TYPE: OutcomeEvent}
-"""Every message by its AMQP type."""
+MESSAGES: Final[dict[str, type[Wire]]] = {
+    **REQUESTS,
+    ANSWER_TYPE: Answer,
+    OUTCOME_TYPE: OutcomeEvent,
+    LANE_TYPE: LaneMessage,
+    CONTRACT_BODY: ContractBody,
+    WEBHOOK_BODY: WebhookBody,
+}
+"""Every message by its AMQP type, and the two bodies that go to suppliers over HTTP by their names."""
 
 
 def schema_of(type: str) -> dict[str, Any]:

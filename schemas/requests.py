@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from schemas.codes import MeetingForm
-from schemas.envelope import Request
+from schemas.codes import ErrorCode, MeetingForm
+from schemas.envelope import Family, Request
 from schemas.fields import (
     CaseworkerId,
     ContactGroup,
+    FailureCode,
+    FailureText,
     Flag,
     Guid,
     NoInvitation,
@@ -70,7 +72,7 @@ class QueryOffers(_WithContactGroup):
     """Mødetilbud: which meetings may this citizen book?"""
 
     TYPE: ClassVar[str] = "query.offers.v1"
-    FAMILY: ClassVar[Literal["booking", "query"]] = "query"
+    FAMILY: ClassVar[Family] = "query"
 
     immediate: Flag = _IMMEDIATE
 
@@ -79,7 +81,7 @@ class QueryTimes(_WithContactGroup):
     """Mødetider: which times does this mødetilbud have?"""
 
     TYPE: ClassVar[str] = "query.times.v1"
-    FAMILY: ClassVar[Literal["booking", "query"]] = "query"
+    FAMILY: ClassVar[Family] = "query"
 
     offer_id: Guid = _OFFER
     immediate: Flag = _IMMEDIATE
@@ -103,7 +105,7 @@ class QueryTimes(_WithContactGroup):
 class _Wished(_WithContactGroup):
     """A meeting as the citizen wants it."""
 
-    FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
+    FAMILY: ClassVar[Family] = "booking"
 
     starts_at: RequestInstant = Field(
         alias="starttidspunkt", title="Start", description="When the meeting starts, with offset, as offered."
@@ -143,7 +145,7 @@ class Accept(Request):
     """Accept af booking: the citizen accepts this proposed meeting."""
 
     TYPE: ClassVar[str] = "booking.accept.v1"
-    FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
+    FAMILY: ClassVar[Family] = "booking"
 
     invitation_id: Guid = _INVITATION
     offer_id: NoOffer = _NO_OFFER
@@ -153,14 +155,64 @@ class Cancel(Request):
     """Aflysning: the citizen cancels this meeting."""
 
     TYPE: ClassVar[str] = "booking.cancel.v1"
-    FAMILY: ClassVar[Literal["booking", "query"]] = "booking"
+    FAMILY: ClassVar[Family] = "booking"
 
     invitation_id: Guid = _INVITATION
     offer_id: NoOffer = _NO_OFFER
 
 
+class CitizenReport(Request):
+    """Indmeld booking-fejl: the citizen tells the supplier in own words what went wrong (release note 3.2)."""
+
+    TYPE: ClassVar[str] = "report.citizen.v1"
+    FAMILY: ClassVar[Family] = "report"
+    EXPIRES: ClassVar[bool] = False
+
+    immediate: Flag = _IMMEDIATE
+    error_code: FailureCode = Field(
+        alias="fejlkode",
+        title="Error code",
+        description="2 ingen mødetider (never for straksbooking), 3 ingen mødetilbud, 4 andet problem.",
+    )
+    error_text: FailureText = Field(
+        alias="fejltekst",
+        title="Error text",
+        description=(
+            "The citizen's own words: 1 to 500 characters, counted as Unicode code points in NFC; no control "
+            "characters but line breaks (CR LF and CR become LF)."
+        ),
+        repr=False,
+    )
+    failed_request_id: Guid | None = Field(
+        default=None,
+        alias="failedRequestId",
+        title="Failed request id",
+        description="The requestId of what failed, if the citizen reports about one request.",
+    )
+    offer_id: Guid | None = Field(
+        default=None,
+        alias="moedetilbudId",
+        title="Offer id",
+        description="The mødetilbud it is about, if any.",
+    )
+    invitation_id: Guid | None = Field(
+        default=None,
+        alias="indkaldelseId",
+        title="Invitation id",
+        description="The meeting it is about, if any.",
+    )
+
+    @field_validator("error_code")
+    @classmethod
+    def _possible_for_its_kind(cls, code: ErrorCode, info: ValidationInfo) -> ErrorCode:
+        if code is ErrorCode.NO_TIMES and info.data.get("immediate"):
+            raise wrong("must not be 2 (ingen mødetider) for straksbooking; 4 stands for it there")
+        return code
+
+
 REQUESTS: Final[dict[str, type[Request]]] = {
-    model.TYPE: model for model in (QueryOffers, QueryTimes, Book, BookImmediate, Rebook, Accept, Cancel)
+    model.TYPE: model
+    for model in (QueryOffers, QueryTimes, Book, BookImmediate, Rebook, Accept, Cancel, CitizenReport)
 }
 """Every type and version that this broker reads."""
 

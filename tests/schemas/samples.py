@@ -18,6 +18,7 @@ CPR: Final = "0101364001"
 NOW: Final = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 REQUEST_ID: Final = "6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b"
 OFFER_ID: Final = "11111111-2222-4333-8444-555555555555"
+FAILED_ID: Final = "0f0f0f0f-1111-4222-8333-444455556666"
 INVITATION_ID: Final = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 
 ENVELOPE: Final[dict[str, Any]] = {
@@ -50,6 +51,15 @@ SAMPLES: Final[dict[str, dict[str, Any]]] = {
     "booking.rebook.v1": {**ENVELOPE, **_WISH, "indkaldelseId": INVITATION_ID},
     "booking.accept.v1": {**ENVELOPE, "indkaldelseId": INVITATION_ID},
     "booking.cancel.v1": {**ENVELOPE, "indkaldelseId": INVITATION_ID},
+    "report.citizen.v1": {
+        **ENVELOPE,
+        "straksbooking": False,
+        "fejlkode": 2,
+        "fejltekst": "Siden gik i stå,\nda jeg trykkede på Book mødet.",
+        "failedRequestId": FAILED_ID,
+        "moedetilbudId": OFFER_ID,
+        "indkaldelseId": INVITATION_ID,
+    },
 }
 
 

@@ -33,6 +33,8 @@ INSTANT = "must be a date and time such as 2026-03-02T13:00:00+01:00"
 OFFSET = "must carry an offset such as +01:00"
 GUID = "must be a UUID such as 6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b"
 FORM = "must be one of personligtFremmoede, telefonisk, digitalt"
+CODES = "2 (ingen mødetider), 3 (ingen mødetilbud) or 4 (andet problem)"
+CONTROL = "must not hold control characters other than line breaks"
 TEXT_255 = "must be 1 to 255 characters"
 
 WRONG_INSTANTS: list[tuple[Any, str]] = [
@@ -119,12 +121,39 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "til": [*WRONG_INSTANTS, ("2026-03-03T00:00:00+01:00", "must be later than fra")],
     "moedetilbudId": [(None, REQUIRED), (..., REQUIRED), *WRONG_GUIDS],
     "indkaldelseId": [(None, REQUIRED), (..., REQUIRED), *WRONG_GUIDS],
+    "failedRequestId": WRONG_GUIDS,
+    "fejlkode": [
+        (None, REQUIRED),
+        (..., REQUIRED),
+        ("4", f"must be a whole number: {CODES}"),
+        (4.0, f"must be a whole number: {CODES}"),
+        (True, f"must be a whole number: {CODES}"),
+        (1, f"must be {CODES}"),
+        (0, f"must be {CODES}"),
+        (5, f"must be {CODES}"),
+        (10**30, f"must be {CODES}"),
+    ],
+    "fejltekst": [
+        (None, REQUIRED),
+        (..., REQUIRED),
+        (17, "must be a string"),
+        ("", "is empty"),
+        (" \r\n\u2003\u00a0 ", "is empty"),
+        ("x" * 512, "is 512 characters long; at most 500 are allowed"),
+        ("\U0001f600" * 501, "is 501 characters long; at most 500 are allowed"),
+        ("a\tb", CONTROL),
+        ("a\x1bb", CONTROL),
+        ("a\x7fb", CONTROL),
+        ("a\x85b", CONTROL),
+    ],
 }
+NOT_REQUIRED = {("report.citizen.v1", "moedetilbudId"), ("report.citizen.v1", "indkaldelseId")}
 CASES = [
     pytest.param(type, field, value, sentence, id=f"{type} {field} {place}")
     for type, sample in sorted(SAMPLES.items())
     for field in sample
     for place, (value, sentence) in enumerate(WRONG[field])
+    if sentence != REQUIRED or (type, field) not in NOT_REQUIRED
 ]
 
 
