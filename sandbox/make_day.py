@@ -7,128 +7,33 @@ tjoern answers garbage, roen is ill for one citizen at a time). samples.py expla
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, IN_PERSON, KINDS, TELEPHONE
+from sandbox.draft import (
+    ACCEPT,
+    BOOK,
+    CANCEL,
+    DONE,
+    DOWN,
+    FAILED,
+    GARBAGE,
+    HANGS,
+    HEALTHY,
+    IMMEDIATE,
+    OFFERS,
+    REBOOK,
+    TIMES,
+    Day,
+    Line,
+    control,
+    refused,
+)
+from sandbox.ill_hours import bad_moments, ill_systems, meanwhile, one_at_a_time, uncertain
+from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, IN_PERSON, TELEPHONE
 
 FILE = Path(__file__).parent / "samples" / "day.jsonl"
-BIRK, LIND = ("90001", "90002", "90003", "90004"), ("90005", "90006", "90007", "90008")
-HEALTHY = BIRK + LIND
-DOWN, HANGS, GARBAGE, ROEN = "90009", "90010", "90011", "90012"
-SYSTEM = dict.fromkeys(BIRK, "birk") | dict.fromkeys(LIND, "lind")
-SYSTEM |= {DOWN: "pil", HANGS: "hassel", GARBAGE: "tjoern", ROEN: "roen"}
-FAILED = {"status": "failed", "fejlkode": 4}
-DONE = {"status": "done"}
-OFFERS, TIMES = "query.offers.v1", "query.times.v1"
-BOOK, IMMEDIATE, REBOOK = "booking.book.v1", "booking.immediate.v1", "booking.rebook.v1"
-ACCEPT, CANCEL = "booking.accept.v1", "booking.cancel.v1"
-
-Line = dict[str, Any]
-
-
-def refused(reason: str, *fields: str) -> dict[str, Any]:
-    """The expectation of a business no."""
-    return {"status": "refused", "reason": reason} | ({"fields": list(fields)} if fields else {})
-
-
-class Day:
-    """The lines so far, and what has been given away: citizens and times."""
-
-    def __init__(self) -> None:
-        self.lines: list[Line] = []
-        self._citizens = itertools.count(1)
-        self._free: dict[tuple[str, str], Iterator[tuple[int, int]]] = {}
-        self._healthy = itertools.cycle(HEALTHY)
-
-    def citizen(self) -> int:
-        """A new citizen."""
-        return next(self._citizens)
-
-    def jobcenter(self) -> str:
-        """The healthy ones in turn."""
-        return next(self._healthy)
-
-    def time(self, code: str, kind: str, form: str = IN_PERSON) -> tuple[int, int]:
-        """A time (day, number) that no other line uses and that has this form."""
-        plan = next(k for k in KINDS if k.name == kind)
-        if (code, kind) not in self._free:
-            self._free[code, kind] = iter(itertools.product(range(plan.days), range(plan.times_a_day)))
-        return next(t for t in self._free[code, kind] if form in plan.forms[t[1] % len(plan.forms)])
-
-    def add(self, name: str, type: str, body: dict[str, Any], expect: dict[str, Any], **more: Any) -> str:
-        """One line; returns its id."""
-        line_id = f"{len(self.lines):03}-{name}"
-        self.lines.append({"id": line_id, "type": type, "body": body, "expect": expect} | more)
-        return line_id
-
-    def person(self, code: str, citizen: int | None = None) -> dict[str, Any]:
-        """The fields that every request has."""
-        return {"cpr": f"@citizen:{citizen or self.citizen()}", "jobcenterkode": code}
-
-    def query(self, code: str, **fields: Any) -> dict[str, Any]:
-        """A query's body."""
-        return self.person(code) | {"kontaktgruppe": "2"} | fields
-
-    def times(self, code: str, kind: str, **fields: Any) -> dict[str, Any]:
-        """The body of a query for times."""
-        return self.query(code, moedetilbudId=f"@offer:{code}/{kind}") | fields
-
-    def wish(self, code: str, kind: str = "samtale", form: str = IN_PERSON, worker: int | None = 1) -> Line:
-        """The body of a book or immediate, at a time of its own."""
-        day, number = self.time(code, kind, form)
-        wanted = {"starttidspunkt": f"@slot:{day}/{number}", "moedeform": form}
-        who = {"sagsbehandlerId": f"{code}-{kind}-{worker}"} if worker else {}
-        return self.times(code, kind) | wanted | who
-
-    def move(self, code: str, name: str, citizen: int, form: str = IN_PERSON) -> Line:
-        """The body of a rebook of the meeting `name`."""
-        wanted = self.wish(code, "samtale", form)
-        del wanted["moedetilbudId"]
-        return wanted | self.person(code, citizen) | {"indkaldelseId": name}
-
-    def seed(self, code: str, name: str, citizen: int, **more: Any) -> dict[str, Any]:
-        """The control step that puts a meeting there beforehand."""
-        day, number = self.time(code, "samtale")
-        wanted = {"jobcenter": code, "kind": "samtale", "invitation": name, "cpr": f"@citizen:{citizen}"}
-        wanted |= {"starts_at": f"@slot:{day}/{number}", "form": IN_PERSON}
-        return control(code, "seed", wanted | {"caseworker_id": f"{code}-samtale-1"} | more)
-
-    def on_meeting(
-        self, name: str, type: str, code: str, expect: Line, ill: Line | None = None, **seed: Any
-    ) -> str:
-        """A rebook, accept or cancel of a meeting of its own that was there before."""
-        citizen = self.citizen()
-        meeting = f"@invitation:{len(self.lines)}"
-        steps = [self.seed(code, meeting, citizen, **seed)]
-        if ill:
-            steps.append(illness(code, citizen, **ill))
-        person = self.person(code, citizen) | {"indkaldelseId": meeting}
-        body = self.move(code, meeting, citizen) if type == REBOOK else person
-        return self.add(name, type, body, expect, before=steps)
-
-    def ill(self, name: str, type: str, code: str, expect: Line, *illnesses: Line, **more: Any) -> str:
-        """A book or immediate of a citizen for whom the system is ill."""
-        kind = "straks" if type == IMMEDIATE else "samtale"
-        citizen = self.citizen()
-        body = self.wish(code, kind) | self.person(code, citizen)
-        steps = [illness(code, citizen, **step) for step in illnesses]
-        return self.add(name, type, body, expect, before=steps, **more)
-
-
-def control(code: str, do: str, what: dict[str, Any]) -> dict[str, Any]:
-    """A call to the control door of a jobcenter's booking system."""
-    return {"system": SYSTEM[code], "do": do, "with": what}
-
-
-def illness(code: str, citizen: int, **step: Any) -> dict[str, Any]:
-    """A script step for one citizen only."""
-    return control(
-        code, "script", {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"} | step
-    )
 
 
 def set_up(day: Day) -> None:
@@ -317,127 +222,6 @@ def taken_before(day: Day, code: str) -> None:
     day.add("rebook-to-taken", REBOOK, body, refused("slot-taken"), before=both)
 
 
-def meanwhile(day: Day) -> None:
-    """Refused by the booking system in the middle, with a fault of the contract's list."""
-    for code in ("90001", "90005", ROEN, ROEN):
-        day.ill(
-            "slot-taken-meanwhile",
-            BOOK,
-            code,
-            refused("slot-taken"),
-            {"operation": "reserve", "action": "snatch"},
-        )
-    day.ill(
-        "slot-taken-meanwhile",
-        IMMEDIATE,
-        ROEN,
-        refused("slot-taken"),
-        {"operation": "reserve", "action": "snatch"},
-    )
-    for operation, fault, reason, status in (
-        ("create", "reservation-udloebet", "reservation-expired", 409),
-        ("create", "tid-optaget", "slot-taken", 409),
-        ("reserve", "moedeform-ikke-mulig", "form-not-possible", 409),
-        ("times", "ukendt-borger", "unknown-citizen", 404),
-    ):
-        step = {"operation": operation, "action": "status", "status": status, "fault": fault}
-        day.ill(f"fault-{fault}", BOOK, ROEN, refused(reason), step)
-
-
-def ill_systems(day: Day) -> None:
-    """One is down, one hangs, one answers garbage: fejlkode 4, and nobody else notices."""
-    for code, name in ((DOWN, "down"), (HANGS, "hangs"), (GARBAGE, "garbage")):
-        for type, kind in ((BOOK, "samtale"), (BOOK, "tre-former"), (IMMEDIATE, "straks")):
-            day.add(f"{name}-book", type, day.wish(code, kind), FAILED)
-        for number in range(2):
-            body = day.move(code, f"@invitation:{name}-{number}", day.citizen())
-            day.add(f"{name}-rebook", REBOOK, body, FAILED)
-    for type in (ACCEPT, CANCEL):
-        body = day.person(DOWN) | {"indkaldelseId": "@invitation:down"}
-        day.add("down", type, body, FAILED)
-
-
-AFTER: Line = {"after_work": True}
-
-
-def bad_moments(day: Day) -> None:
-    """Roen falters for one citizen: what can be known or repeated inside the patience ends well."""
-    step: Line
-    for action in ("reset", "reset", "half", "garbage", "html", "hang"):
-        day.ill(f"booked-then-{action}", BOOK, ROEN, DONE, {"operation": "create", "action": action} | AFTER)
-    for status in (500, 200, 408):
-        step = {"operation": "create", "action": "status", "status": status} | AFTER
-        day.ill(f"booked-then-{status}", BOOK, ROEN, DONE, step)
-    day.ill("booked-then-reset", IMMEDIATE, ROEN, DONE, {"operation": "create", "action": "reset"} | AFTER)
-    for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
-        step = {"operation": operation, "action": "reset"} | AFTER
-        day.on_meeting(f"{operation}-then-reset", type, ROEN, DONE, step, accepted=type != ACCEPT)
-    day.ill("cut-before-booked", BOOK, ROEN, DONE, {"operation": "create", "action": "reset"})
-    busy: Line = {"action": "status", "status": 503}
-    for operation in ("times", "reserve", "create"):
-        day.ill(f"busy-at-{operation}", BOOK, ROEN, DONE, {"operation": operation} | busy)
-    day.ill(
-        "told-to-wait",
-        BOOK,
-        "90005",
-        DONE,
-        {"operation": "create"} | busy | {"status": 429, "retry_after": "1"},
-    )
-    day.ill("reserve-cut", BOOK, ROEN, DONE, {"operation": "reserve", "action": "reset"} | AFTER)
-    for action in ("html", "redirect", "wrong_shape", "huge", "bomb"):
-        step = {"operation": "times", "action": action, "times": None}
-        day.ill(f"times-{action}", BOOK, ROEN, FAILED, step)
-    for status in (401, 404, 405):
-        step = {"operation": "reserve", "action": "status", "status": status, "times": None}
-        day.ill(f"reserve-{status}", BOOK, ROEN, FAILED, step)
-
-
-def uncertain(day: Day) -> None:
-    """Nobody can know in time: uncertain first, the truth later, on jobnet.outcomes."""
-    silent = {"operation": "find", "action": "status", "status": 503, "times": None}
-    until_cleared = {"status": "uncertain"}
-    for type, final in ((BOOK, "done"), (IMMEDIATE, "done"), (BOOK, "failed"), (IMMEDIATE, "failed")):
-        create: Line = {
-            "operation": "create",
-            "action": "reset",
-            "times": None,
-            "after_work": final == "done",
-        }
-        ended = day.ill(f"uncertain-then-{final}", type, ROEN, until_cleared, create, silent)
-        recovers(day, ended, final)
-    for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
-        for final in ("done", "failed"):
-            cut = {"operation": operation, "action": "reset", "times": None, "after_work": final == "done"}
-            ended = day.on_meeting(
-                f"uncertain-{operation}-then-{final}", type, ROEN, until_cleared, cut, accepted=type != ACCEPT
-            )
-            citizen = int(day.lines[-1]["body"]["cpr"].partition(":")[2])
-            day.lines[-1]["before"].append(illness(ROEN, citizen, **(silent | {"operation": "find"})))
-            if type == REBOOK:  # it reads the meeting once before it moves it
-                day.lines[-1]["before"].insert(-1, illness(ROEN, citizen, operation="find", action="ok"))
-            recovers(day, ended, final)
-    held(day, silent)
-
-
-def recovers(day: Day, ended: str, final: str) -> None:
-    """The system is well again for this citizen once the line is answered, and the last word follows."""
-    line = day.lines[-1]
-    line["afterwards"] = [control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})]
-    line["final"] = {"outcome": final} | ({"fejlkode": 4} if final == "failed" else {})
-
-
-def held(day: Day, silent: Line) -> None:
-    """While a citizen's booking is uncertain, a new one is refused (rule 9); then the first is found."""
-    create = {"operation": "create", "action": "reset", "times": None} | AFTER
-    first = day.ill("uncertain-holds", BOOK, ROEN, {"status": "uncertain"}, create, silent)
-    line = day.lines[-1]
-    line["final"] = {"outcome": "done"}
-    body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}
-    clear = control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})
-    expect = refused("earlier-booking-uncertain")
-    day.add("held-by-uncertain", BOOK, body, expect, after=first, afterwards=[clear])
-
-
 def repeats(day: Day) -> None:
     """Rule 8: the same again, the same answer and one effect; the same id for another wish, a conflict."""
     for number in range(8):
@@ -453,29 +237,6 @@ def repeats(day: Day) -> None:
         change: Line = {"sagsbehandlerId": f"{code}-samtale-2"} if number % 2 else {"moedeform": DIGITAL}
         body = day.lines[-1]["body"] | {"requestId": f"@request:{first}"} | change
         day.add("other-body", BOOK, body, refused("conflict"), after=first)
-
-
-def one_at_a_time(day: Day) -> None:
-    """Rule 9: a citizen's second booking waits for the first, or is refused when it has no time for that."""
-    slow = {"operation": "reserve", "action": "slow", "seconds": 1.2}
-    stuck = {
-        "operation": "reserve",
-        "action": "hang",
-        "times": None,
-        "seconds": 10,
-    }  # until the second is refused
-    for number in range(5):
-        waits = number < 3
-        first = day.ill("first-of-two", BOOK, ROEN, DONE, slow if waits else stuck)
-        line = day.lines[-1]
-        seen = {"system": "roen", "operation": "reserve", "of": first}
-        body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}
-        if waits:
-            day.add("second-waits", BOOK, body, DONE, when=seen)
-        else:
-            clear = control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})
-            body["deadline"] = "@now:+2"
-            day.add("second-is-busy", BOOK, body, refused("busy"), when=seen, afterwards=[clear])
 
 
 def too_late(day: Day) -> None:

@@ -9,19 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import contextlib
 import json
 import os
-import secrets
-import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from uuid import uuid4
 
 import aio_pika
@@ -34,111 +26,12 @@ from sandbox.layout import default_layout
 from sandbox.make_day import FILE
 from sandbox.samples import Run, read_day
 from sandbox.show import Progress, table, tell
-from scripts.postgres import PostgresNode
-from scripts.processes import LOCAL, ROOT, Kept, StartFailed, free_port, locked, say, tail, wait_until
-from scripts.rabbitmq import RabbitNode
+from sandbox.stage import CONFIG, DIRECTORY, FOLDER, Stage, stage
+from scripts.processes import ROOT, StartFailed, tail
 
-FOLDER = LOCAL / "play"
-CONFIG = ROOT / "config" / "sandbox.toml"
-DIRECTORY = FOLDER / "directory.toml"
 READY_S = 60.0
-COMMAND_S = 120.0
 POLL_S = 0.1
 QUEUES = ("jobnet.queries", "jobnet.bookings")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Everything that runs, and how to reach it."""
-
-    amqp_url: str
-    desk_url: str
-    broker: Kept
-    environment: dict[str, str]
-
-
-def development_keys() -> Path:
-    """A file with keys for this machine only, made once; readable by us only."""
-    file = LOCAL / "development-keys.json"
-    if not file.exists():
-        key = {
-            name: {"dev": base64.b64encode(secrets.token_bytes(32)).decode()}
-            for name in ("sealing", "tokens")
-        }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as opened:
-            json.dump(key | {"seal_with": "dev", "token_order": ["dev"]}, opened)
-    return file
-
-
-@contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """Start it all; at the end nothing of it runs. Raises StartFailed with the end of a log."""
-    with contextlib.ExitStack() as running:
-        running.enter_context(
-            locked(LOCAL / "play.lock", "another `make run` is going on; waiting for its end")
-        )
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        FOLDER.mkdir(parents=True)
-        amqp_url = os.environ.get("AMQP_URL") or _rabbitmq(running)
-        dsn = os.environ.get("JOBNET_BROKER__LEDGER__DSN") or _postgresql(running)
-        desk_url = _sandbox(running)
-        environment = {
-            "JOBNET_BROKER__RABBITMQ__URL": amqp_url,
-            "JOBNET_BROKER__LEDGER__DSN": dsn,
-            "JOBNET_BROKER__KEYS_FILE": str(development_keys()),
-        }
-        _command(environment, "topology", "apply")
-        _command(environment, "ledger", "upgrade")
-        say("starting the broker")
-        broker = Kept(
-            [*_broker(), "run"], log=FOLDER / "broker.log", env=os.environ | environment, grace_s=30
-        )
-        running.callback(broker.stop)
-        yield Stage(amqp_url, desk_url, broker, environment)
-
-
-def _rabbitmq(running: contextlib.ExitStack) -> str:
-    say("starting a private RabbitMQ (the first time, its packages are fetched: about 60 MB)")
-    node = RabbitNode(FOLDER / "rabbit")
-    node.start()
-    running.callback(node.kill)  # what is in it lives as long as this run
-    say(f"RabbitMQ is up; management at {node.management_url}")
-    return node.amqp_url
-
-
-def _postgresql(running: contextlib.ExitStack) -> str:
-    say("starting a private PostgreSQL")
-    return running.enter_context(PostgresNode(LOCAL / "play-ledger")).dsn
-
-
-def _sandbox(running: contextlib.ExitStack) -> str:
-    say("starting the sandbox")
-    port = free_port()
-    command = [sys.executable, "-m", "sandbox.servers", f"--desk-port={port}", f"--directory-out={DIRECTORY}"]
-    log = FOLDER / "sandbox.log"
-    sandbox = Kept(command, log=log, env=dict(os.environ), grace_s=5)
-    running.callback(sandbox.stop)
-    wait_until(DIRECTORY.exists, sandbox, timeout_s=READY_S, what="the sandbox", log=log)
-    return f"http://127.0.0.1:{port}"
-
-
-def _broker() -> list[str]:
-    return [sys.executable, "-m", "broker", "--config", str(CONFIG), "--directory", str(DIRECTORY)]
-
-
-def _command(environment: dict[str, str], *words: str) -> None:
-    """One of the broker's own commands, to its end."""
-    done = subprocess.run(  # noqa: S603 - the words are written above
-        [*_broker(), *words],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise StartFailed(f"jobnet-broker {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
 
 
 async def until_ready(amqp_url: str) -> None:

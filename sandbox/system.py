@@ -167,6 +167,8 @@ class System:
             answer = work(call)
         except Refusal as refusal:
             return problem(refusal.fault)
+        except MemoryError:  # the books are full
+            return web.Response(status=507)
         call.worked = True
         return answer
 

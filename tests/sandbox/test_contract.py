@@ -10,7 +10,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from sandbox.books import Entry, citizen_token, disagreements
+from sandbox.audit import Entry, disagreements
+from sandbox.books import citizen_token
 from sandbox.contract import REMEMBERED_FOR, RequestIds
 from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, THREE, offer_id
 from sandbox.servers import Sandbox
