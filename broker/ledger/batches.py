@@ -60,12 +60,20 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._linger_s = linger_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._current: list[_Waiting[Item, Result]] = []
+        self._closed = False
+        self._size = 0
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def submit(self, item: Item) -> Result:
-        """The result once it is committed, however long PostgreSQL is away. Raises RowRefused."""
+        """The result once it is committed, however long PostgreSQL is away. Raises RowRefused.
+
+        LedgerAway is raised only when the batcher ends before that.
+        """
+        if self._closed:
+            raise LedgerAway("the ledger is closed")
         waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._filled.set()
@@ -73,16 +81,30 @@ class Batcher(Generic[Item, Result]):
         return await waiting.future
 
     async def run(self) -> None:
-        """Commit what is submitted, for ever; to be run as one task."""
-        size = 0
-        while True:
-            await self._filled.wait()
-            if size > 1 or len(self._waiting) > 1:  # alone there is nobody to wait for
-                await asyncio.sleep(self._linger_s)
-            size = min(self._most, len(self._waiting))
-            await self._commit(self._take())  # kept in no name: a result nobody wants must not live on here
-            if not self._waiting:
-                self._idle.set()
+        """Commit what is submitted, until cancelled; to be run as one task."""
+        try:
+            while True:
+                await self._filled.wait()
+                await self._linger()
+                self._current = self._take()
+                await self._commit(self._current)
+                self._size = len(self._current)
+                self._current = []  # a result that nobody wants must not live on here
+                if not self._waiting:
+                    self._idle.set()
+        finally:
+            self._close()
+
+    async def _linger(self) -> None:
+        """Wait for company, but only when there was some: alone there is nobody to wait for."""
+        if self._size > 1 or len(self._waiting) > 1:
+            await asyncio.sleep(self._linger_s)
+
+    def _close(self) -> None:
+        """Nobody waits for ever: what is not known to be committed may be, and its caller is told so."""
+        self._closed = True
+        for waiting in (*self._current, *self._waiting):
+            waiting.end(LedgerAway("the ledger is closed"))
 
     async def drained(self) -> None:
         """Wait until everything submitted so far is committed."""

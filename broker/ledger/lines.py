@@ -83,7 +83,7 @@ class Line:
                 if not is_foreign(error):
                     raise
                 self._reach.lost(error)
-                raise LedgerAway("PostgreSQL cannot be reached") from error
+                raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
             except BaseException:
                 self.cut()
                 raise

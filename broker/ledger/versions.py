@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -56,9 +57,11 @@ async def bring_up_to_date(dsn: str) -> str:
     try:
         async with engine.begin() as connection:
             return await _upgrade(connection)
+    except DBAPIError as error:
+        raise LedgerMisfit(f"PostgreSQL refused the upgrade: {error.orig}") from error
     except Exception as error:
         if is_foreign(error):
-            raise LedgerAway("PostgreSQL cannot be reached") from error
+            raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
         raise
     finally:
         await engine.dispose()

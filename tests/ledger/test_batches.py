@@ -96,6 +96,20 @@ async def test_a_cancelled_caller_leaves_its_neighbours_alone() -> None:
     assert done[:2] + done[3:] == [0, 1, 3, 4]
 
 
+async def test_who_waits_when_the_batcher_ends_is_told_that_nobody_knows() -> None:
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        await asyncio.sleep(3600)
+        return list(items)
+
+    async with batching(flush) as batcher:
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(25)]
+        await asyncio.sleep(0.02)
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in done} == {LedgerAway}
+    with pytest.raises(LedgerAway):
+        await batcher.submit(1)
+
+
 async def test_two_hundred_at_once_with_two_of_one_citizen(ledger: Ledger) -> None:
     cpr = citizen()
     wanted = [ask() for _ in range(198)] + [ask(cpr), ask(cpr)]

@@ -81,6 +81,12 @@ async def test_nobody_there_is_the_ledger_being_away() -> None:
             pass
 
 
+async def test_an_upgrade_that_postgresql_refuses_says_why(dsn: str, sql: Sql) -> None:
+    await sql.execute("DROP TABLE alembic_version")
+    with pytest.raises(LedgerMisfit, match="refused the upgrade"):
+        await bring_up_to_date(dsn)
+
+
 async def test_a_token_key_that_open_turns_use_cannot_be_retired(opened: Openers) -> None:
     """DESIGN 7: the oldest live key is retired only when nothing open uses it."""
     old = await opened(tokens=("t1", "t2"))
