@@ -137,7 +137,7 @@ async def topology_apply(configuration: Configuration) -> None:
     from broker.topology_ops import apply
 
     settings = configuration.settings()
-    drifted = await apply(settings)
+    drifted = await apply(settings, configuration.directory(settings).suppliers)
     if drifted:
         raise DidNotWork("\n".join(drifted))
     click.echo("topology: everything is declared")
@@ -150,7 +150,8 @@ async def topology_check(configuration: Configuration) -> None:
     """Say what is missing or different in RabbitMQ; changes nothing."""
     from broker.topology_ops import check
 
-    wrong = await check(configuration.settings())
+    settings = configuration.settings()
+    wrong = await check(settings, configuration.directory(settings).suppliers)
     if wrong:
         raise DidNotWork("\n".join(wrong))
     click.echo("topology: as it should be")

@@ -18,7 +18,9 @@ OUTCOMES = "jobnet.outcomes"
 UNROUTED = "jobnet.unrouted"
 QUERIES = "jobnet.queries"
 BOOKINGS = "jobnet.bookings"
+CITIZEN_REPORTS = "jobnet.citizen-reports"
 SUSPECTS = f"{BOOKINGS}.suspect"
+LANES = "jobnet.reports."
 ANSWER_QUEUES = "jobnet.answers."
 SERVER_NAMED = "amq.gen-"
 DIRECT_REPLY = "amq.rabbitmq.reply-to."
@@ -35,6 +37,11 @@ UNLIMITED_SINCE = (4, 0)
 def dead_queue_of(queue: str) -> str:
     """Where what dies in `queue` rests; suspects die among those they were taken from."""
     return f"{queue.removesuffix('.suspect')}.dead"
+
+
+def lane_of(supplier: str) -> str:
+    """A supplier's lane: reports for it, as ids."""
+    return f"{LANES}{supplier}"
 
 
 class Kind(Enum):
@@ -124,6 +131,7 @@ def pattern_of(names: Iterable[str]) -> str:
 ROUTING_KEYS = {
     QUERIES: ("query.offers", "query.times"),
     BOOKINGS: ("booking.book", "booking.immediate", "booking.rebook", "booking.accept", "booking.cancel"),
+    CITIZEN_REPORTS: ("report.citizen",),
 }
 """Each message type, without its version, and the queue it belongs on."""
 
@@ -132,10 +140,11 @@ EXCHANGES = (
     Exchange(REQUESTS, "topic", alternate=UNROUTED),
     Exchange(OUTCOMES, "topic"),
 )
-WORK_QUEUES = (QUERIES, BOOKINGS, SUSPECTS)
+WORK_QUEUES = (QUERIES, BOOKINGS, CITIZEN_REPORTS, SUSPECTS)
 DEAD_QUEUES = tuple(sorted({dead_queue_of(q) for q in (*WORK_QUEUES, UNROUTED)}))
 # The dead-letter queues come first: a work queue's dead letters need somewhere to go.
 QUEUES = (*(Queue(q, Kind.DEAD) for q in DEAD_QUEUES), *(Queue(q, Kind.WORK) for q in WORK_QUEUES))
+"""What every broker has; the lanes come on top, from the directory."""
 BINDINGS = (
     Binding(UNROUTED, dead_queue_of(UNROUTED), ""),
     *(Binding(REQUESTS, queue, key) for queue, keys in ROUTING_KEYS.items() for key in keys),
@@ -146,7 +155,18 @@ ROLES = (
     # No topic permissions: an unknown routing key must reach the unrouted letters, not break a channel.
     Role("frontend", configure=OWN_ANSWERS, write=(REQUESTS,), read=OWN_ANSWERS),
     # Answers, dead letters and suspects all go through the default exchange. It declares nothing.
-    Role("broker", write=(DEFAULT_EXCHANGE, OUTCOMES), read=WORK_QUEUES),
+    # It reads dead letters to keep their queues true to the ledger.
+    Role("broker", write=(DEFAULT_EXCHANGE, OUTCOMES), read=(*WORK_QUEUES, *DEAD_QUEUES, f"{LANES}*")),
     # They look at the dead letters; replaying is the broker's work, so that nothing is sent twice.
-    Role("operations", read=DEAD_QUEUES, tags=("management",)),
+    Role("operations", read=(*DEAD_QUEUES, f"{LANES}*.dead"), tags=("management",)),
 )
+
+
+def queues(suppliers: Iterable[str] = ()) -> tuple[Queue, ...]:
+    """Every queue: the fixed ones, and for each supplier its lane with its dead letters, which come first."""
+    lanes = [lane_of(supplier) for supplier in sorted(suppliers)]
+    return (
+        *QUEUES,
+        *(Queue(dead_queue_of(lane), Kind.DEAD) for lane in lanes),
+        *(Queue(lane, Kind.WORK) for lane in lanes),
+    )

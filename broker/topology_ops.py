@@ -8,13 +8,13 @@ again.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from broker.amqp import Asked, Channel, Connection, asked, connected
-from broker.topology import BINDINGS, EXCHANGES, QUEUES, ROLES, Binding, Exchange, Queue
+from broker.topology import BINDINGS, EXCHANGES, ROLES, Binding, Exchange, Queue, queues
 from config.settings import Settings
 
 APPLY = "jobnet-broker topology apply"
@@ -34,22 +34,22 @@ class Declaration:
     look: Callable[[Channel], Awaitable[object]] | None = None
 
 
-async def apply(settings: Settings) -> list[str]:
-    """Declare everything; may be repeated. Returns a sentence for each thing that RabbitMQ refused.
+async def apply(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
+    """Declare everything, with a lane for each supplier; may be repeated. Returns a sentence for each thing that RabbitMQ refused.
 
     Raises RabbitAway.
     """
     async with connected(settings.rabbitmq.url.get_secret_value(), APPLY) as raw:
-        return [s for d in declarations(settings, raw) if (s := await _no(raw, d.what, d.declare))]
+        return [s for d in declarations(settings, raw, suppliers) if (s := await _no(raw, d.what, d.declare))]
 
 
-async def check(settings: Settings) -> list[str]:
+async def check(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
     """A sentence for each exchange and queue that is missing or different; declares nothing.
 
     Raises RabbitAway.
     """
     async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker topology check") as raw:
-        return [s for d in declarations(settings, raw) if d.look and (s := await _wrong(raw, d))]
+        return [s for d in declarations(settings, raw, suppliers) if d.look and (s := await _wrong(raw, d))]
 
 
 async def _wrong(raw: Connection, declaration: Declaration) -> str | None:
@@ -80,11 +80,11 @@ def sentence(what: str, refusal: str) -> str:
     return f"{what} was refused by RabbitMQ: {refusal}"
 
 
-def declarations(settings: Settings, raw: Connection) -> Iterator[Declaration]:
+def declarations(settings: Settings, raw: Connection, suppliers: Iterable[str] = ()) -> Iterator[Declaration]:
     """Everything, in an order in which each finds what it refers to."""
     version = version_of(raw)
     yield from map(_exchange, EXCHANGES)
-    for queue in QUEUES:
+    for queue in queues(suppliers):
         yield _queue(queue, queue.arguments(settings.queues, version))
     yield from map(_binding, BINDINGS)
 
