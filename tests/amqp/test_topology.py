@@ -23,6 +23,7 @@ from broker.errors import RabbitAway
 from broker.topology import (
     BINDINGS,
     BOOKINGS,
+    CITIZEN_REPORTS,
     DEAD_QUEUES,
     OUTCOMES,
     QUERIES,
@@ -50,8 +51,8 @@ def test_every_request_type_has_its_routing_key_on_the_queue_of_its_family() -> 
     # "Routing key = the AMQP property `type` without its version" (DESIGN 2)
     keys = {key: queue for queue, keys in ROUTING_KEYS.items() for key in keys}
     families = {full.rpartition(".")[0]: model.FAMILY for full, model in REQUEST_TYPES.items()}
-    queues = {"query": QUERIES, "booking": BOOKINGS}
-    assert keys == {key: queues[family] for key, family in families.items() if family in queues}
+    queues = {"query": QUERIES, "booking": BOOKINGS, "report": CITIZEN_REPORTS}
+    assert keys == {key: queues[family] for key, family in families.items()}
     assert {(b.routing_key, b.queue) for b in BINDINGS if b.exchange == REQUESTS} == set(keys.items())
 
 
@@ -60,6 +61,16 @@ def test_every_work_queue_has_a_dead_letter_queue() -> None:
     assert {dead_queue_of(q) for q in WORK_QUEUES} <= set(DEAD_QUEUES)
     assert dead_queue_of(BOOKINGS) == "jobnet.bookings.dead"
     assert dead_queue_of(UNROUTED) == "jobnet.unrouted.dead"
+
+
+def test_every_supplier_has_a_lane_and_a_dead_letter_queue_that_is_declared_before_it() -> None:
+    names = [queue.name for queue in topology.queues(["moelle", "fyrtaarn"])]
+    assert names[len(QUEUES) :] == [
+        "jobnet.reports.fyrtaarn.dead",
+        "jobnet.reports.moelle.dead",
+        "jobnet.reports.fyrtaarn",
+        "jobnet.reports.moelle",
+    ]
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 13), (4, 0), (4, 3)])
@@ -260,7 +271,7 @@ def on_exchange(exchange: str) -> dict[str, Action]:
 def actions() -> Iterator[tuple[str, Action, set[str]]]:
     """What somebody may try, and the roles that may."""
     for queue in (*WORK_QUEUES, *DEAD_QUEUES):
-        reader = {"operations" if queue in DEAD_QUEUES else "broker"}
+        reader = {"operations", "broker"} if queue in DEAD_QUEUES else {"broker"}
         for what, action in on_queue(queue).items():
             yield f"{what} {queue}", action, reader if what in ("read", "purge") else set()
     for exchange, writer in {
