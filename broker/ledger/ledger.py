@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 from broker.errors import LedgerAway
 from broker.ledger.batches import Batcher
 from broker.ledger.claims import Claims
-from broker.ledger.claims import Entry as ClaimEntry
 from broker.ledger.embedded import Embedded
+from broker.ledger.entries import Entry as ClaimEntry
 from broker.ledger.holdings import Holdings
 from broker.ledger.lines import Connection, Line, Lines, Target
 from broker.ledger.lookups import Lookups

@@ -63,8 +63,6 @@ STATEMENTS = (
         CONSTRAINT requests_answered_check CHECK (state = 'running' OR answer IS NOT NULL)
     )
     """,
-    # Rows are updated twice in a short life: room on the page keeps the updates off the indexes.
-    "ALTER TABLE requests SET (fillfactor = 70)",
     "CREATE INDEX requests_citizen_idx ON requests (citizen_token)",
     "CREATE INDEX requests_running_idx ON requests (deadline_at) WHERE state = 'running'",
     "CREATE INDEX requests_verify_due_idx ON requests (verify_due_at) WHERE state = 'uncertain'",
