@@ -82,15 +82,20 @@ def stage() -> Iterator[Stage]:
 def _rabbitmq(running: contextlib.ExitStack) -> str:
     say("starting a private RabbitMQ (the first time, its packages are fetched: about 60 MB)")
     node = RabbitNode(FOLDER / "rabbit")
+    running.callback(
+        node.kill
+    )  # what is in it lives as long as this run; before the start, which may be interrupted
     node.start()
-    running.callback(node.kill)  # what is in it lives as long as this run
     say(f"RabbitMQ is up; management at {node.management_url}")
     return node.amqp_url
 
 
 def _postgresql(running: contextlib.ExitStack) -> str:
     say("starting a private PostgreSQL")
-    return running.enter_context(PostgresNode(LOCAL / "play-ledger")).dsn
+    node = PostgresNode(LOCAL / "play-ledger")
+    running.callback(node.stop)
+    node.start()
+    return node.dsn
 
 
 def _sandbox(running: contextlib.ExitStack) -> str:

@@ -1,0 +1,67 @@
+"""`make run` as a person has it: the whole day through the real broker, and nothing left after Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandbox import play, stage
+from sandbox.day import Met
+from sandbox.samples import Line
+
+COMMAND = [sys.executable, "-m", "sandbox.play"]
+
+
+def left() -> list[str]:
+    """The command lines of processes that serve a `make run` of this checkout."""
+    ours = (str(stage.FOLDER), str(stage.FOLDER.parent / "play-ledger"))
+    told = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    return [line for line in told if any(folder in line for folder in ours)]
+
+
+@pytest.mark.timeout(400)
+def test_every_request_of_the_day_meets_its_end_and_nothing_stays_behind() -> None:
+    """DESIGN 11: exit 0 only if every request reached exactly the end that the sample expects."""
+    done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=380, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "349 of 349 requests met exactly their expected end; the books agree." in done.stdout
+    assert left() == []
+
+
+@pytest.mark.timeout(200)
+def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        seen: list[str] = []
+        while not any("have ended" in line for line in seen):
+            seen.append(process.stdout.readline())
+            assert seen[-1], "".join(seen)  # it ended
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert left() == []
+
+
+def test_one_that_is_not_met_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = (Line(f"00{n}-book", "booking.book.v1", {}, {"status": "done"}) for n in (1, 2))
+    assert play._shown([Met(good, "done")], []) is True
+    assert play._shown([Met(good, "done"), Met(bad, "failed", ["status is failed, not done"])], []) is False
+    assert "NOT MET 002-book (booking.book.v1): status is failed, not done" in capsys.readouterr().out
+    assert play._shown([Met(good, "done")], ["birk: booked twice"]) is False
+    assert "BOOKS birk: booked twice" in capsys.readouterr().out
+
+
+def test_keys_are_made_once_and_for_us_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "LOCAL", tmp_path / "local")
+    file = stage.development_keys()
+    before = file.read_bytes()
+    assert stage.development_keys().read_bytes() == before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(json.loads(before)) == {"sealing", "seal_with", "tokens", "token_order"}
