@@ -100,7 +100,7 @@ async def test_a_missing_exchange_is_away_for_its_own_publishes_and_no_others(
 ) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "q")
     async with Rabbit(settings, name="test") as rabbit:
-        missing = [rabbit.publish(Outgoing("missing", "k", b"")) for _ in range(20)]
+        missing = [rabbit.publish(Outgoing("missing", "k", b"x" * 5000)) for _ in range(500)]
         good = [rabbit.publish(answer("q")) for _ in range(200)]
         lost, confirmed = await asyncio.gather(
             asyncio.gather(*missing, return_exceptions=True), asyncio.gather(*good)
