@@ -199,7 +199,12 @@ def test_retries_follow_the_list_and_then_the_report_is_dead() -> None:
 
 def test_what_uses_nothing_up_can_go_on_for_ever() -> None:
     last = Tries(retries=len(DELAYS))
-    for error in (unavailable(429), unavailable(503, 5), Misconfigured(seen(404)), AtCapacity(seen(what="x"))):
+    for error in (
+        unavailable(429),
+        unavailable(503, 5),
+        Misconfigured(seen(404)),
+        AtCapacity(seen(what="x")),
+    ):
         got = judged(error, last)
         assert not isinstance(got.verdict, Dead)
         assert got.tries.retries == last.retries
