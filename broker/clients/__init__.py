@@ -36,6 +36,11 @@ class Systems:
         self._bookings: dict[str, HttpSystem] = {}
         self._retired: list[HttpSystem] = []
 
+    @property
+    def directory(self) -> Directory:
+        """The directory in force."""
+        return self._directory
+
     async def __aenter__(self) -> Self:
         await self.replace(self._directory)
         return self

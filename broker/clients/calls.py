@@ -35,8 +35,9 @@ class Kind(Enum):
 class Call(Generic[M]):
     """One call of the contract: `expect` is its only good status, `model` its body (None: no body at all).
 
-    `absent_fault` on a 404 is an answer too (None comes back); `agrees` checks what the model cannot know,
-    for example that the booking is the one that was asked for.
+    `also_good` and `any_body` are for what is no call of that contract: a webhook. `absent_fault` on a 404 is
+    an answer too (None comes back); `agrees` checks what the model cannot know, for example that the booking
+    is the one that was asked for.
     """
 
     step: str
@@ -49,6 +50,8 @@ class Call(Generic[M]):
     body: bytes | None = field(default=None, repr=False)
     absent_fault: Fault | None = None
     agrees: Callable[[M], bool] | None = field(default=None, repr=False)
+    also_good: frozenset[int] = frozenset()
+    any_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +81,26 @@ class Caller:
     may_commit: Callable[[float], None]
 
     def headers(self, x_request_id: str) -> dict[str, str]:
-        """The headers of the contract (DESIGN 4). A traceparent that is none is left out."""
-        headers = {
-            "x-civilregistrationIdentifier": self.cpr.reveal(),
-            "x-requestId": x_request_id,
-            "x-activeOrganisation": self.jobcenter_code,
-        }
-        if self.traceparent and _TRACEPARENT.fullmatch(self.traceparent):
-            headers["traceparent"] = self.traceparent
-        return headers
+        """The headers of the contract (DESIGN 4)."""
+        return contract_headers(self.cpr, self.jobcenter_code, x_request_id) | trace_header(self.traceparent)
 
     def x_request_id(self, call: Call[M], try_key: int) -> str:
         """36 characters: derived from requestId, step and try; a read always gets a fresh one (DESIGN 4)."""
         if call.kind is Kind.READ:
             return str(uuid4())
         return str(uuid5(self.request_id, f"{call.step}:{try_key}"))
+
+
+def contract_headers(cpr: Cpr, jobcenter_code: str, x_request_id: str) -> dict[str, str]:
+    """For whom a call is made, and which try it is (DESIGN 4)."""
+    return {
+        "x-civilregistrationIdentifier": cpr.reveal(),
+        "x-requestId": x_request_id,
+        "x-activeOrganisation": jobcenter_code,
+    }
+
+
+def trace_header(traceparent: str | None) -> dict[str, str]:
+    """The W3C trace of a call. A traceparent that is none is left out."""
+    valid = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
+    return {"traceparent": traceparent} if traceparent and valid else {}

@@ -111,7 +111,7 @@ def classify(call: Call[M], met: Met, *, after_unanswered: bool = False) -> Judg
         return Judgement(verdict, met.what, sent=met.connected, unanswered=met.connected)
     if met.status is None:
         return Judgement(Verdict.BROKEN, met.flaw or "not-http")
-    if met.status == call.expect:
+    if met.status == call.expect or met.status in call.also_good:
         return _as_expected(call, met, met.status)
     if met.status == 412 and after_unanswered and call.kind is not Kind.READ:
         return Judgement(Verdict.RECEIVED, "status 412", status=412)
@@ -144,7 +144,7 @@ def is_html(met: Answered) -> bool:
 def _as_expected(call: Call[M], met: Answered, status: int) -> Judgement[M]:
     flaw = met.flaw or ("html" if is_html(met) else None)
     if flaw is None and call.model is None:
-        flaw = "body" if met.body else None
+        flaw = "body" if met.body and not call.any_body else None
     if flaw is None and call.model is not None:
         body = _read(call, call.model, met.body)
         if body is not None:

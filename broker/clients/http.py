@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -19,14 +22,15 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 from yarl import URL
 
-from broker.clients.breaker import Breaker
+from broker.clients.breaker import Breaker, Result
 from broker.clients.calls import Call, Caller, Kind, M, Reply
-from broker.clients.classify import Answered, Lost, Met
-from broker.clients.gate import Gate
+from broker.clients.classify import Answered, Judgement, Lost, Met, classify
+from broker.clients.gate import Gate, NoEntry
 from broker.clients.retry_after import retry_after
 from broker.clients.tls import Bearer, SetupProblem, certificate_refused, tls_context
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
+from broker.errors import AtCapacity, Seen
 from config.directory import SystemConfig
 from config.settings import HttpLimits
 
@@ -84,13 +88,54 @@ class HttpSystem:
         async def send(x_request_id: str, seconds: float) -> Met:
             return await self._exchange(call, caller.headers(x_request_id), seconds)
 
-        self._calls += 1
-        try:
+        async with self._at_work():
             tries = Tries(self.name, call, caller, gate=self._gate, limits=self.limits, send=send)
             return await tries.carry()
+
+    async def once(
+        self, call: Call[M], headers: dict[str, str], *, after_unanswered: bool
+    ) -> tuple[Judgement[M], Seen]:
+        """Exactly one try, for a caller that keeps its own retries, pauses and breaker: a supplier's lane.
+
+        `after_unanswered`: this x-requestId was sent before, and nobody answered. Raises AtCapacity if the cap
+        left no place in time.
+        """
+        began = time.monotonic()
+        async with self._at_work(), self._place(call.step):
+            met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
+        judgement = classify(call, met, after_unanswered=after_unanswered)
+        seen = Seen(
+            self.name,
+            call.step,
+            judgement.what,
+            status=judgement.status,
+            fault=judgement.fault,
+            milliseconds=round((time.monotonic() - began) * 1000),
+            sent=judgement.sent,
+            unanswered=judgement.unanswered,
+        )
+        return judgement, seen
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        self._calls += 1
+        try:
+            yield
         finally:
             self._calls -= 1
             await self._close_if_idle()
+
+    @asynccontextmanager
+    async def _place(self, step: str) -> AsyncIterator[None]:
+        """A place under the cap; the breaker learns nothing, so it never opens."""
+        try:
+            place = await self._gate.enter(time.monotonic() + self.limits.total_timeout_seconds)
+        except NoEntry as refusal:
+            raise AtCapacity(Seen(self.name, step, refusal.what, sent=False)) from None
+        try:
+            yield
+        finally:
+            self._gate.leave(place, Result.NEITHER)
 
     async def retire(self) -> None:
         """No new work comes here.

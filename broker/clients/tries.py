@@ -15,36 +15,19 @@ from typing import Generic
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
+from broker.clients.bad_news import error_of
 from broker.clients.breaker import Pass, Result
 from broker.clients.calls import Call, Caller, Kind, M, Reply
 from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify
 from broker.clients.gate import Gate, NoEntry
-from broker.errors import (
-    AtCapacity,
-    BrokerError,
-    ContractBroken,
-    Misconfigured,
-    NotSent,
-    Refused,
-    Rejected,
-    Seen,
-    Unavailable,
-    Unknown,
-)
+from broker.errors import AtCapacity, NotSent, Seen, Unavailable, Unknown
 from config.settings import HttpLimits
-from schemas.codes import FAULT_REASONS
 
 # (x-requestId, seconds that the try may take) -> what it met
 Send = Callable[[str, float], Awaitable[Met]]
 
 # A retry that has less time than this is not begun: it would only hide what went wrong before.
 SHORTEST_RETRY_SECONDS = 0.05
-
-_FAILURES: dict[Verdict, type[Misconfigured | ContractBroken | Rejected]] = {
-    Verdict.MISCONFIGURED: Misconfigured,
-    Verdict.BROKEN: ContractBroken,
-    Verdict.REJECTED: Rejected,
-}
 
 
 class Tries(Generic[M]):
@@ -100,7 +83,7 @@ class Tries(Generic[M]):
         if judgement.leaves_unknown(self._call.kind):
             raise await self._unknown(judgement) from self._bug
         self._next_key(judgement)
-        error = self._error(judgement)
+        error = error_of(judgement, self._seen(judgement))
         if error is not None:
             raise error
         return Reply(judgement.body, judgement.status or 0)
@@ -187,15 +170,6 @@ class Tries(Generic[M]):
             return (await self._try()).sent
         except (AtCapacity, NotSent, Unavailable):
             return False
-
-    def _error(self, judgement: Judgement[M]) -> BrokerError | None:
-        seen = self._seen(judgement)
-        if judgement.verdict is Verdict.UNAVAILABLE:
-            return Unavailable(seen, judgement.retry_after)
-        if judgement.verdict is Verdict.REFUSED and judgement.fault is not None:
-            return Refused(FAULT_REASONS[judgement.fault], seen=seen)
-        failure = _FAILURES.get(judgement.verdict)
-        return failure(seen) if failure else None
 
     def _seen(self, judgement: Judgement[M]) -> Seen:
         return Seen(
