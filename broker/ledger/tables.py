@@ -32,6 +32,10 @@ def _moment(name: str, *, nullable: bool = True, default: bool = False) -> Colum
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=at)
 
 
+def _count(name: str, doc: str | None = None) -> Column[object]:
+    return Column(name, Integer, nullable=False, server_default=text("0"), doc=doc)
+
+
 workers = Table(
     "workers",
     metadata,
@@ -84,6 +88,10 @@ requests = Table(
     Column("verify_tries", Integer, nullable=False, server_default=text("0")),
     _moment("event_due_at"),
     Column("corrected", Boolean, nullable=False, server_default=text("false")),
+    Column(
+        "report_id", Uuid, doc="the report that tells of its failure: its own, or the one it was merged into"
+    ),
+    _moment("discarded_at"),
     UniqueConstraint("turn", name="requests_turn_key"),
     CheckConstraint(
         "state IN ('running', 'settled', 'uncertain', 'unverified')", name="requests_state_check"
@@ -98,3 +106,133 @@ Index("requests_citizen_idx", requests.c.citizen_token)
 Index("requests_running_idx", requests.c.deadline_at, postgresql_where=text("state = 'running'"))
 Index("requests_verify_due_idx", requests.c.verify_due_at, postgresql_where=text("state = 'uncertain'"))
 Index("requests_event_due_idx", requests.c.event_due_at, postgresql_where=text("event_due_at IS NOT NULL"))
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("report_id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("request_id", Uuid, doc="the request it tells of, if one is known"),
+    Column("supplier", Text, doc="NULL while the directory does not know the jobcenter (dead `unroutable`)"),
+    Column("jobcenter_code", Text, nullable=False),
+    Column("type", Text, doc="of the request it tells of"),
+    Column("error_code", Integer, nullable=False),
+    _moment("occurred_at", nullable=False),
+    Column("content", LargeBinary, nullable=False, doc="sealed"),
+    Column("citizen_token", LargeBinary, nullable=False, doc="HMAC of the CPR number, for finding"),
+    Column("citizen_key", Text, nullable=False),
+    Column("merge_token", LargeBinary, doc="HMAC of what makes automatic failures equal"),
+    Column("merge_key", Text),
+    Column("count", Integer, nullable=False, server_default=text("1"), doc="equal failures it stands for"),
+    Column("traceparent", Text),
+    Column("state", Text, nullable=False),
+    _moment("due_at", nullable=False),
+    Column("joins", Uuid, doc="the failed request that a citizen's report waits for"),
+    Column("number", BigInteger, nullable=False, server_default=text("0"), doc="of the last handing over"),
+    _moment("handed_at"),
+    Column("owner", Uuid, doc="the worker that delivers it, or delivered it last"),
+    Column("epoch", BigInteger, nullable=False, server_default=text("0")),
+    Column("claim_token", Uuid, doc="of the call that claimed it: a commit of unknown fate is recognised"),
+    _count("attempts", "all of its life, replays included"),
+    _count("try_key", "one more for each x-requestId; the same while an attempt is unanswered"),
+    Column("unanswered", Boolean, nullable=False, server_default=text("false")),
+    _count("retries", "counted failures since the last replay"),
+    _count("crashes"),
+    _count("bugs"),
+    Column("duplicate", Boolean, nullable=False, server_default=text("false"), doc="delivered; they had it"),
+    Column("cause", Text, doc="of the last failure"),
+    Column("cause_class", Text, doc="message, moment, setup or ours"),
+    Column("fault", Text, doc="type of the contract's fault"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("ledger_now()")),
+    Column("last_seen_at", DateTime(timezone=True), nullable=False, server_default=text("ledger_now()")),
+    _moment("first_failed_at"),
+    _moment("last_failed_at"),
+    _moment("settled_at"),
+    _moment("discarded_at"),
+    Column("discarded_from", Text, doc="the state that a restore brings back"),
+    _moment("event_due_at"),
+    CheckConstraint("kind IN ('automatic', 'citizen')", name="reports_kind_check"),
+    CheckConstraint(
+        "state IN ('joining', 'waiting', 'handed', 'delivering', 'delivered', 'dead', 'discarded')",
+        name="reports_state_check",
+    ),
+    CheckConstraint("supplier IS NOT NULL OR state IN ('dead', 'discarded')", name="reports_routed_check"),
+    CheckConstraint("state <> 'delivering' OR owner IS NOT NULL", name="reports_owned_check"),
+    CheckConstraint(
+        "state NOT IN ('delivered', 'dead', 'discarded') OR settled_at IS NOT NULL",
+        name="reports_settled_check",
+    ),
+)
+
+
+def _where(condition: str) -> dict[str, object]:
+    return {"postgresql_where": text(condition)}
+
+
+Index("reports_due_idx", reports.c.supplier, reports.c.due_at, **_where("state = 'waiting'"))
+Index(
+    "reports_handed_idx",
+    reports.c.supplier,
+    reports.c.state,
+    **_where("state IN ('handed', 'delivering')"),
+)
+Index("reports_joining_idx", reports.c.due_at, **_where("state = 'joining'"))
+Index("reports_event_due_idx", reports.c.event_due_at, **_where("event_due_at IS NOT NULL"))
+Index("reports_merge_idx", reports.c.merge_token, reports.c.created_at, **_where("merge_token IS NOT NULL"))
+Index("reports_request_idx", reports.c.request_id)
+Index("reports_citizen_idx", reports.c.citizen_token)
+Index("reports_created_idx", reports.c.created_at)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("report_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, doc="counts the report's attempts"),
+    Column("owner", Uuid, nullable=False),
+    _moment("started_at", nullable=False),
+    Column("x_request_id", Text, nullable=False),
+    Column("probe", Boolean, nullable=False),
+)
+
+attempt_results = Table(
+    "attempt_results",
+    metadata,
+    Column("report_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, doc="of the attempt"),
+    _moment("finished_at", nullable=False),
+    Column("verdict", Text, nullable=False, doc="delivered, later, dead or kept"),
+    Column("cause", Text),
+    Column("status", Integer),
+    Column("fault", Text),
+    Column("what", Text),
+    Column("milliseconds", Integer),
+    Column("counted", Boolean, nullable=False),
+    Column("applied", Boolean, nullable=False, doc="false: its process had been overtaken by then"),
+    Column("token", Uuid, nullable=False, doc="of the call that finished it"),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("supplier", Text, primary_key=True),
+    Column("state", Text, nullable=False, server_default=text("'open'")),
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=text("ledger_now()")),
+    _moment("parked_until"),
+    _moment("asked_until"),
+    _count("park_step"),
+    _count("failures"),
+    Column("probe", Uuid),
+    Column("last_probe", Uuid),
+    Column("reason", Text),
+    Column("by", Text),
+    Column("attention", Text),
+    Column(
+        "next_start_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("'-infinity'"),
+        doc="the shared rate: the next report is handed over not before",
+    ),
+    CheckConstraint("state IN ('open', 'parked', 'probing', 'paused')", name="lanes_state_check"),
+    CheckConstraint("(state = 'probing') = (probe IS NOT NULL)", name="lanes_probe_check"),
+)

@@ -33,9 +33,9 @@ async def test_an_empty_database_is_refused_with_the_command_to_run(database: st
 async def test_an_old_database_is_refused_with_the_command_to_run(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.ledger.versions.HEAD", "0002")
+    monkeypatch.setattr("broker.ledger.versions.HEAD", "9998")
     settings = settings_for(dsn)
-    with pytest.raises(LedgerMisfit, match="needs 0002; run: jobnet-broker ledger upgrade"):
+    with pytest.raises(LedgerMisfit, match="needs 9998; run: jobnet-broker ledger upgrade"):
         async with Ledger.open(settings, sealer_for(settings)):
             pass
 
@@ -112,29 +112,43 @@ asyncio.run(main())
 """
 
 
+def start(directory: Path, number: str) -> subprocess.Popen[str]:
+    """A process of its own with a ledger on the embedded server, until it reads a line."""
+    command = [sys.executable, "-c", EMBEDDED, str(directory), number]
+    pipe, root = subprocess.PIPE, Path(__file__).parents[2]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root, env=dict(os.environ))
+
+
+async def heard(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return await asyncio.to_thread(process.stdout.readline)
+
+
+async def end(process: subprocess.Popen[str]) -> int:
+    await asyncio.to_thread(process.communicate, "\n")
+    return process.returncode
+
+
 async def test_the_embedded_server_upgrades_itself_is_shared_and_ends_with_the_last(tmp_path: Path) -> None:
     directory = tmp_path / "ledger"
-
-    def start(number: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", EMBEDDED, str(directory), number]
-        root = Path(__file__).parents[2]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root, env=dict(os.environ))
-
-    def heard(process: subprocess.Popen[str]) -> str:
-        assert process.stdout
-        return process.stdout.readline()
-
-    def end(process: subprocess.Popen[str]) -> int:
-        process.communicate("\n")
-        return process.returncode
-
-    first = start(ANN)
-    assert await asyncio.to_thread(heard, first) == "1\n"
-    second = start(BEN)
-    assert await asyncio.to_thread(heard, second) == "2\n"
+    first = start(directory, ANN)
+    assert await heard(first) == "1\n"
+    second = start(directory, BEN)
+    assert await heard(second) == "2\n"
     assert [path.stat().st_mode & 0o077 for path in directory.glob(".s.PGSQL.*") if path.is_socket()] == [0]
-    assert await asyncio.to_thread(end, first) == 0
+    assert await end(first) == 0
     assert (directory / "postmaster.pid").exists()
-    assert await asyncio.to_thread(end, second) == 0
+    assert await end(second) == 0
+    assert not (directory / "postmaster.pid").exists()
+
+
+async def test_a_killed_process_does_not_keep_the_embedded_server_for_ever(tmp_path: Path) -> None:
+    directory = tmp_path / "ledger"
+    killed = start(directory, ANN)
+    assert await heard(killed) == "1\n"
+    killed.kill()
+    await asyncio.to_thread(killed.communicate)
+    next_one = start(directory, BEN)
+    assert await heard(next_one) == "2\n"
+    assert await end(next_one) == 0
     assert not (directory / "postmaster.pid").exists()
