@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from config.combinations import DANGERS, Danger
+from config.report_combinations import REPORT_DANGERS
 
 if TYPE_CHECKING:
-    from config.directory import Directory, SystemConfig
+    from config.directory import Directory
     from config.settings import HttpLimits, KeySettings, Settings
+    from config.suppliers import Supplier
+    from config.systems import SystemConfig
+
+ALL_DANGERS = DANGERS + REPORT_DANGERS
 
 KEYS_ABSENT = (
     "keys: are not set; `jobnet-broker config keys` prints a fresh set as variables of the environment: keep"
@@ -26,19 +31,27 @@ def problems(settings: Settings, directory: Directory | None = None) -> list[str
     """One sentence for each dangerous combination, missing key or missing file; empty if all is well."""
     found = [*_key_problems(settings.keys), *_reply_to_problems(settings)]
     limits = settings.limits()
-    found += [_sentence(danger, settings) for danger in DANGERS if danger.when(settings, limits)]
+    found += [_sentence(danger, settings) for danger in ALL_DANGERS if danger.when(settings, limits)]
     if directory:
         for where, system in directory.systems():
             found += _system_problems(where, system, settings)
+        for name, supplier in directory.suppliers.items():
+            found += _supplier_problems(f"suppliers.{name}", supplier, settings)
     return found
 
 
 def notices(directory: Directory) -> list[str]:
-    """What is allowed but must be said aloud: systems to which CPR numbers travel in the clear."""
-    return [
+    """What is allowed but must be said aloud: CPR numbers in the clear, and suppliers that hear of nothing."""
+    suppliers = {f"suppliers.{name}": supplier for name, supplier in directory.suppliers.items()}
+    found = [
         f"{where}: allow_http is set: CPR numbers go to this system unencrypted"
-        for where, system in directory.systems()
+        for where, system in (*directory.systems(), *suppliers.items())
         if system.base_url.startswith("http://")
+    ]
+    return found + [
+        f"{where}: has no base_url: its failure reports wait in the ledger and reach nobody"
+        for where, supplier in suppliers.items()
+        if not supplier.has_address
     ]
 
 
@@ -55,10 +68,7 @@ def _shown(settings: Settings, key: str) -> Any:
 
 
 def _system_problems(where: str, system: SystemConfig, settings: Settings) -> Iterator[str]:
-    for key in ("ca_file", "client_cert", "client_key", "bearer_token_file"):
-        path = getattr(system, key)
-        if path is not None and not path.is_file():
-            yield f"{where}.{key}: there is no file {path}"
+    yield from _missing_files(where, system)
     own = set(system.overrides)
     usual, limits = settings.limits(), system.limits(settings)
     for danger in DANGERS:
@@ -68,11 +78,33 @@ def _system_problems(where: str, system: SystemConfig, settings: Settings) -> It
             yield f"{names}: {danger.why}"
 
 
+def _supplier_problems(where: str, supplier: Supplier, settings: Settings) -> Iterator[str]:
+    yield from _missing_files(where, supplier)
+    for number, path in enumerate(supplier.webhook_secret_files):
+        if not path.is_file():
+            yield f"{where}.webhook_secret_files.{number}: there is no file {path}"
+    lane, limits = supplier.lane(settings), supplier.limits(settings)
+    own = {name for name in type(lane).model_fields if getattr(supplier, name, None) is not None}
+    for_it = settings.model_copy(update={"reports": lane})
+    for danger in REPORT_DANGERS:
+        if danger.when(for_it, limits) and not danger.when(settings, settings.limits()):
+            names = ", ".join(
+                _named(key, where, own | set(supplier.overrides), limits, for_it) for key in danger.keys
+            )
+            yield f"{names}: {danger.why}"
+
+
+def _missing_files(where: str, system: SystemConfig) -> Iterator[str]:
+    for key in ("ca_file", "client_cert", "client_key", "bearer_token_file"):
+        path = getattr(system, key)
+        if path is not None and not path.is_file():
+            yield f"{where}.{key}: there is no file {path}"
+
+
 def _named(key: str, where: str, own: set[str], limits: HttpLimits, settings: Settings) -> str:
     section, name = key.split(".")
-    if section == "http":
-        return f"{f'{where}.{name}' if name in own else key} = {getattr(limits, name)}"
-    return f"{key} = {_shown(settings, key)}"
+    whose = f"{where}.{name}" if section in ("http", "reports") and name in own else key
+    return f"{whose} = {getattr(limits, name) if section == 'http' else _shown(settings, key)}"
 
 
 def _reply_to_problems(settings: Settings) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from config.dangers import KEYS_ABSENT, problems
+from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
     KEY_BYTES,
     AnswerSettings,
@@ -37,6 +38,7 @@ from config.sources import PREFIX, ConfigProblem, Tree, from_environment, merge,
 __all__ = [
     "AnswerSettings",
     "ConfigProblem",
+    "DeadSettings",
     "DirectorySettings",
     "HttpLimits",
     "HttpSettings",
@@ -45,7 +47,9 @@ __all__ = [
     "LogSettings",
     "QueueSettings",
     "RabbitmqSettings",
+    "ReportSettings",
     "RequestSettings",
+    "RetentionSettings",
     "SchedulerSettings",
     "Settings",
     "StopSettings",
@@ -73,6 +77,9 @@ class Settings(Section):
     requests: RequestSettings = RequestSettings()
     http: HttpSettings = HttpSettings()
     verification: VerificationSettings = VerificationSettings()
+    reports: ReportSettings = ReportSettings()
+    dead: DeadSettings = DeadSettings()
+    retention: RetentionSettings = RetentionSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     stop: StopSettings = StopSettings()
     watchdog: WatchdogSettings = WatchdogSettings()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from config.combinations import DANGERS
-from config.dangers import notices, problems
+from config.combinations import Danger
+from config.dangers import ALL_DANGERS, notices, problems
 from config.directory import Directory
 from config.settings import Settings, build, generate_keys
 
 # One case for each row of the table: what to change so that this row, at least, speaks.
-CASES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+CASES: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {
     ("http.total_timeout_seconds", "requests.patience_seconds"): {"http": {"total_timeout_seconds": 29.6}},
     ("ledger.owner_dead_after_seconds", "http.total_timeout_seconds"): {
         "ledger": {"owner_dead_after_seconds": 25}
@@ -75,7 +75,35 @@ CASES: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("stop.drain_seconds", "rabbitmq.publish_timeout_seconds"): {"stop": {"drain_seconds": 10}},
     ("queues.max_body_bytes", "queues.bookings_prefetch"): {"queues": {"max_body_bytes": 16_777_216}},
     ("queues.dead_max_length", "queues.max_length"): {"queues": {"dead_max_length": 99_999}},
+    ("http.connect_timeout_seconds", "reports.total_timeout_seconds"): {
+        "http": {"connect_timeout_seconds": 15}
+    },
+    ("reports.in_flight", "reports.window"): {"reports": {"in_flight": 21}},
+    ("reports.handed_over_too_long_seconds", "reports.window", "reports.in_flight"): {
+        "reports": {"in_flight": 5}
+    },
+    ("reports.handed_over_too_long_seconds", "reports.window", "reports.rate_per_second"): {
+        "reports": {"rate_per_second": 0.33}
+    },
+    ("reports.handed_over_too_long_seconds", "ledger.owner_dead_after_seconds"): {
+        "ledger": {"owner_dead_after_seconds": 60}
+    },
+    ("reports.probe_within_seconds", "reports.total_timeout_seconds"): {
+        "reports": {"probe_within_seconds": 15}
+    },
+    ("reports.park_first_seconds", "reports.park_most_seconds"): {"reports": {"park_most_seconds": 59}},
+    ("reports.join_within_seconds", "requests.patience_seconds"): {"reports": {"join_within_seconds": 30}},
+    ("stop.drain_seconds", "reports.total_timeout_seconds"): {"stop": {"drain_seconds": 15}},
+    ("dead.canary_wait_seconds", "reports.handed_over_too_long_seconds"): {
+        "dead": {"canary_wait_seconds": 60}
+    },
+    ("retention.letters_days", "retention.reports_days"): {"retention": {"letters_days": 91}},
 }
+
+
+def case_of(danger: Danger) -> dict[str, dict[str, Any]]:
+    """By the first two keys, or by the first three where two rows share those."""
+    return CASES.get(danger.keys[:3]) or CASES[danger.keys[:2]]
 
 
 def settings_with(**changes: Any) -> Settings:
@@ -86,13 +114,13 @@ def settings_with(**changes: Any) -> Settings:
     )
 
 
-def directory_with(**system: Any) -> Directory:
+def directory_with(*, supplier: dict[str, Any] | None = None, **system: Any) -> Directory:
     address = {"base_url": "https://booking.example"}
     return Directory.model_validate(
         {
             "planners": {"plan": address},
             "booking_systems": {"tider": address | system},
-            "suppliers": {"hus": {"name": "Hus"}},
+            "suppliers": {"hus": {"name": "Hus", "base_url": "https://fejl.example"} | (supplier or {})},
             "jobcenters": {
                 "90101": {"name": "By", "planner": "plan", "booking_system": "tider", "supplier": "hus"}
             },
@@ -101,22 +129,22 @@ def directory_with(**system: Any) -> Directory:
 
 
 def test_every_dangerous_combination_has_a_case() -> None:
-    assert {danger.keys[:2] for danger in DANGERS} == set(CASES)
-    assert len(DANGERS) == len(CASES)
+    used = [id(case_of(danger)) for danger in ALL_DANGERS]
+    assert sorted(used) == sorted(map(id, CASES.values()))
 
 
 def test_the_defaults_are_not_dangerous() -> None:
     assert problems(settings_with()) == []
 
 
-@pytest.mark.parametrize("danger", DANGERS, ids=lambda danger: " and ".join(danger.keys[:2]))
+@pytest.mark.parametrize("danger", ALL_DANGERS, ids=lambda danger: " and ".join(danger.keys[:2]))
 def test_a_dangerous_combination_is_told_with_its_keys_and_the_reason(danger: Any) -> None:
-    told = problems(settings_with(**CASES[danger.keys[:2]]))
+    told = problems(settings_with(**case_of(danger)))
     sentence = next(text for text in told if text.endswith(f": {danger.why}"))
     assert all(f"{key} = " in sentence for key in danger.keys)
 
 
-@pytest.mark.parametrize("danger", DANGERS, ids=lambda danger: " and ".join(danger.keys[:2]))
+@pytest.mark.parametrize("danger", ALL_DANGERS, ids=lambda danger: " and ".join(danger.keys[:2]))
 def test_a_dangerous_combination_names_only_settings_that_exist(danger: Any) -> None:
     settings = settings_with()
     for key in danger.keys:
@@ -217,3 +245,48 @@ def test_plain_http_is_said_aloud() -> None:
         "booking_systems.tider: allow_http is set: CPR numbers go to this system unencrypted"
     ]
     assert notices(directory_with()) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "named"),
+    [
+        ({"in_flight": 21}, "in_flight"),
+        ({"window": 9}, "window"),
+        ({"rate_per_second": 0.3}, "rate_per_second"),
+        ({"total_timeout_seconds": 30}, "total_timeout_seconds"),
+        ({"total_timeout_seconds": 1}, "total_timeout_seconds"),
+        ({"connect_timeout_seconds": 15}, "connect_timeout_seconds"),
+    ],
+    ids=range(6),
+)
+def test_a_suppliers_own_numbers_are_held_to_the_same_rules(own: dict[str, Any], named: str) -> None:
+    told = problems(settings_with(), directory_with(supplier=own))
+    assert told
+    assert all(f"suppliers.hus.{named} = {float(own[named]):g}" in sentence for sentence in told)
+
+
+def test_what_is_dangerous_without_a_supplier_is_told_once() -> None:
+    settings = settings_with(reports={"park_most_seconds": 59})
+    assert problems(settings, directory_with(supplier={"in_flight": 10})) == problems(settings)
+
+
+def test_a_file_that_a_supplier_names_must_be_there() -> None:
+    secrets = {"format": "webhook", "webhook_secret_files": ["/nowhere/old", "/nowhere/new"]}
+    told = problems(settings_with(), directory_with(supplier=secrets | {"ca_file": "/nowhere/ca.pem"}))
+    assert told == [
+        "suppliers.hus.ca_file: there is no file /nowhere/ca.pem",
+        "suppliers.hus.webhook_secret_files.0: there is no file /nowhere/old",
+        "suppliers.hus.webhook_secret_files.1: there is no file /nowhere/new",
+    ]
+
+
+def test_a_supplier_over_plain_http_or_without_an_address_is_said_aloud() -> None:
+    plain = {"base_url": "http://127.0.0.1:1", "allow_http": True}
+    assert notices(directory_with(supplier=plain)) == [
+        "suppliers.hus: allow_http is set: CPR numbers go to this system unencrypted"
+    ]
+    nowhere = directory_with(supplier={"base_url": ""})
+    assert notices(nowhere) == [
+        "suppliers.hus: has no base_url: its failure reports wait in the ledger and reach nobody"
+    ]
+    assert problems(settings_with(), nowhere) == []

@@ -48,7 +48,8 @@ def test_the_example_describes_invented_systems_only() -> None:
     directory = load_directory(EXAMPLE)
     assert (len(directory.jobcenters), len(directory.planners)) == (12, 2)
     assert (len(directory.booking_systems), len(directory.suppliers)) == (6, 4)
-    assert all(re.search(r"\.example(/|$)", system.base_url) for _, system in directory.systems())
+    everyone = [*(system for _, system in directory.systems()), *directory.suppliers.values()]
+    assert all(re.search(r"\.example(/|$)", system.base_url) for system in everyone)
 
 
 def test_a_jobcenter_is_found_by_its_code_and_only_by_it(tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ def test_a_bearer_token_is_read_when_it_is_needed(tmp_path: Path, monkeypatch: p
         (ADDRESS, ADDRESS + "\nin_flight = 3", set()),
         ("suppliers.hus", "suppliers.ny", {"hus"}),
         ('name = "Hus"', 'name = "Nyt Hus"', set()),
+        ('name = "Hus"', 'name = "Hus"\nbase_url = "https://a.example"', set()),
     ],
 )
 def test_a_reload_tells_what_it_removes_or_readdresses(
@@ -204,13 +206,28 @@ systems = some.fixed_dictionaries(
 )
 
 
+suppliers = some.fixed_dictionaries(
+    {"name": titles},
+    optional={
+        "base_url": some.just("https://fejl.example"),
+        "in_flight": some.integers(1, 99),
+        "rate_per_second": some.floats(0.1, 99),
+        "report_codes": some.lists(some.sampled_from([2, 3, 4]), unique=True),
+        "status_means": some.dictionaries(
+            some.sampled_from(["200", "409", "422"]),
+            some.sampled_from(["delivered", "retry", "dead", "park"]),
+        ),
+    },
+)
+
+
 @some.composite
 def directories(draw: some.DrawFn) -> Directory:
     """Any directory whose jobcenters name what it describes."""
     tables: dict[str, Any] = {
         "planners": draw(some.dictionaries(names, systems, min_size=1, max_size=3)),
         "booking_systems": draw(some.dictionaries(names, systems, min_size=1, max_size=3)),
-        "suppliers": draw(some.dictionaries(names, some.fixed_dictionaries({"name": titles}), min_size=1)),
+        "suppliers": draw(some.dictionaries(names, suppliers, min_size=1, max_size=3)),
     }
     jobcenter = some.fixed_dictionaries(
         {
