@@ -22,9 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PASSING_TRIES = 4
-"""How often a row is tried that fails for a passing reason (deadlock, lock held); each try is bounded by
-lock_timeout.
-"""
+"""How often a row is tried that fails for a passing reason; lock_timeout bounds each try."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,9 +41,7 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """One flush runs at a time; what comes meanwhile is the next batch. `flush` gives a result, or an error,
-    per item.
-    """
+    """One flush at a time; what comes meanwhile is the next batch. `flush` gives a result or error per item."""
 
     def __init__(
         self,

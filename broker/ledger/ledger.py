@@ -51,6 +51,16 @@ CLOSE_S = 5.0
 OLD_TURNS = "SELECT DISTINCT turn_key FROM requests WHERE turn IS NOT NULL AND turn_key <> $1"
 
 
+async def _dsn(settings: Settings, stack: contextlib.AsyncExitStack) -> str:
+    """Of the server that is configured, or of the embedded one: started, upgraded, and let go with `stack`."""
+    if settings.ledger.dsn is not None:
+        return settings.ledger.dsn.get_secret_value()
+    embedded = await Embedded.start(settings.ledger.embedded_directory)
+    stack.push_async_callback(embedded.close)
+    await bring_up_to_date(embedded.dsn)
+    return embedded.dsn
+
+
 class Ledger:
     """One process's door to PostgreSQL. `owner` is this process in the table of workers."""
 
@@ -88,13 +98,7 @@ class Ledger:
     async def open(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Self]:
         """A ledger whose heart beats. Raises LedgerAway, or LedgerMisfit with the command that helps."""
         async with contextlib.AsyncExitStack() as stack:
-            if settings.ledger.dsn is not None:
-                dsn = settings.ledger.dsn.get_secret_value()
-            else:
-                embedded = await Embedded.start(settings.ledger.embedded_directory)
-                stack.push_async_callback(embedded.close)
-                await bring_up_to_date(dsn := embedded.dsn)
-            ledger = cls(settings, sealer, dsn)
+            ledger = cls(settings, sealer, await _dsn(settings, stack))
             stack.push_async_callback(ledger._close)
             await ledger._start()
             yield ledger
@@ -105,13 +109,8 @@ class Ledger:
         """For commands: looks things up without heartbeat or claim. Raises LedgerAway, LedgerMisfit."""
         ledger = settings.ledger
         async with contextlib.AsyncExitStack() as stack:
-            if ledger.dsn is not None:
-                dsn = ledger.dsn.get_secret_value()
-            else:
-                embedded = await Embedded.start(ledger.embedded_directory)
-                stack.push_async_callback(embedded.close)
-                dsn = embedded.dsn
-            lines = Lines(Target(dsn, ledger.statement_timeout_seconds), Reach(), 1)
+            target = Target(await _dsn(settings, stack), ledger.statement_timeout_seconds)
+            lines = Lines(target, Reach(), 1)
             stack.push_async_callback(lines.close)
             await lines.run(check_version)
             yield Lookups(timedelta(seconds=ledger.owner_dead_after_seconds), lines, Safe(sealer))
@@ -154,16 +153,16 @@ class Ledger:
     # -- gathered: these wait while PostgreSQL is away -------------------------------------------------------
 
     async def claim(self, ask: Ask) -> Outcome:
-        """Claim the request and its citizen's turn. Raises RowRefused; SealBroken if its stored answer does
-        not open.
-        """
+        """Claim the request and its citizen's turn. Raises RowRefused, SealBroken (of a stored answer)."""
         return await self._enter(self._claims.entry(ask))
 
     async def record(self, ask: Ask, ending: Ending) -> Outcome:
-        """Settle a request that was never begun, without a turn; what is known already has the outcomes of a
-        claim.
-        """
+        """Settle what was never begun, without a turn; what is known already has the outcomes of a claim."""
         return await self._enter(self._claims.entry(ask, ending))
+
+    async def record_query(self, ask: Ask, ending: Ending) -> None:
+        """Remember a failed query, because a citizen may report it; a repeat of it changes nothing."""
+        await self._enter(self._claims.entry(ask, ending))
 
     async def _enter(self, entry: ClaimEntry) -> Outcome:
         with self._holdings.asking(entry.ask.request_id, entry.token):
@@ -175,16 +174,16 @@ class Ledger:
 
     # -- at once: these raise LedgerAway ---------------------------------------------------------------------
 
+    async def release(self, claim: Claim) -> None:
+        """Let a running claim go, as if it had not been taken over: somebody else is to carry it."""
+        await self._verifications.release(claim)
+
     async def verifications_due(self, limit: int) -> list[Claim]:
-        """Claims on uncertain bookings whose look-up is due, their messages opened (None if the seal is
-        broken).
-        """
+        """Claims on uncertain bookings whose look-up is due, messages opened (None: its seal is broken)."""
         return await self._verifications.due(limit)
 
     async def claim_verification(self, request_id: UUID) -> Claim | None:
-        """The same for one booking, due or not (rule 9); None if somebody verifies it, or it is not
-        uncertain.
-        """
+        """The same for one, due or not (rule 9); None if somebody verifies it, or it is not uncertain."""
         return await self._verifications.claim(request_id)
 
     async def postpone(self, claim: Claim, seconds: float) -> bool:
@@ -192,9 +191,7 @@ class Ledger:
         return await self._verifications.postpone(claim, seconds)
 
     async def give_up(self, claim: Claim) -> bool:
-        """Nobody will know: `unverified`, the turn is free, an event is due, the answer stays. False if
-        overtaken.
-        """
+        """`unverified`: the turn is free, an event is due, the answer stays. False if overtaken."""
         return await self._verifications.give_up(claim)
 
     async def sweep(self, answer_for: Callable[[Claim], Ending]) -> int:

@@ -17,9 +17,7 @@ from schemas.personal import Cpr
 
 FIND_MOST = 1000
 EVENT_LEASE = timedelta(seconds=60)
-"""An event that was taken and not reported as sent is due again after this: published twice at most, never
-lost.
-"""
+"""An event that was taken and not reported as sent is due again after this: never lost."""
 
 STORY = [name for name in Story.__slots__ if name != "state"]
 TRACE = f"SELECT state, {', '.join(STORY)} FROM requests WHERE request_id = $1"  # noqa: S608  our own field names

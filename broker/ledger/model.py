@@ -27,9 +27,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request that wants to be claimed. `business` and `message` are its bytes in the clear, from
-    `schemas`.
-    """
+    """One request that wants to be claimed; `business` and `message` are bytes in the clear."""
 
     request_id: UUID
     type: str
@@ -42,6 +40,7 @@ class Ask:
     deadline_at: datetime
     message: bytes = field(repr=False)
     traceparent: str | None = None
+    turn: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,29 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class NewReport:
+    """A report that is made in the commit that settles its request. `content` is `Report.to_json()`, in the clear.
+
+    `merge`: what makes automatic ones equal (DESIGN 6), None for a citizen's words. `joins`: the failed request
+    that a citizen names. `supplier` is "" while nobody is known for the jobcenter.
+    """
+
+    report_id: UUID
+    kind: str
+    request_id: UUID
+    supplier: str
+    jobcenter_code: str
+    type: str
+    error_code: int
+    occurred_at: datetime
+    content: bytes = field(repr=False)
+    cpr: Cpr = field(repr=False)
+    merge: bytes | None = field(default=None, repr=False)
+    traceparent: str | None = None
+    joins: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a request ends: what is stored, sealed, as its answer. `failure` is what a report needs (DESIGN 6).
 
@@ -84,13 +106,12 @@ class Ending:
     error_code: int | None = None
     last_sent_at: datetime | None = None
     failure: bytes | None = field(default=None, repr=False)
+    report: NewReport | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a settled request beside its answer; `corrected`: a verification replaced an uncertain
-    one.
-    """
+    """What is known of a request that ended; `corrected`: a verification replaced an uncertain answer."""
 
     type: str
     jobcenter_code: str
@@ -118,9 +139,7 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """It ended before (or just now); `ending.answer` is what its asker gets. `ending.failure` stays sealed:
-    None.
-    """
+    """It ended before, or just now; `ending.answer` is what its asker gets. Here `ending.failure` is None."""
 
     ending: Ending
     facts: Facts
@@ -133,9 +152,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Another request holds the citizen's turn; nothing was claimed. `uncertain`: verify that one first (rule
-    9).
-    """
+    """Another request holds the turn; nothing was claimed. `uncertain`: verify that one first (rule 9)."""
 
     request_id: UUID
     uncertain: bool
@@ -196,9 +213,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One broker process as PostgreSQL sees it. `alive`: not stopped, and its heartbeat is younger than the
-    threshold.
-    """
+    """One broker process by the clock of PostgreSQL. `alive`: it could not be judged dead now."""
 
     id: UUID
     pid: int

@@ -26,9 +26,7 @@ log = get_logger("ledger.verifications")
 SWEEP_MOST = 100
 """Rows that one sweep settles in one transaction; the next sweep takes the next ones."""
 GRACE = timedelta(seconds=5)
-"""How long after its deadline a booking of a dead owner may still be taken over by its own redelivered
-arrival.
-"""
+"""After its deadline a booking may still be taken over by its own redelivered arrival, this long."""
 
 TAKE = f"""
 UPDATE requests SET owner = $1, epoch = epoch + 1, claim_token = NULL
@@ -61,9 +59,15 @@ UPDATE requests SET state = 'unverified', turn = NULL, verify_due_at = NULL, set
 WHERE request_id = $1 AND owner = $2 AND epoch = $3 AND state = 'uncertain'
 """
 
-LEFT = (
-    f"""(owner = $1 AND request_id <> ALL($3::uuid[]) OR owner <> $1 AND {owner_is_dead("requests.owner")})"""
-)
+RELEASE = """
+UPDATE requests SET owner = NULL, epoch = epoch + 1, dead_owners = greatest(dead_owners - 1, 0)
+WHERE request_id = $1 AND owner = $2 AND epoch = $3 AND state = 'running'
+"""
+
+# Nobody's: of no owner (released), of ours but not in our hands, or of a dead one.
+LEFT = f"""(
+    owner IS NULL OR (owner = $1 AND request_id <> ALL($3::uuid[]))
+    OR (owner <> $1 AND {owner_is_dead("requests.owner")}))"""
 
 FREE_VERIFYING = f"""
 UPDATE requests SET
@@ -105,6 +109,12 @@ class Verifications:
 
         async with self._one_at_a_time:
             return await self._lines.run(work)
+
+    async def release(self, claim: Claim) -> None:
+        """Let a running claim go, as if it had not been taken over: somebody else is to carry it."""
+        await self._lines.run(
+            lambda connection: connection.execute(RELEASE, claim.request_id, claim.owner, claim.epoch)
+        )
 
     async def claim(self, request_id: UUID) -> Claim | None:
         async def work(connection: Connection) -> list[Claim]:

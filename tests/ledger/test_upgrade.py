@@ -62,9 +62,11 @@ async def test_the_tables_are_what_the_metadata_says(dsn: str) -> None:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
     engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
-    async with engine.connect() as connection:
-        assert await connection.run_sync(differences) == []
-    await engine.dispose()
+    try:
+        async with engine.connect() as connection:
+            assert await connection.run_sync(differences) == []
+    finally:
+        await engine.dispose()
 
 
 def test_the_newest_migration_is_the_head() -> None:

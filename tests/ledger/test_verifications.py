@@ -199,6 +199,15 @@ async def test_the_sweep_takes_orphans_of_this_very_process(ledger: Ledger, sql:
     assert await ledger.settle(held, ending())
 
 
+async def test_the_sweep_takes_what_was_released_and_never_came_back(ledger: Ledger, sql: Sql) -> None:
+    held = await claimed(ledger, ask())
+    await sql.execute("UPDATE requests SET owner = NULL, epoch = epoch + 1")
+    assert await ledger.sweep(abandoned) == 0
+    await expire(sql)
+    assert await ledger.sweep(abandoned) == 1
+    assert await ledger.settle(held, ending()) is None
+
+
 async def test_a_verification_whose_verifier_died_is_due_again(opened: Openers, sql: Sql) -> None:
     frozen, other = await opened(), await opened()
     await left_uncertain(frozen, ask())
