@@ -53,6 +53,7 @@ class QueueSettings(Section):
     dead_max_length: Count = 1_000_000
     queries_prefetch: Annotated[int, Field(ge=1, le=10_000)] = 200
     bookings_prefetch: Annotated[int, Field(ge=1, le=10_000)] = 200
+    citizen_reports_prefetch: Annotated[int, Field(ge=1, le=10_000)] = 50
     max_body_bytes: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 65_536
 
 
