@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 from broker.clients.booking import BookingSystem
 from broker.clients.http import HttpSystem
 from broker.clients.planner import Planner
+from broker.clients.supplier import Receipt, Supplier
 from broker.errors import Misconfigured, Seen
 from config.directory import Directory, SystemConfig
 from config.settings import Settings
 
-__all__ = ["BookingSystem", "Clients", "Planner", "Systems"]
+__all__ = ["BookingSystem", "Clients", "Planner", "Receipt", "Supplier", "Systems"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,9 @@ class Clients:
 
 
 class Systems:
-    """One `HttpSystem` for each Planner and booking system.
+    """One `HttpSystem` for each Planner, booking system and supplier that has an address.
 
-    A name may be used once in each of the two tables.
+    A name may be used once in each of the three tables.
     """
 
     def __init__(self, settings: Settings, directory: Directory) -> None:
@@ -34,6 +38,7 @@ class Systems:
         self._directory = directory
         self._planners: dict[str, HttpSystem] = {}
         self._bookings: dict[str, HttpSystem] = {}
+        self._suppliers: dict[str, HttpSystem] = {}
         self._retired: list[HttpSystem] = []
 
     @property
@@ -46,7 +51,7 @@ class Systems:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for system in (*self._planners.values(), *self._bookings.values(), *self._retired):
+        for system in (*self._live(), *self._retired):
             await system.close()
 
     def clients(self, planner_name: str, booking_name: str) -> Clients:
@@ -58,6 +63,13 @@ class Systems:
             Planner(_named(self._planners, planner_name)), BookingSystem(_named(self._bookings, booking_name))
         )
 
+    def supplier(self, name: str) -> Supplier:
+        """The client of this supplier; without an address in the directory every delivery is Misconfigured.
+
+        Raises Misconfigured if the directory no longer has it.
+        """
+        return Supplier(name, _named(self._directory.suppliers, name), self._suppliers.get(name))
+
     async def replace(self, directory: Directory) -> None:
         """Takes a reloaded directory: unchanged systems stay as they are, gone ones close when they are idle.
 
@@ -66,17 +78,23 @@ class Systems:
         """
         planners = await self._next(self._planners, directory.planners)
         bookings = await self._next(self._bookings, directory.booking_systems)
-        before = (*self._planners.values(), *self._bookings.values())
-        self._planners, self._bookings, self._directory = planners, bookings, directory
-        staying = {id(system) for system in (*planners.values(), *bookings.values())}
+        addressed = {name: config for name, config in directory.suppliers.items() if config.has_address}
+        suppliers = await self._next(self._suppliers, addressed)
+        before = self._live()
+        self._planners, self._bookings, self._suppliers = planners, bookings, suppliers
+        self._directory = directory
+        staying = {id(system) for system in self._live()}
         for system in before:
             if id(system) not in staying:
                 await system.retire()
                 self._retired.append(system)
         self._retired = [system for system in self._retired if not system.closed]
 
+    def _live(self) -> tuple[HttpSystem, ...]:
+        return (*self._planners.values(), *self._bookings.values(), *self._suppliers.values())
+
     async def _next(
-        self, now: dict[str, HttpSystem], configs: dict[str, SystemConfig]
+        self, now: dict[str, HttpSystem], configs: Mapping[str, SystemConfig]
     ) -> dict[str, HttpSystem]:
         return {
             name: now[name]
@@ -86,7 +104,7 @@ class Systems:
         }
 
 
-def _named(systems: dict[str, HttpSystem], name: str) -> HttpSystem:
+def _named(systems: Mapping[str, T], name: str) -> T:
     try:
         return systems[name]
     except KeyError:

@@ -100,8 +100,8 @@ class HttpSystem:
         `after_unanswered`: this x-requestId was sent before, and nobody answered. Raises AtCapacity if the cap
         left no place in time.
         """
-        began = time.monotonic()
         async with self._at_work(), self._place(call.step):
+            began = time.monotonic()
             met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
         judgement = classify(call, met, after_unanswered=after_unanswered)
         seen = Seen(
