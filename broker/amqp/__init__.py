@@ -7,6 +7,7 @@ declares (topology_ops.py does), nothing nacks, and no task of ours ends because
 
 from broker.amqp.arrivals import Arrival, Outgoing, Published, Receipt
 from broker.amqp.connection import Asked, Channel, Connection, asked, connected
+from broker.amqp.drawer import Drawer, Drawn, drawer
 from broker.amqp.mailbox import Mailbox, mailbox
 from broker.amqp.rabbit import Rabbit
 
@@ -15,6 +16,8 @@ __all__ = [
     "Asked",
     "Channel",
     "Connection",
+    "Drawer",
+    "Drawn",
     "Mailbox",
     "Outgoing",
     "Published",
@@ -22,5 +25,6 @@ __all__ = [
     "Receipt",
     "asked",
     "connected",
+    "drawer",
     "mailbox",
 ]

@@ -1,5 +1,6 @@
 """What was promised, what is due when, and how it ended: the broker's memory in PostgreSQL (DESIGN 7)."""
 
+from broker.ledger import dead_tables  # makes its tables part of the metadata
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import (
     Ask,
@@ -42,5 +43,6 @@ __all__ = [
     "TakenOver",
     "WorkerRow",
     "bring_up_to_date",
+    "dead_tables",
     "upgrade",
 ]
