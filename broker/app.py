@@ -22,7 +22,7 @@ from broker.pipeline import Pipeline
 from broker.publishing import Publisher
 from broker.scheduler import Scheduler
 from broker.sealing import Sealer
-from broker.topology import BOOKINGS, QUERIES
+from broker.topology import BOOKINGS, CITIZEN_REPORTS, QUERIES, SUSPECTS
 from broker.verifier import Verifier
 from config.dangers import notices, problems
 from config.directory import Directory, changed_systems, load_directory
@@ -65,7 +65,7 @@ class App:
             publisher = Publisher(rabbit, sealer)
             verifier = Verifier(settings, ledger, systems)
             execution = Execution(settings, ledger, systems, verifier)
-            pipeline = Pipeline(settings, self._directory, systems, execution, publisher)
+            pipeline = Pipeline(settings, systems, execution, publisher)
             consumer = Consumer(
                 settings,
                 rabbit,
@@ -73,6 +73,8 @@ class App:
                 queues={
                     QUERIES: settings.queues.queries_prefetch,
                     BOOKINGS: settings.queues.bookings_prefetch,
+                    CITIZEN_REPORTS: settings.queues.citizen_reports_prefetch,
+                    SUSPECTS: 1,
                 },
                 ledger=ledger,
                 on_hopeless=self._hopeless,
@@ -81,7 +83,7 @@ class App:
             scheduler = asyncio.create_task(Scheduler(settings, ledger, verifier, publisher).run())
             stack.push_async_callback(_end, scheduler)
             await stack.enter_async_context(consumer)
-            self._listen(pipeline, systems, ledger)
+            self._listen(systems, ledger)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
             log.info("started", owner=ledger.owner, pid=os.getpid())
@@ -91,14 +93,14 @@ class App:
         log.info("stopped", code=self._exit_code)
         return self._exit_code
 
-    def _listen(self, pipeline: Pipeline, systems: Systems, ledger: Ledger) -> None:
+    def _listen(self, systems: Systems, ledger: Ledger) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         reloads: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
-            task = asyncio.create_task(self._reload(pipeline, systems, ledger))
+            task = asyncio.create_task(self._reload(systems, ledger))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -109,7 +111,7 @@ class App:
         self._exit_code = EXIT_HOPELESS
         self._stop.set()
 
-    async def _reload(self, pipeline: Pipeline, systems: Systems, ledger: Ledger) -> None:
+    async def _reload(self, systems: Systems, ledger: Ledger) -> None:
         """Take a new directory as a whole, or keep the old one and say why (DESIGN 4)."""
         try:
             fresh = load_directory(self._settings.directory.file)
@@ -124,7 +126,7 @@ class App:
                 log.error("reload-refused", reason=refusal)
             return
         await systems.replace(fresh)
-        pipeline.directory = self._directory = fresh
+        self._directory = fresh
         log.info("reloaded", count=len(fresh.jobcenters))
 
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:

@@ -158,11 +158,12 @@ async def topology_check(configuration: Configuration) -> None:
 
 
 @topology.command("users")
-def topology_users() -> None:
+@click.pass_obj
+def topology_users(configuration: Configuration) -> None:
     """Print RabbitMQ definitions with one user and its permissions per role."""
     from broker.topology_ops import users
 
-    click.echo(json.dumps(users(), indent=2))
+    click.echo(json.dumps(users(configuration.settings()), indent=2))
 
 
 @main.group()

@@ -10,42 +10,50 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from time import monotonic
 from uuid import UUID
 
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError, Misconfigured, NotSent, Seen, Unknown
-from broker.failures import ending_of
 from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Running, Settled, TakenOver
+from broker.reporting import Addressee, ending_of
 from broker.routes import Route
 from broker.settle import Settlement, done, expired, refused, settle
-from broker.verifier import Verifier
+from broker.verifier import DEAD_OWNERS_MOST, Verifier
 from config.directory import Jobcenter
 from config.settings import Settings
 from schemas.answers import Result
 from schemas.codes import Reason
 from schemas.envelope import Request
 
+DEAD_OWNERS_SUSPECT = 2
+"""A request whose owner died so often is handled alone, on the suspect queue (DESIGN 8)."""
 LOOK_PAUSES = (0.2, 0.4, 0.8, 1.6)
 """Seconds between look-ups of an unknown booking while its citizen waits; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One valid request, where it goes, and how long its citizen waits (`answer_by` is monotonic)."""
+    """One valid request, where it goes, and how long its citizen waits (`answer_by` is monotonic).
+
+    `suspect`: it came on the suspect queue, where it is handled alone.
+    """
 
     message: Request
     route: Route
     jobcenter: Jobcenter | None
+    addressee: Addressee
     traceparent: str | None
     answer_by: float
     refusal: Reason | None
+    suspect: bool = False
 
     @property
     def late(self) -> bool:
-        """Whether an answer would come after the citizen stopped waiting."""
-        return monotonic() >= self.answer_by
+        """Whether an answer would come after the citizen stopped waiting; a citizen's report never does."""
+        return self.message.EXPIRES and monotonic() >= self.answer_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +64,17 @@ class Concluded:
     settlement: Settlement | None = None
 
 
+class Unconcluded(Enum):
+    """Why the ledger has nothing to tell for this arrival."""
+
+    CONFLICT = "the same requestId came before with other business fields (rule 8)"
+    SUSPECT = "two processes died at it: it is to be handled alone"
+
+
 @dataclass(frozen=True, slots=True)
 class _Underway:
     business: bytes
-    future: asyncio.Future[Concluded | None]
+    future: asyncio.Future[Concluded | Unconcluded]
 
 
 class Execution:
@@ -72,13 +87,13 @@ class Execution:
         self._verifier = verifier
         self._underway: dict[UUID, _Underway] = {}  # bounded by the prefetch of the bookings queue
 
-    async def conclude(self, errand: Errand) -> Concluded | None:
-        """Come back with what the ledger holds of this request; None is a conflict (rule 8)."""
+    async def conclude(self, errand: Errand) -> Concluded | Unconcluded:
+        """Come back with what the ledger holds of this request, or with why there is nothing to tell."""
         business = errand.message.business_fields()
         twin = self._underway.get(errand.message.request_id)
         if twin is not None:
-            return await asyncio.shield(twin.future) if twin.business == business else None
-        future: asyncio.Future[Concluded | None] = asyncio.get_running_loop().create_future()
+            return await asyncio.shield(twin.future) if twin.business == business else Unconcluded.CONFLICT
+        future: asyncio.Future[Concluded | Unconcluded] = asyncio.get_running_loop().create_future()
         self._underway[errand.message.request_id] = _Underway(business, future)
         try:
             concluded = await self._until_settled(errand, self._ask(errand, business))
@@ -88,7 +103,7 @@ class Execution:
             future.cancel()  # does nothing to a result; whoever joined a carrying that broke off is redelivered
             del self._underway[errand.message.request_id]
 
-    async def _until_settled(self, errand: Errand, ask: Ask) -> Concluded | None:
+    async def _until_settled(self, errand: Errand, ask: Ask) -> Concluded | Unconcluded:
         instead = self._before_any_claim(errand)
         while True:
             if instead is None:
@@ -98,6 +113,11 @@ class Execution:
             match outcome:
                 case Settled():
                     return Concluded(outcome, instead)
+                case TakenOver(claim=claim) if (
+                    claim.dead_owners == DEAD_OWNERS_SUSPECT and not errand.suspect
+                ):
+                    await self._ledger.release(claim)
+                    return Unconcluded.SUSPECT
                 case New(claim=claim) | TakenOver(claim=claim):
                     settlement = await self._carry_out(errand, claim)
                     stored = await self._ledger.settle(claim, self._ending(errand, settlement))
@@ -109,7 +129,7 @@ class Execution:
                 case Running():
                     await self._pause()
                 case Conflict():
-                    return None
+                    return Unconcluded.CONFLICT
 
     def _before_any_claim(self, errand: Errand) -> Settlement | None:
         now = datetime.now(UTC)
@@ -122,6 +142,12 @@ class Execution:
         message = errand.message
         if errand.late and not claim.taken_over:
             return expired(message, datetime.now(UTC))
+        if errand.route.lookup is None:  # nothing leaves the house, so a second time is as good as the first
+            result = await errand.route.handler(message, None, None)
+            return done(message, result, datetime.now(UTC))
+        if claim.dead_owners >= DEAD_OWNERS_MOST:
+            seen = Seen(claim.booking_system, "claim", "crash")
+            return settle(message, Unknown(seen, last_sent_at=claim.deadline_at), datetime.now(UTC))
         caller = self._caller(errand, claim)
         try:
             clients = self._systems.clients(claim.planner, claim.booking_system)
@@ -154,9 +180,14 @@ class Execution:
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.requests.poll_ms / 1000)
 
+    async def remember(self, errand: Errand, settlement: Settlement) -> None:
+        """A failed query leaves a row, because a citizen may report it (DESIGN 5)."""
+        ask = self._ask(errand, errand.message.business_fields())
+        await self._ledger.record_query(ask, self._ending(errand, settlement))
+
     @staticmethod
     def _ending(errand: Errand, settlement: Settlement) -> Ending:
-        return ending_of(errand.message, settlement, traceparent=errand.traceparent)
+        return ending_of(errand.message, settlement, errand.addressee, traceparent=errand.traceparent)
 
     def _ask(self, errand: Errand, business: bytes) -> Ask:
         message, jobcenter = errand.message, errand.jobcenter
@@ -172,6 +203,7 @@ class Execution:
             deadline_at=self.deadline_of(message),
             message=message.to_json(),
             traceparent=errand.traceparent,
+            turn=errand.route.turn,
         )
 
     def deadline_of(self, message: Request) -> datetime:

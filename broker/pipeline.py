@@ -19,15 +19,16 @@ from broker.amqp import Arrival, Published
 from broker.clients import Systems
 from broker.clients.http import Caller
 from broker.errors import NotSent, Seen
-from broker.execution import Errand, Execution
+from broker.execution import Errand, Execution, Unconcluded
 from broker.log import get_logger
-from broker.publishing import Publisher, event_of
+from broker.publishing import HOME, Publisher, event_of
+from broker.reporting import NOBODY, Addressee
 from broker.routes import ROUTES
 from broker.settle import Settlement, done, expired, refused, settle
-from config.directory import Directory
+from broker.topology import CITIZEN_REPORTS, SUSPECTS
 from config.settings import Settings
 from schemas.answers import Answer
-from schemas.codes import Reason
+from schemas.codes import Reason, Status
 from schemas.envelope import FieldProblem, InvalidMessage, Request
 from schemas.events import Outcome, OutcomeEvent
 from schemas.requests import read_request
@@ -37,6 +38,16 @@ log = get_logger("pipeline")
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 WRONG_QUEUE = "is carried on another queue; publish to jobnet.requests with the type as routing key"
 NO_REPLY_TO = "must name the queue that waits for the answer, and match an allowed pattern"
+
+
+DELIVERIES_MOST = 3
+"""An arrival that came back so often is handled alone, and on the suspect queue not at all (DESIGN 8)."""
+
+
+def home_of(arrival: Arrival) -> str:
+    """The queue that it belongs to; a suspect brings its own along."""
+    home = arrival.headers.get(HOME) if arrival.queue == SUSPECTS else arrival.queue
+    return home if isinstance(home, str) else arrival.queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +61,15 @@ class Told:
 
 
 class Pipeline:
-    """Carries arrivals. `directory` is replaced as a whole by a reload."""
+    """Carries arrivals of requests."""
 
     def __init__(
         self,
         settings: Settings,
-        directory: Directory,
         systems: Systems,
         execution: Execution,
         publisher: Publisher,
     ) -> None:
-        self.directory = directory
         self._settings = settings
         self._systems = systems
         self._execution = execution
@@ -71,6 +80,9 @@ class Pipeline:
     async def carry(self, arrival: Arrival) -> None:
         """One arrival from validation to acknowledgement; raises only what is a bug or the process's stop."""
         began = monotonic()
+        if arrival.delivery_count >= DELIVERIES_MOST:
+            await self._stop(arrival)
+            return
         answerable = self._allowed_reply_to.fullmatch(arrival.reply_to or "") is not None
         message: Request | None = None
         told: Told | None = None
@@ -78,6 +90,9 @@ class Pipeline:
             message = self._read(arrival)
             if answerable:
                 told = await self._acted(arrival, message)
+                if told is None:
+                    await self._set_apart(arrival)
+                    return
             else:
                 problem = FieldProblem(field="reply_to", problem=NO_REPLY_TO)
                 await self._publisher.dead_letter(arrival, "no-reply-to", (problem,))
@@ -90,6 +105,20 @@ class Pipeline:
         acked = await arrival.ack()
         self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
 
+    async def _stop(self, arrival: Arrival) -> None:
+        """What came again and again kills us before it is claimed, or was unlucky: alone, then a person's (DESIGN 8)."""
+        if arrival.queue != SUSPECTS:
+            await self._set_apart(arrival)
+            return
+        log.error("crash-letter", queue=home_of(arrival), count=arrival.delivery_count)
+        await self._publisher.dead_letter(arrival, "crash", ())
+        await arrival.ack()
+
+    async def _set_apart(self, arrival: Arrival) -> None:
+        log.warning("suspect", queue=arrival.queue, count=arrival.delivery_count)
+        await self._publisher.move_to_suspects(arrival)
+        await arrival.ack()
+
     def _read(self, arrival: Arrival) -> Request:
         """The validated message; one that came on another type's queue is as wrong as one that cannot be read."""
         message = read_request(
@@ -100,15 +129,16 @@ class Pipeline:
             skew=timedelta(seconds=self._settings.requests.clock_skew_seconds),
             max_bytes=self._settings.queues.max_body_bytes,
         )
-        if ROUTES[message.TYPE].queue != arrival.queue:
+        if ROUTES[message.TYPE].queue != home_of(arrival):
             problem = FieldProblem(field="type", problem=WRONG_QUEUE)
             raise InvalidMessage(problem, request_id=message.request_id)
         return message
 
     def _errand(self, arrival: Arrival, message: Request) -> Errand:
         route = ROUTES[message.TYPE]
-        jobcenter = self.directory.jobcenter(message.jobcenter_code)
-        refusal = None if jobcenter else Reason.UNKNOWN_JOBCENTER
+        directory = self._systems.directory
+        jobcenter = directory.jobcenter(message.jobcenter_code)
+        refusal = None if jobcenter or route.queue == CITIZEN_REPORTS else Reason.UNKNOWN_JOBCENTER
         if route.needs_contact_group and not getattr(message, "contact_group", None):
             refusal = Reason.NO_CONTACT_GROUP  # release note 3.3: before any call leaves
         left = message.effective_deadline(
@@ -120,6 +150,8 @@ class Pipeline:
             message=message,
             route=route,
             jobcenter=jobcenter,
+            addressee=Addressee.of(directory, jobcenter.supplier) if jobcenter else NOBODY,
+            suspect=arrival.queue == SUSPECTS,
             traceparent=traceparent
             if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)
             else None,
@@ -127,7 +159,7 @@ class Pipeline:
             refusal=refusal,
         )
 
-    async def _acted(self, arrival: Arrival, message: Request) -> Told:
+    async def _acted(self, arrival: Arrival, message: Request) -> Told | None:
         """What a bug of ours leaves open is put aside for a person, and told as what it is: uncertain."""
         errand = self._errand(arrival, message)
         try:
@@ -137,11 +169,17 @@ class Pipeline:
             answer = Answer.uncertain(message, now=datetime.now(UTC))
             return self._told(errand, Settlement(answer, cause="bug", ours=True, bug=bug))
 
-    async def _act(self, errand: Errand) -> Told:
+    async def _act(self, errand: Errand) -> Told | None:
+        """What there is to tell; None when it is to be handled alone first."""
         if not errand.route.claimed:
-            return self._told(errand, await self._query(errand))
+            settlement = await self._query(errand)
+            if settlement.answer.status is Status.FAILED:
+                await self._execution.remember(errand, settlement)
+            return self._told(errand, settlement)
         concluded = await self._execution.conclude(errand)
-        if concluded is None:
+        if concluded is Unconcluded.SUSPECT:
+            return None
+        if concluded is Unconcluded.CONFLICT:
             return self._told(errand, refused(errand.message, Reason.CONFLICT, datetime.now(UTC)))
         stored = concluded.stored
         event = event_of(errand.message.request_id, stored.ending, stored.facts)

@@ -19,7 +19,7 @@ from broker.ledger import DueEvent, Ending, Facts
 from broker.log import get_logger
 from broker.routes import ROUTES
 from broker.sealing import Sealer
-from broker.topology import OUTCOMES, dead_queue_of
+from broker.topology import OUTCOMES, SUSPECTS, dead_queue_of
 from schemas.answers import ANSWER_TYPE
 from schemas.codes import ErrorCode, Reason
 from schemas.envelope import FieldProblem
@@ -29,6 +29,8 @@ log = get_logger("publishing")
 
 LETTER_TYPE = "letter.v1"
 REASON = "x-jobnet-reason"
+HOME = "x-jobnet-queue"
+"""Where a suspect or a letter came from."""
 LONGEST_PAUSE = 5.0
 """Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
 ANSWER_TRIES = 3
@@ -73,6 +75,23 @@ class Publisher:
         if due.outcome == "unverified":
             await self._letter(ROUTES[due.type].queue, str(due.request_id), b"", {REASON: due.outcome})
 
+    async def move_to_suspects(self, arrival: Arrival) -> None:
+        """Put an arrival on the suspect queue as it came, with the queue that it came from."""
+        headers = {HOME: arrival.queue}
+        if isinstance(traceparent := arrival.headers.get("traceparent"), str):
+            headers["traceparent"] = traceparent
+        out = Outgoing(
+            "",
+            SUSPECTS,
+            arrival.body,
+            arrival.type,
+            correlation_id=arrival.correlation_id,
+            headers=headers,
+            reply_to=arrival.reply_to,
+            content_type=arrival.content_type,
+        )
+        await self._until_taken(out)
+
     async def dead_letter(self, arrival: Arrival, reason: str, problems: tuple[FieldProblem, ...]) -> None:
         """Put what cannot be carried out where a person looks: body sealed, the fields at fault in clear."""
         letter_id = str(uuid4())
@@ -80,7 +99,7 @@ class Publisher:
         headers = {
             REASON: reason,
             "x-jobnet-fields": fields,
-            "x-jobnet-queue": arrival.queue,
+            HOME: arrival.queue,
             "x-jobnet-died-at": datetime.now(UTC).isoformat(),
         }
         sealed = self._sealer.seal(arrival.body, of=letter_id, field="body")
@@ -88,11 +107,14 @@ class Publisher:
 
     async def _letter(self, queue: str, letter_id: str, body: bytes, headers: dict[str, str]) -> None:
         headers = {"x-jobnet-letter-id": letter_id, **headers}
-        out = Outgoing("", dead_queue_of(queue), body, LETTER_TYPE, headers=headers)
+        await self._until_taken(Outgoing("", dead_queue_of(queue), body, LETTER_TYPE, headers=headers))
+
+    async def _until_taken(self, out: Outgoing) -> None:
+        """For what must not be lost: a queue that is full or missing is tried again, and loudly."""
         retrying = AsyncRetrying(
             wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE),
             retry=retry_if_result(lambda published: published is not Published.CONFIRMED),
-            before_sleep=lambda _: log.error("dead-letter-queue-refuses", queue=dead_queue_of(queue)),
+            before_sleep=lambda _: log.error("queue-refuses", queue=out.routing_key),
         )
         await retrying(self._insist, out)
 

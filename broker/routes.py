@@ -6,11 +6,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from broker.handlers import bookings, queries, verification
-from broker.topology import BOOKINGS, QUERIES
+from broker.handlers import bookings, citizen_reports, queries, verification
+from broker.topology import BOOKINGS, CITIZEN_REPORTS, QUERIES
 from schemas.answers import Result
 from schemas.envelope import Request
-from schemas.requests import Accept, Book, BookImmediate, Cancel, QueryOffers, QueryTimes, Rebook
+from schemas.requests import (
+    Accept,
+    Book,
+    BookImmediate,
+    Cancel,
+    CitizenReport,
+    QueryOffers,
+    QueryTimes,
+    Rebook,
+)
 
 # A handler takes its own message class; the table pairs them, which the type system cannot express for a dict.
 Handler = Callable[[Any, Any, Any], Awaitable[Result]]
@@ -19,28 +28,29 @@ Lookup = Callable[[Any, Any, Any], Awaitable[Result | None]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row: `lookup` is how its uncertain ones are verified; a row without one changes nothing and is not claimed."""
+    """One row. `claimed`: the ledger keeps it (rule 8). `turn`: one of a citizen at a time (rule 9).
+
+    `lookup` is how its uncertain ones are verified; what has none leaves the house with nothing to verify.
+    """
 
     message: type[Request]
     queue: str
     handler: Handler
-    needs_contact_group: bool
+    needs_contact_group: bool = False
+    claimed: bool = True
+    turn: bool = True
     lookup: Lookup | None = None
-
-    @property
-    def claimed(self) -> bool:
-        """Whether the ledger keeps it: bookings are claimed, queries may be repeated freely (rule 8)."""
-        return self.lookup is not None
 
 
 _TABLE = (
-    Route(QueryOffers, QUERIES, queries.offers, needs_contact_group=True),
-    Route(QueryTimes, QUERIES, queries.times, needs_contact_group=True),
+    Route(QueryOffers, QUERIES, queries.offers, needs_contact_group=True, claimed=False, turn=False),
+    Route(QueryTimes, QUERIES, queries.times, needs_contact_group=True, claimed=False, turn=False),
     Route(Book, BOOKINGS, bookings.book, needs_contact_group=True, lookup=verification.booked),
     Route(BookImmediate, BOOKINGS, bookings.book, needs_contact_group=True, lookup=verification.booked),
     Route(Rebook, BOOKINGS, bookings.rebook, needs_contact_group=True, lookup=verification.moved),
-    Route(Accept, BOOKINGS, bookings.accept, needs_contact_group=False, lookup=verification.accepted),
-    Route(Cancel, BOOKINGS, bookings.cancel, needs_contact_group=False, lookup=verification.cancelled),
+    Route(Accept, BOOKINGS, bookings.accept, lookup=verification.accepted),
+    Route(Cancel, BOOKINGS, bookings.cancel, lookup=verification.cancelled),
+    Route(CitizenReport, CITIZEN_REPORTS, citizen_reports.receive, turn=False),
 )
 
 ROUTES: dict[str, Route] = {route.message.TYPE: route for route in _TABLE}

@@ -8,10 +8,10 @@ import asyncio
 from datetime import UTC, datetime
 
 from broker.errors import LedgerAway, RabbitAway, Seen, Unknown
-from broker.failures import ending_of
 from broker.ledger import Claim, DueEvent, Ending, Ledger
 from broker.log import get_logger
 from broker.publishing import Publisher
+from broker.reporting import NOBODY, ending_of
 from broker.settle import settle
 from broker.verifier import Verifier, stored_message
 from config.settings import Settings
@@ -70,4 +70,6 @@ def abandoned(claim: Claim) -> Ending:
     seen = Seen(claim.booking_system, "claim", "owner-died")
     unknown = Unknown(seen, last_sent_at=claim.deadline_at)
     message = stored_message(claim)
-    return ending_of(message, settle(message, unknown, datetime.now(UTC)), traceparent=claim.traceparent)
+    return ending_of(
+        message, settle(message, unknown, datetime.now(UTC)), NOBODY, traceparent=claim.traceparent
+    )

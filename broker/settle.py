@@ -23,6 +23,9 @@ from schemas.answers import Answer, Result
 from schemas.codes import ErrorCode, Reason
 from schemas.envelope import Request
 
+NOT_BOOKED = "not-booked"
+"""The cause of a failure that verification proved."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -57,7 +60,7 @@ def expired(message: Request, now: datetime) -> Settlement:
 
 def not_carried_out(message: Request, now: datetime) -> Settlement:
     """Verification proved that an uncertain booking never happened."""
-    return Settlement(Answer.failed(message, ErrorCode.OTHER, now=now), cause="not-booked")
+    return Settlement(Answer.failed(message, ErrorCode.OTHER, now=now), cause=NOT_BOOKED)
 
 
 def settle(message: Request, error: Exception, now: datetime) -> Settlement:

@@ -35,9 +35,9 @@ class Declaration:
 
 
 async def apply(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
-    """Declare everything, with a lane for each supplier; may be repeated. Returns a sentence for each thing that RabbitMQ refused.
+    """Declare everything, with a lane for each supplier; may be repeated.
 
-    Raises RabbitAway.
+    Returns a sentence for each thing that RabbitMQ refused. Raises RabbitAway.
     """
     async with connected(settings.rabbitmq.url.get_secret_value(), APPLY) as raw:
         return [s for d in declarations(settings, raw, suppliers) if (s := await _no(raw, d.what, d.declare))]

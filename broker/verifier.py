@@ -14,15 +14,18 @@ from uuid import UUID
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError, NotSent, Seen
-from broker.failures import ending_of
 from broker.ledger import Claim, Ledger
 from broker.log import get_logger
+from broker.reporting import Addressee, ending_of
 from broker.routes import ROUTES
 from broker.settle import Settlement, cause_of, done, not_carried_out
 from config.settings import Settings, VerificationSettings
 from schemas.envelope import Request
 
 log = get_logger("verifier")
+
+DEAD_OWNERS_MOST = 3
+"""A request whose owner died so often is not touched again: a person must look."""
 
 
 class Verifier:
@@ -39,7 +42,14 @@ class Verifier:
         return claim is not None and await self.verify(claim, answer_by=answer_by)
 
     async def verify(self, claim: Claim, *, answer_by: float | None = None) -> bool:
-        """Look a claimed one up; True when that was the last word on it."""
+        """Look a claimed one up; True when that was the last word on it.
+
+        One that so many processes died at is not looked up again: it is given up at once (DESIGN 8).
+        """
+        if claim.dead_owners >= DEAD_OWNERS_MOST:
+            log.error("unverified", request_id=claim.request_id, cause="crash")
+            await self._ledger.give_up(claim)
+            return False
         message = stored_message(claim)
         patience = 2 * self._settings.http.total_timeout_seconds
         caller = self._caller(claim, message, answer_by or monotonic() + patience)
@@ -52,7 +62,8 @@ class Verifier:
         if settlement is None:
             await self._later(claim)
             return False
-        ending = ending_of(message, settlement, traceparent=claim.traceparent)
+        addressee = Addressee.of(self._systems.directory, claim.supplier)
+        ending = ending_of(message, settlement, addressee, traceparent=claim.traceparent)
         log.info("verified", request_id=claim.request_id, type=claim.type, outcome=ending.status.value)
         return await self._ledger.settle(claim, ending) is not None
 

@@ -33,8 +33,7 @@ async def book(message: Book | BookImmediate, caller: Caller, clients: Clients) 
         message.offer_id,
         from_at=message.starts_at,
         to_at=message.starts_at + TIMES_WINDOW,
-        caseworker_id=message.caseworker_id,
-    )
+    )  # of every caseworker, so that one who has not this time is refused by that name
     wish = wish_of(message)
     check_choice(wish, found)
     invitation_id = invitation_of(message.request_id)

@@ -70,7 +70,7 @@ def entry_of(ask: Ask, ending: Ending | None, *, owner: UUID, safe: Safe) -> Ent
     if ending is not None and ending.status is Status.UNCERTAIN:
         raise ValueError("only a claim can end uncertain")
     token, me = uuid4(), ask.request_id
-    turn = safe.turn(ask.cpr) if ending is None else None
+    turn = safe.turn(ask.cpr) if ending is None and ask.turn else None
     citizen, business = safe.citizen(ask.cpr), safe.business(ask)
     values = {
         "request_id": me,

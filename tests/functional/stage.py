@@ -64,6 +64,19 @@ steady_for_seconds = 30
 tick_seconds = 0.2
 [stop]
 drain_seconds = 12
+[reports]
+retry_delays_seconds = [0.5, 1, 2, 4, 8, 8, 8]
+retry_after_most_seconds = 30
+merge_within_seconds = 3
+join_within_seconds = 12
+park_first_seconds = 0.5
+park_most_seconds = 4
+probe_within_seconds = 8
+total_timeout_seconds = 2
+handed_over_too_long_seconds = 6
+[dead]
+pass_every_seconds = 0.5
+canary_wait_seconds = 10
 [watchdog]
 check_seconds = 0.5
 recover_within_seconds = 40

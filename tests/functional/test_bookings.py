@@ -122,6 +122,9 @@ class TestRefusals:
     async def test_a_taken_time_is_refused(self, shared: Stage, frontend: Frontend) -> None:
         await booked(frontend, shared, 6)
         answer = await frontend.ask(BOOK, {**booking(shared, 6), "cpr": booking(shared, 7)["cpr"]})
+        assert (answer["status"], answer["reason"]) == ("refused", "caseworker-not-offered")
+        anyone = booking(shared, 6, sagsbehandlerId=None, starttidspunkt="2040-01-02T08:00:00+01:00")
+        answer = await frontend.ask(BOOK, {**anyone, "cpr": booking(shared, 7)["cpr"]})
         assert (answer["status"], answer["reason"]) == ("refused", "time-not-offered")
 
     async def test_a_fault_of_the_contract_is_a_refusal_with_its_reason(

@@ -1,0 +1,203 @@
+"""Enrichment: a failure with everything that a report to the supplier needs, taken at the moment of failure.
+
+Makes the ending that the ledger stores, with the report that one commit puts beside it (DESIGN 6). The texts are for
+a person at the supplier: never a stack trace, never words from outside. Which failures are reported is `wanted`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from broker.errors import Seen
+from broker.handlers.citizen_reports import report_of
+from broker.ledger.model import Ending, NewReport
+from broker.settle import NOT_BOOKED, Settlement
+from config.directory import Directory
+from schemas.codes import ErrorCode, ReportKind, Status
+from schemas.envelope import Request
+from schemas.reports import Report
+from schemas.requests import CitizenReport
+
+MOST_TEXT = 500
+"""Fejltekst is String(500) in the contract (domain.md 1.3)."""
+
+STEPS_DA = {
+    "offers": "hentning af mødetilbud",
+    "times": "hentning af mødetider",
+    "find": "opslag af booking",
+    "reserve": "reservation af mødetid",
+    "create": "oprettelse af booking",
+    "accept": "accept af booking",
+    "cancel": "aflysning af booking",
+}
+SYSTEM_ERROR_DA = "Systemfejl i kontakten med jobcentrets bookingsystem."
+NOT_BOOKED_DA = (
+    f"{SYSTEM_ERROR_DA} Kaldet blev sendt, men ikke besvaret, og det er siden set, at det ikke er udført."
+)
+OPENINGS_DA = {ErrorCode.NO_TIMES: "Ingen mødetider.", ErrorCode.NO_OFFERS: "Ingen mødetilbud."}
+SEEN_DA = {
+    "timeout": "intet svar inden for tiden",
+    "reset": "forbindelsen blev afbrudt",
+    "connect-refused": "forbindelsen blev afvist",
+    "connect-failed": "der kunne ikke skabes forbindelse",
+    "connect-timeout": "der kunne ikke skabes forbindelse inden for tiden",
+    "dns": "adressen kunne ikke findes",
+    "redirect": "svaret var en viderestilling",
+    "html": "svaret var en webside",
+    "body": "svaret brød kontrakten",
+    "encoding": "svaret kunne ikke læses",
+    "too-large": "svaret var for stort",
+    "not-http": "svaret var ikke HTTP",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """Who hears of failures at a jobcenter: the supplier's name ("" if nobody is known) and the codes it wants."""
+
+    supplier: str
+    wanted: Collection[int] = ()
+
+    @classmethod
+    def of(cls, directory: Directory, supplier: str) -> Addressee:
+        """As the directory says; a supplier that left it wants nothing by itself."""
+        known = directory.suppliers.get(supplier)
+        return cls(supplier, known.report_codes if known else ())
+
+
+NOBODY = Addressee("")
+
+
+def ending_of(
+    message: Request, settlement: Settlement, addressee: Addressee, *, traceparent: str | None
+) -> Ending:
+    """A settlement as the ledger stores it: the answer, its facts in clear, and the report that goes with it."""
+    answer = settlement.answer
+    return Ending(
+        status=answer.status,
+        answer=answer.to_json(),
+        reason=answer.reason.value if answer.reason else None,
+        error_code=int(answer.error_code) if answer.error_code else None,
+        last_sent_at=settlement.last_sent_at,
+        report=report_for(message, settlement, addressee, traceparent=traceparent),
+    )
+
+
+def report_for(
+    message: Request, settlement: Settlement, addressee: Addressee, *, traceparent: str | None
+) -> NewReport | None:
+    """The report that this ending leads to, if it leads to one.
+
+    A citizen's words always do. A failure does by itself if the supplier wants its code; never one that our own
+    limits, bugs or set-up made (DESIGN 5).
+    """
+    if isinstance(message, CitizenReport):
+        done = settlement.answer.status is Status.DONE
+        return _citizens(message, settlement, addressee, traceparent) if done else None
+    code = settlement.answer.error_code
+    if code is None or settlement.ours or code not in addressee.wanted:
+        return None
+    return _automatic(message, code, settlement, addressee, traceparent)
+
+
+def _automatic(
+    message: Request, code: ErrorCode, settlement: Settlement, addressee: Addressee, traceparent: str | None
+) -> NewReport:
+    report = Report(
+        report_id=report_of(message.request_id),
+        kind=ReportKind.AUTOMATIC,
+        cpr=message.cpr,
+        offer_id=getattr(message, "offer_id", None),
+        invitation_id=getattr(message, "invitation_id", None),
+        error_code=code,
+        error_text=NOT_BOOKED_DA if settlement.cause == NOT_BOOKED else text_of(code, settlement.seen),
+        occurred_at=settlement.answer.answered_at,
+        jobcenter_code=message.jobcenter_code,
+        request_id=message.request_id,
+        type=message.TYPE,
+        supplier=addressee.supplier,
+        traceparent=traceparent,
+    )
+    return _new(report, message.request_id, merge=sameness(report))
+
+
+def _citizens(
+    message: CitizenReport, settlement: Settlement, addressee: Addressee, traceparent: str | None
+) -> NewReport:
+    report = Report(
+        report_id=report_of(message.request_id),
+        kind=ReportKind.CITIZEN,
+        cpr=message.cpr,
+        offer_id=message.offer_id,
+        invitation_id=message.invitation_id,
+        error_code=message.error_code,
+        error_text=message.error_text,
+        occurred_at=settlement.answer.answered_at,
+        jobcenter_code=message.jobcenter_code,
+        request_id=message.failed_request_id,
+        supplier=addressee.supplier or None,
+        traceparent=traceparent,
+    )
+    return _new(report, message.request_id, joins=message.failed_request_id)
+
+
+def _new(
+    report: Report, request_id: UUID, *, merge: bytes | None = None, joins: UUID | None = None
+) -> NewReport:
+    return NewReport(
+        report_id=report.report_id,
+        kind=report.kind,
+        request_id=request_id,
+        supplier=report.supplier or "",
+        jobcenter_code=report.jobcenter_code,
+        type=report.type or CitizenReport.TYPE,
+        error_code=int(report.error_code),
+        occurred_at=report.occurred_at,
+        content=report.to_json(),
+        cpr=report.cpr,
+        merge=merge,
+        traceparent=report.traceparent,
+        joins=joins,
+    )
+
+
+def sameness(report: Report) -> bytes:
+    """What makes automatic failures equal: citizen, jobcenter, type, offer and invitation as named, code (DESIGN 6)."""
+    same = (
+        report.cpr.reveal(),
+        report.jobcenter_code,
+        report.type,
+        str(report.offer_id),
+        str(report.invitation_id),
+        int(report.error_code),
+    )
+    return json.dumps(same).encode()
+
+
+def text_of(code: ErrorCode, seen: Seen | None) -> str:
+    """What happened, in Danish, for a person at the supplier: which step, what was seen, how long."""
+    opening = OPENINGS_DA.get(code, SYSTEM_ERROR_DA)
+    if seen is None:
+        return opening
+    step = STEPS_DA.get(seen.step, seen.step)
+    fault = f" ({seen.fault.value})" if seen.fault else ""
+    what = SEEN_DA.get(seen.what, f"svaret var {seen.what}") + fault
+    return f"{opening} Trin: {step}. Set: {what}. Varighed: {seen.milliseconds} ms."[:MOST_TEXT]
+
+
+def joined(report: Report, failed: Request) -> Report:
+    """A citizen's report with what the failed request knows and the citizen did not say (DESIGN 6).
+
+    Another citizen's request adds nothing, and is not named to the supplier.
+    """
+    if report.cpr != failed.cpr:
+        return report.model_copy(update={"request_id": None})
+    known = {
+        "offer_id": report.offer_id or getattr(failed, "offer_id", None),
+        "invitation_id": report.invitation_id or getattr(failed, "invitation_id", None),
+        "type": failed.TYPE,
+    }
+    return report.model_copy(update=known)
