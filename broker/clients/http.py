@@ -1,22 +1,19 @@
 """The one way out: an external system over HTTP, with its own connections, cap, breaker and TLS.
 
-The only door to aiohttp. It says what a try met (`Answered` or `Lost`); `classify.py` judges and `tries.py`
-decides about trying again. It follows no redirect, keeps no cookie, uses no proxy, and unpacks no more than
-it may keep.
+With `session.py` the only door to aiohttp. It says what a try met (`Answered` or `Lost`); `classify.py`
+judges, `tries.py` and the suppliers' lanes decide about trying again. It follows no redirect, keeps no
+cookie, uses no proxy, and unpacks no more than it may keep.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, Self
+from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
@@ -27,7 +24,8 @@ from broker.clients.calls import Call, Caller, Kind, M, Reply
 from broker.clients.classify import Answered, Judgement, Lost, Met, classify
 from broker.clients.gate import Gate, NoEntry
 from broker.clients.retry_after import retry_after
-from broker.clients.tls import Bearer, SetupProblem, certificate_refused, tls_context
+from broker.clients.session import Dropped, Way, lost, new_session
+from broker.clients.tls import Bearer, SetupProblem, tls_context
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
 from broker.errors import AtCapacity, Seen
@@ -35,11 +33,6 @@ from config.directory import SystemConfig
 from config.settings import HttpLimits
 
 __all__ = ["Call", "Caller", "HttpSystem", "Kind", "Reply"]
-
-# Shorter than the idle timeouts of the usual servers (5 s and more): a connection that they are about to
-# close would make a create Unknown for no reason.
-KEEP_ALIVE_SECONDS = 4.0
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "jobnet-broker"}
 
 
 class HttpSystem:
@@ -165,7 +158,7 @@ class HttpSystem:
         if self._session is None:
             if isinstance(self._tls, SetupProblem):
                 raise self._tls
-            self._session = _session(self._tls, self.limits)
+            self._session = new_session(self._tls, self.limits)
         return self._session
 
     async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> Met:
@@ -177,7 +170,7 @@ class HttpSystem:
             return Lost(problem.what, connected=False, setup=True)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        way = _Way()
+        way = Way()
         try:
             async with (
                 asyncio.timeout(seconds),
@@ -192,105 +185,14 @@ class HttpSystem:
                 ) as response,
             ):
                 return await _answer(response, self.limits.max_response_bytes)
-        except (TimeoutError, aiohttp.ClientError, _Dropped) as error:
-            # The error itself ends here: aiohttp's hold the address and, in places, what the other side
-            # wrote.
-            return _lost(error, way)
-
-
-@dataclass(slots=True)
-class _Way:
-    """How far a try got; filled in by the traces of its session."""
-
-    connected: bool = False
-    fresh: bool = False
-
-
-class _Dropped(Exception):
-    """A connection that broke after the request had left."""
-
-
-async def _no_silent_retry(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """aiohttp repeats GET and DELETE by itself when a connection is lost; these two errors are how it
-    notices.
-
-    A repeated cancel would be a second effect that nobody knows of, so they are made into one that it does
-    not know.
-    """
-    try:
-        return await handler(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Dropped from error
-
-
-def _session(tls: ssl.SSLContext | None, limits: HttpLimits) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=limits.in_flight, ssl=tls or True, keepalive_timeout=KEEP_ALIVE_SECONDS
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=_HEADERS,
-        trust_env=False,
-        auto_decompress=False,
-        # The total is `asyncio.timeout` around the whole try, so that one clock rules.
-        timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout_seconds),
-        trace_configs=[_tracing()],
-        middlewares=(_no_silent_retry,),
-    )
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Marks the moment from which a try counts as sent (DESIGN 5: everything but a failure to connect)."""
-    config = aiohttp.TraceConfig()
-    config.on_connection_create_end.append(_created)
-    config.on_connection_reuseconn.append(_reused)
-    return config
-
-
-async def _created(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-    context.trace_request_ctx.connected = context.trace_request_ctx.fresh = True
-
-
-async def _reused(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-    context.trace_request_ctx.connected = True
+        except (TimeoutError, aiohttp.ClientError, Dropped) as error:
+            return lost(error, way)
 
 
 def _url(base_url: str, call: Call[M]) -> URL:
     """The base address may have a path of its own; every value is encoded, also the + of an offset."""
     query = urlencode(call.query, quote_via=quote, safe="")
     return URL(f"{base_url.rstrip('/')}{call.path}{'?' if query else ''}{query}", encoded=True)
-
-
-def _lost(error: Exception, way: _Way) -> Met:
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return Lost("connect-timeout", connected=False)
-    if isinstance(error, TimeoutError):
-        return Lost("timeout" if way.connected else "connect-timeout", connected=way.connected)
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
-        return _not_connected(error)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return Answered(None, flaw="not-http")
-    if way.fresh and certificate_refused(error.__cause__):
-        # With TLS 1.3 the other side refuses our certificate after our first bytes, and reads none of them.
-        return Lost("certificate", connected=False, setup=True)
-    return Lost("reset", connected=way.connected)
-
-
-def _not_connected(error: aiohttp.ClientError) -> Lost:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Lost("certificate", connected=False, setup=True)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Lost("dns", connected=False)
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        cause = error.os_error
-        cut = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        return Lost("certificate" if certificate_refused(error) else "tls", connected=False, setup=not cut)
-    refused = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED
-    return Lost("connect-refused" if refused else "connect-failed", connected=False)
 
 
 async def _answer(response: aiohttp.ClientResponse, limit: int) -> Answered:

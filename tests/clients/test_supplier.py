@@ -1,0 +1,358 @@
+"""Deliveries to a real server: what leaves in both formats, and what each answer comes to in the end."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from broker.clients import Receipt, Systems
+from broker.clients.http import HttpSystem
+from broker.clients.supplier import Supplier
+from broker.delivery_policy import Dead, Delivered, Judgement, Kept, Later, Tries, judge, x_request_id
+from broker.errors import Misconfigured
+from broker.lanes import Answered, AskedToWait, DestinationFailed, SetupWrong
+from config.directory import Directory, Jobcenter
+from config.settings import build
+from config.suppliers import Supplier as SupplierConfig
+from schemas.codes import ErrorCode, ReportKind
+from schemas.personal import Cpr
+from schemas.reports import Report
+from tests.clients.support import (
+    CPR,
+    INVITATION,
+    OFFER,
+    Action,
+    End,
+    RawServer,
+    fault,
+    http,
+    limits,
+    until,
+)
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+REPORT_ID = UUID("0f0f0f0f-0000-4000-8000-00000000000a")
+X_REQUEST_ID = x_request_id(REPORT_ID, 1)
+REPORT = Report(
+    report_id=REPORT_ID,
+    kind=ReportKind.AUTOMATIC,
+    cpr=Cpr(CPR),
+    offer_id=OFFER,
+    invitation_id=INVITATION,
+    error_code=ErrorCode.OTHER,
+    error_text="Bookingsystemet svarede ikke på 'opret' inden for 8 sekunder.",
+    occurred_at=datetime(2031, 3, 3, 8, 0, tzinfo=UTC),
+    jobcenter_code="08510",
+    supplier="nordlys",
+    traceparent=PARENT,
+)
+SETTINGS = build({"rabbitmq": {"url": "amqp://x:x@127.0.0.1/"}})
+OLD, NEW = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
+NO_CONTENT, OK_JSON = http(204), http(200, {"ok": True})
+HTML = "<!doctype html><title>Log ind</title>"
+
+
+@dataclass(frozen=True)
+class Rules:
+    retry_delays_seconds: tuple[float, ...] = (10.0, 60.0)
+    retry_after_most_seconds: float = 86_400.0
+    bug_tries: int = 3
+    crashes_most: int = 3
+
+
+def config(url: str, form: str = "contract", **more: Any) -> SupplierConfig:
+    return SupplierConfig.model_validate(
+        {"name": "Nordlys A/S", "base_url": url, "allow_http": url.startswith("http:"), "format": form} | more
+    )
+
+
+def supplier(configured: SupplierConfig, **changes: Any) -> Supplier:
+    return Supplier("nordlys", configured, HttpSystem("nordlys", configured, limits(**changes)))
+
+
+@pytest.fixture(autouse=True)
+def _live_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLD_SECRET", OLD)
+    monkeypatch.setenv("NEW_SECRET", NEW)
+
+
+WEBHOOK: dict[str, Any] = {"form": "webhook", "webhook_secret_envs": ["OLD_SECRET", "NEW_SECRET"]}
+
+
+async def attempt(to: Supplier, *, unanswered: bool = False, number: int = 1) -> Receipt:
+    return await to.deliver(REPORT, x_request_id=X_REQUEST_ID, attempt=number, unanswered=unanswered)
+
+
+async def judged(
+    action: Action, *, overrides: Mapping[str, str] | None = None, unanswered: bool = False, **more: Any
+) -> Judgement:
+    """One attempt against a server that does `action`, through the client and the policy."""
+    tries = Tries(unanswered=unanswered)
+    async with RawServer(action) as server:
+        to = supplier(config(server.url, status_means=overrides or {}, **more))
+        error, receipt = None, None
+        try:
+            receipt = await attempt(to, unanswered=unanswered)
+        except Exception as met:
+            error = met
+        await close(to)
+        assert len(server.requests) == 1, "one attempt is one call"
+    duplicate = receipt is Receipt.DUPLICATE
+    return judge(error, tries, Rules(), to.config.status_means, duplicate=duplicate, chance=lambda: 0.0)
+
+
+async def close(to: Supplier) -> None:
+    assert to._system is not None
+    await to._system.close()
+
+
+async def test_the_contract_gets_all_seven_fields_and_the_cpr_number_only_in_its_header() -> None:
+    async with RawServer(NO_CONTENT) as server:
+        to = supplier(config(server.url + "/base"))
+        assert await attempt(to) is Receipt.DELIVERED
+        await close(to)
+    (sent,) = server.requests
+    assert (sent.method, sent.target) == ("POST", "/base/v1/BorgerBooking/Fejlmelding")
+    assert json.loads(sent.body) == {
+        "moedetilbudId": str(OFFER),
+        "indkaldelseId": str(INVITATION),
+        "fejlkode": 4,
+        "fejltekst": REPORT.error_text,
+        "fejlOphav": {"id": 32, "navn": "Jobnet"},
+        "fejlTidspunkt": "2031-03-03T09:00:00+01:00",
+    }
+    wanted = {
+        "x-civilregistrationidentifier": CPR,
+        "x-requestid": X_REQUEST_ID,
+        "x-activeorganisation": "08510",
+        "traceparent": PARENT,
+        "content-type": "application/json",
+    }
+    assert wanted.items() <= sent.headers.items()
+    assert CPR not in sent.target
+    assert CPR.encode() not in sent.body
+
+
+async def test_the_webhook_gets_the_cpr_number_only_in_its_body() -> None:
+    async with RawServer(OK_JSON) as server:
+        to = supplier(config(server.url + "/hook/17", **WEBHOOK))
+        assert await attempt(to, number=3) is Receipt.DELIVERED
+        await close(to)
+    (sent,) = server.requests
+    body = json.loads(sent.body)
+    assert (sent.method, sent.target) == ("POST", "/hook/17")
+    assert (body["cpr"], body["jobcenterkode"], body["antal"]) == (CPR, "08510", 1)
+    assert {"fejlkode", "fejltekst", "fejlOphav", "fejlTidspunkt", "moedetilbudId", "indkaldelseId"} <= set(
+        body
+    )
+    assert CPR not in str(sent.headers)
+    assert (sent.headers["x-requestid"], sent.headers["x-attempt"]) == (X_REQUEST_ID, "3")
+    assert sent.headers["traceparent"] == PARENT
+    assert sent.headers["content-type"] == "application/json"
+
+
+async def test_the_librarys_own_verifier_accepts_the_webhook_with_either_live_secret() -> None:
+    async with RawServer(default=OK_JSON) as server:
+        to = supplier(config(server.url, **WEBHOOK))
+        await attempt(to)
+        await attempt(to, number=2)
+        await close(to)
+    for sent in server.requests:
+        for secret in (OLD, NEW):
+            read = Webhook(secret).verify(sent.body, sent.headers)
+            assert read["reportId"] == sent.headers["webhook-id"] == str(REPORT_ID)
+        stranger = Webhook(base64.b64encode(b"3" * 32).decode())
+        forged = sent.body.replace(b"08510", b"08511")
+        for verifier, body in ((stranger, sent.body), (Webhook(OLD), forged)):
+            with pytest.raises(WebhookVerificationError):
+                verifier.verify(body, sent.headers)
+
+
+async def test_a_secret_is_read_for_each_attempt_so_that_it_can_be_changed_while_we_run(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text(OLD)
+    async with RawServer(default=OK_JSON) as server:
+        to = supplier(config(server.url, "webhook", webhook_secret_files=[str(file)]))
+        await attempt(to)
+        file.write_text(NEW)
+        await attempt(to)
+        await close(to)
+    for sent, secret in zip(server.requests, (OLD, NEW), strict=True):
+        Webhook(secret).verify(sent.body, sent.headers)
+
+
+async def test_without_a_readable_secret_nothing_is_sent_and_the_report_is_kept(tmp_path: Path) -> None:
+    async with RawServer(default=OK_JSON) as server:
+        to = supplier(config(server.url, "webhook", webhook_secret_files=[str(tmp_path / "none")]))
+        with pytest.raises(Misconfigured, match="webhook-secret") as caught:
+            await attempt(to)
+        await close(to)
+    got = judge(caught.value, Tries(unanswered=True), Rules(), {})
+    assert (got.verdict, got.unanswered) == (Kept("misconfigured"), True)
+    assert server.requests == []
+
+
+async def test_a_supplier_without_an_address_keeps_its_reports() -> None:
+    with pytest.raises(Misconfigured, match="no-address"):
+        await attempt(Supplier("nordlys", config(""), None))
+
+
+LATER, DUPLICATE = Later(10, True, "contract-broken"), Delivered(duplicate=True)
+UNAVAILABLE = Later(10, True, "unavailable")
+CONTRACT: dict[str, tuple[Action, object, object]] = {
+    "204 from the right place": (NO_CONTENT, Delivered(), Answered()),
+    "302 to a login page": (
+        http(302, "", "Location: /login"),
+        LATER,
+        DestinationFailed("redirect"),
+    ),
+    "301": (http(301, "", "Location: /x"), LATER, DestinationFailed("redirect")),
+    "200 with HTML": (http(200, HTML, kind="text/html"), LATER, DestinationFailed("html")),
+    "200 empty": (http(200), LATER, DestinationFailed("status 200")),
+    "202": (http(202), LATER, DestinationFailed("status 202")),
+    "oversized 200": (http(200, "x" * 30_000), LATER, DestinationFailed("too-large")),
+    "204 that promises a body": (
+        b"HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n",
+        LATER,
+        DestinationFailed("body"),
+    ),
+    "no HTTP": (b"SSH-2.0-Hello\r\n\r\n", LATER, DestinationFailed("not-http")),
+    "422": (http(422), Dead("rejected"), Answered()),
+    "422 with a fault": (fault(422, "ugyldig-besked"), Dead("rejected-message"), Answered()),
+    "404 with a fault": (fault(404, "ukendt-moedetilbud"), Dead("unknown-offer"), Answered()),
+    "bare 404": (http(404), Kept("misconfigured"), SetupWrong("status 404")),
+    "404 with HTML": (http(404, HTML, kind="text/html"), Kept("misconfigured"), SetupWrong("status 404")),
+    "401": (http(401), Kept("misconfigured"), SetupWrong("status 401")),
+    "already received": (fault(409, "allerede-modtaget"), DUPLICATE, Answered()),
+    "412 and no lost try": (http(412), Dead("rejected"), Answered()),
+    "reset": (End.RESET, UNAVAILABLE, DestinationFailed("reset")),
+    "closed": (End.CLOSE, UNAVAILABLE, DestinationFailed("reset")),
+    "hang": (End.HANG, UNAVAILABLE, DestinationFailed("timeout")),
+    "500": (http(500), UNAVAILABLE, DestinationFailed("status 500")),
+    "503": (http(503), UNAVAILABLE, DestinationFailed("status 503")),
+    "429 with Retry-After": (
+        http(429, "", "Retry-After: 90"),
+        Later(90, False, "unavailable"),
+        AskedToWait(90, "status 429"),
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", CONTRACT)
+async def test_each_answer_comes_to_what_the_design_says(answer: str) -> None:
+    action, verdict, event = CONTRACT[answer]
+    got = await judged(action)
+    assert (got.verdict, got.lane_event) == (verdict, event)
+    assert got.unanswered is (answer in {"reset", "closed", "hang"})
+
+
+@pytest.mark.parametrize("name", ["302 to a login page", "200 with HTML", "202", "oversized 200", "bare 404"])
+async def test_a_webhook_is_not_delivered_by_these_either(name: str) -> None:
+    action, verdict, event = CONTRACT[name]
+    got = await judged(action, **WEBHOOK)
+    assert (got.verdict, got.lane_event) == (verdict, event)
+
+
+@pytest.mark.parametrize(
+    "answer", [http(200), OK_JSON, http(200, "ok", kind="text/plain"), http(201, {"id": 1}), NO_CONTENT]
+)
+async def test_a_webhook_is_delivered_by_200_201_and_204_whatever_the_small_print(answer: bytes) -> None:
+    assert (await judged(answer, **WEBHOOK)).verdict == Delivered()
+
+
+async def test_a_retry_after_date_is_read_as_well() -> None:
+    at = datetime.now(UTC) + timedelta(seconds=1000)
+    got = await judged(http(503, "", f"Retry-After: {format_datetime(at, usegmt=True)}"))
+    assert isinstance(got.verdict, Later)
+    assert not got.verdict.counted
+    assert 900 < got.verdict.pause_s <= 1000
+
+
+async def test_a_long_retry_after_stops_no_process_by_itself() -> None:
+    # The pause belongs to the lane that all processes share: its probe must not meet a second one here.
+    async with RawServer(http(503, "", "Retry-After: 3600"), NO_CONTENT) as server:
+        to = supplier(config(server.url), breaker_failures=1)
+        with pytest.raises(Exception, match="status 503"):
+            await attempt(to)
+        assert await attempt(to) is Receipt.DELIVERED
+        await close(to)
+
+
+async def test_a_412_after_an_unanswered_try_means_that_it_arrived() -> None:
+    for answer in (http(412), fault(412, "allerede-modtaget")):
+        got = await judged(answer, unanswered=True)
+        assert (got.verdict, got.unanswered) == (DUPLICATE, False)
+
+
+async def test_an_override_is_obeyed_but_never_for_a_page_or_a_redirect() -> None:
+    retry = await judged(http(422), overrides={"422": "retry"})
+    assert (retry.verdict, retry.lane_event) == (Later(10, True, "rejected"), Answered())
+    assert (await judged(http(202), overrides={"202": "delivered"}, **WEBHOOK)).verdict == Delivered()
+    page = await judged(http(202, HTML, kind="text/html"), overrides={"202": "delivered"}, **WEBHOOK)
+    assert page.verdict == LATER
+
+
+async def test_a_refused_connection_is_no_unanswered_try_and_keeps_an_earlier_one() -> None:
+    for before in (False, True):
+        to = supplier(config("http://127.0.0.1:9"))
+        with pytest.raises(Exception, match="connect-refused") as caught:
+            await attempt(to, unanswered=before)
+        await close(to)
+        error = caught.value
+        assert isinstance(error, Exception)
+        got = judge(error, Tries(unanswered=before), Rules(), {}, chance=lambda: 0.0)
+        assert (got.verdict, got.unanswered) == (UNAVAILABLE, before)
+
+
+async def test_no_cpr_number_gets_into_a_log_an_error_or_an_attempts_repr(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = http(422, {"type": "about:blank", "detail": f"cpr {CPR} unknown"}, f"X-Echo: {CPR}")
+    for form in ({}, WEBHOOK):
+        for action in (echo, http(302, "", f"Location: /?cpr={CPR}"), End.RESET, NO_CONTENT):
+            got = await judged(action, **form)
+            assert CPR not in repr(got)
+    assert CPR not in caplog.text
+
+
+async def test_the_systems_of_a_directory_serve_its_suppliers_and_take_a_reload() -> None:
+    async with RawServer(default=NO_CONTENT) as server, RawServer(default=http(422)) as other:
+        async with Systems(SETTINGS, directory(server.url)) as systems:
+            assert await attempt(systems.supplier("nordlys")) is Receipt.DELIVERED
+            with pytest.raises(Misconfigured, match="no-address"):
+                await attempt(systems.supplier("nowhere"))
+            kept = systems.supplier("nordlys")
+            await systems.replace(directory(other.url))
+            with pytest.raises(Exception, match="status 422"):
+                await attempt(systems.supplier("nordlys"))
+            assert await attempt(kept) is Receipt.DELIVERED
+            with pytest.raises(Misconfigured, match="unknown-system"):
+                systems.supplier("gone")
+        await until(lambda: len(server.requests) == 2)
+
+
+def directory(url: str) -> Directory:
+    system = {"base_url": "https://127.0.0.1:1"}
+    jobcenter = Jobcenter(name="Nordby", planner="p", booking_system="b", supplier="nordlys")
+    return Directory.model_validate(
+        {
+            "planners": {"p": system},
+            "booking_systems": {"b": system},
+            "suppliers": {"nordlys": config(url).model_dump(), "nowhere": {"name": "Intet Sted"}},
+            "jobcenters": {"08510": jobcenter.model_dump()},
+        }
+    )
