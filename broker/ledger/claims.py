@@ -28,6 +28,7 @@ from broker.ledger.model import (
     State,
     TakenOver,
 )
+from broker.ledger.new_reports import NewReports, ReportEntry
 from broker.ledger.sealed import CLAIM, ENDING, Row, Safe, claim_of, facts_of, qualified
 from broker.ledger.workers import owner_is_dead
 from broker.sealing import SealBroken
@@ -66,12 +67,21 @@ Result = Outcome | Exception
 class Claims:
     """Makes entries from asks, and commits batches of them."""
 
-    def __init__(self, me: UUID, threshold: timedelta, line: Line, safe: Safe, holdings: Holdings) -> None:
+    def __init__(
+        self,
+        me: UUID,
+        threshold: timedelta,
+        line: Line,
+        safe: Safe,
+        holdings: Holdings,
+        new_reports: NewReports,
+    ) -> None:
         self._me = me
         self._threshold = threshold
         self._line = line
         self._safe = safe
         self._holdings = holdings
+        self._new_reports = new_reports
 
     def entry(self, ask: Ask, ending: Ending | None = None) -> Entry:
         """Of this process; what fails here fails for one caller."""
@@ -101,9 +111,15 @@ class Claims:
         return outcomes | {entry.token: Busy(entry.ask.request_id, uncertain=False) for entry in left}
 
     async def _insert(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
-        arrays = [list(column) for column in zip(*(entry.values for entry in entries), strict=True)]
-        rows = await connection.fetch(INSERT, *arrays)
-        inserted = {row["claim_token"]: row for row in rows}
+        """What comes with a report commits together with it; a record has no turn to wait for."""
+        inserted = await _inserted(connection, [entry for entry in entries if entry.report is None])
+        if reported := [entry for entry in entries if entry.report is not None]:
+            async with connection.transaction():
+                await self._new_reports.lock(connection, _reports(reported))
+                rows = await _inserted(connection, reported)
+                made = _reports([entry for entry in reported if entry.token in rows])
+                await self._new_reports.make(connection, made)
+            inserted |= rows
         return {e.token: self._inserted(e, inserted[e.token]) for e in entries if e.token in inserted}
 
     def _inserted(self, entry: Entry, row: Row) -> Outcome:
@@ -186,6 +202,17 @@ class Claims:
             for entry in entries
             if entry.turn is not None and (holder := holders.get(entry.turn)) is not None
         }
+
+
+async def _inserted(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Row]:
+    if not entries:
+        return {}
+    arrays = [list(column) for column in zip(*(entry.values for entry in entries), strict=True)]
+    return {row["claim_token"]: row for row in await connection.fetch(INSERT, *arrays)}
+
+
+def _reports(entries: Iterable[Entry]) -> list[ReportEntry]:
+    return [entry.report for entry in entries if entry.report is not None]
 
 
 def _turns(entries: Iterable[Entry]) -> set[bytes]:

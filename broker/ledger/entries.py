@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from broker.ledger.model import Ask, Ending, State
+from broker.ledger.new_reports import ReportEntry, report_entry
 from broker.ledger.sealed import Safe
 from schemas.codes import Status
 
@@ -59,6 +60,7 @@ class Entry:
     ending: Ending | None
     values: tuple[Any, ...]
     turn: bytes | None
+    report: ReportEntry | None = None
 
     @property
     def order(self) -> tuple[bytes, bytes]:
@@ -99,4 +101,5 @@ def entry_of(ask: Ask, ending: Ending | None, *, owner: UUID, safe: Safe) -> Ent
         "deadline_at": ask.deadline_at,
     }
     ordered = tuple(values[name] for name in COLUMNS)
-    return Entry(ask, token, ending, ordered, turn.digest if turn else None)
+    report = report_entry(ending.report, me, safe) if ending and ending.report else None
+    return Entry(ask, token, ending, ordered, turn.digest if turn else None, report)

@@ -33,6 +33,7 @@ from broker.ledger.model import (
     Story,
     WorkerRow,
 )
+from broker.ledger.new_reports import NewReports
 from broker.ledger.reach import Reach
 from broker.ledger.sealed import Safe
 from broker.ledger.settles import Entry as SettleEntry
@@ -77,9 +78,12 @@ class Ledger:
         self._lines = Lines(target, self.reach, max(1, ledger.pool_size - OWN_LINES))
         every_s = ledger.heartbeat_seconds
         self._heart = Heartbeat(self.owner, self._hot[0], self.reach, every_s=every_s, threshold=threshold)
-        self._claims = Claims(self.owner, threshold, self._hot[1], self._safe, self._holdings)
+        merge_within = timedelta(seconds=settings.reports.merge_within_seconds)
+        join_within = timedelta(seconds=settings.reports.join_within_seconds)
+        new = NewReports(merge_within, join_within)
+        self._claims = Claims(self.owner, threshold, self._hot[1], self._safe, self._holdings, new)
         verify_after = timedelta(seconds=settings.verification.every_seconds)
-        self._settles = Settles(verify_after, self._hot[2], self._safe)
+        self._settles = Settles(verify_after, self._hot[2], self._safe, new)
         self._verifications = Verifications(
             self.owner, threshold, self._lines, self._safe, self._holdings, self._settles
         )

@@ -36,7 +36,7 @@ def qualified(columns: str, table: str) -> str:
 
 
 class Safe:
-    """Seals and opens the fields of one request; `of` is always the requestId."""
+    """Seals and opens the fields of one request or report; `of` is always its id."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
@@ -60,6 +60,10 @@ class Safe:
         """Of the type too: an accept and a cancel of the same booking have the same fields."""
         value = ask.type.encode() + b"\0" + ask.business
         return self._sealer.token(value, purpose="business", key_id=key_id)
+
+    def merge(self, value: bytes) -> Token:
+        """Of what makes failures equal; by the oldest key, so that old and new processes find each other's."""
+        return self._sealer.token(value, purpose="merge", key_id=self._sealer.oldest_token_key)
 
     def is_same(self, ask: Ask, row: Row) -> bool:
         """Rule 8, with the key that the row names. A key that is gone proves nothing, so it does not pass."""

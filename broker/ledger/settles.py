@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from broker.ledger.lines import Connection, Line
 from broker.ledger.model import Claim, Ending, Settled
+from broker.ledger.new_reports import NewReports, ReportEntry, report_entry
 from broker.ledger.sealed import FACTS, Safe, facts_of, qualified
 
 COLUMNS = {
@@ -71,13 +72,15 @@ class Entry:
     request_id: UUID
     token: UUID
     values: tuple[Any, ...]
+    report: ReportEntry | None = None
 
 
 class Settles:
     """Makes entries from claims and endings, and commits batches of them."""
 
-    def __init__(self, verify_after: timedelta, line: Line, safe: Safe) -> None:
+    def __init__(self, verify_after: timedelta, line: Line, safe: Safe, new_reports: NewReports) -> None:
         self._verify_after = verify_after
+        self._new_reports = new_reports
         self._line = line
         self._safe = safe
 
@@ -95,7 +98,8 @@ class Settles:
             self._safe.seal(me, "failure", ending.failure),
             ending.last_sent_at,
         )
-        return Entry(ending, me, token, values)
+        report = report_entry(ending.report, me, self._safe) if ending.report else None
+        return Entry(ending, me, token, values, report)
 
     async def flush(self, entries: Sequence[Entry]) -> list[Settled | Exception | None]:
         """What each entry is stored as, None for the overtaken. Raises LedgerAway, RowRefused."""
@@ -105,15 +109,30 @@ class Settles:
     async def commit(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Any]:
         """The rows that are settled by these entries, by token, now or by an earlier try."""
         ordered = sorted(entries, key=lambda entry: entry.request_id.bytes)
-        arrays = [list(column) for column in zip(*(entry.values for entry in ordered), strict=True)]
-        rows = await connection.fetch(SETTLE, self._verify_after, *arrays)
-        stored = {row["settle_token"]: row for row in rows}
+        reported = [entry for entry in ordered if entry.report is not None]
+        if not reported:
+            stored = await self._store(connection, ordered)
+        else:
+            async with connection.transaction():
+                await self._new_reports.lock(connection, _reports(reported))
+                stored = await self._store(connection, ordered)
+                made = [entry for entry in reported if entry.token in stored]
+                await self._new_reports.make(connection, _reports(made))
         if missing := [entry for entry in ordered if entry.token not in stored]:
             ids, tokens = [entry.request_id for entry in missing], [entry.token for entry in missing]
             stored |= {row["settle_token"]: row for row in await connection.fetch(RECOGNISE, ids, tokens)}
         return stored
 
+    async def _store(self, connection: Connection, ordered: Sequence[Entry]) -> dict[UUID, Any]:
+        arrays = [list(column) for column in zip(*(entry.values for entry in ordered), strict=True)]
+        rows = await connection.fetch(SETTLE, self._verify_after, *arrays)
+        return {row["settle_token"]: row for row in rows}
+
     def _stored(self, entry: Entry, rows: dict[UUID, Any]) -> Settled | None:
         if (row := rows.get(entry.token)) is None:
             return None
         return Settled(entry.ending, facts_of(row))
+
+
+def _reports(entries: Sequence[Entry]) -> list[ReportEntry]:
+    return [entry.report for entry in entries if entry.report is not None]

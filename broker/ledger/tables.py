@@ -91,7 +91,6 @@ requests = Table(
     Column(
         "report_id", Uuid, doc="the report that tells of its failure: its own, or the one it was merged into"
     ),
-    _moment("discarded_at"),
     UniqueConstraint("turn", name="requests_turn_key"),
     CheckConstraint(
         "state IN ('running', 'settled', 'uncertain', 'unverified')", name="requests_state_check"
@@ -149,7 +148,6 @@ reports = Table(
     _moment("last_failed_at"),
     _moment("settled_at"),
     _moment("discarded_at"),
-    Column("discarded_from", Text, doc="the state that a restore brings back"),
     _moment("event_due_at"),
     CheckConstraint("kind IN ('automatic', 'citizen')", name="reports_kind_check"),
     CheckConstraint(
@@ -165,21 +163,23 @@ reports = Table(
 )
 
 
-def _where(condition: str) -> dict[str, object]:
-    return {"postgresql_where": text(condition)}
-
-
-Index("reports_due_idx", reports.c.supplier, reports.c.due_at, **_where("state = 'waiting'"))
+Index("reports_due_idx", reports.c.supplier, reports.c.due_at, postgresql_where=text("state = 'waiting'"))
 Index(
     "reports_handed_idx",
     reports.c.supplier,
     reports.c.state,
-    **_where("state IN ('handed', 'delivering')"),
+    postgresql_where=text("state IN ('handed', 'delivering')"),
 )
-Index("reports_joining_idx", reports.c.due_at, **_where("state = 'joining'"))
-Index("reports_event_due_idx", reports.c.event_due_at, **_where("event_due_at IS NOT NULL"))
-Index("reports_merge_idx", reports.c.merge_token, reports.c.created_at, **_where("merge_token IS NOT NULL"))
+Index("reports_joining_idx", reports.c.due_at, postgresql_where=text("state = 'joining'"))
+Index("reports_event_due_idx", reports.c.event_due_at, postgresql_where=text("event_due_at IS NOT NULL"))
+Index(
+    "reports_merge_idx",
+    reports.c.merge_token,
+    reports.c.created_at,
+    postgresql_where=text("merge_token IS NOT NULL"),
+)
 Index("reports_request_idx", reports.c.request_id)
+Index("reports_joins_idx", reports.c.joins, postgresql_where=text("joins IS NOT NULL"))
 Index("reports_citizen_idx", reports.c.citizen_token)
 Index("reports_created_idx", reports.c.created_at)
 

@@ -62,7 +62,6 @@ STATEMENTS = (
         last_failed_at timestamptz,
         settled_at timestamptz,
         discarded_at timestamptz,
-        discarded_from text,
         event_due_at timestamptz,
         CONSTRAINT reports_kind_check CHECK (kind IN ('automatic', 'citizen')),
         CONSTRAINT reports_state_check CHECK (
@@ -80,6 +79,7 @@ STATEMENTS = (
     "CREATE INDEX reports_event_due_idx ON reports (event_due_at) WHERE event_due_at IS NOT NULL",
     "CREATE INDEX reports_merge_idx ON reports (merge_token, created_at) WHERE merge_token IS NOT NULL",
     "CREATE INDEX reports_request_idx ON reports (request_id)",
+    "CREATE INDEX reports_joins_idx ON reports (joins) WHERE joins IS NOT NULL",
     "CREATE INDEX reports_citizen_idx ON reports (citizen_token)",
     "CREATE INDEX reports_created_idx ON reports (created_at)",
     """
