@@ -178,37 +178,36 @@ def _resumed(lane: Lane, event: Resumed, now: datetime) -> Lane:
     resumed = replace(lane, by=event.by, reason=event.reason, changed_at=now)
     asked = _asked_for(lane, now)
     if lane.parked_until is None and asked is None:
-        return replace(resumed, state=LaneState.OPEN)
+        return replace(resumed, state=LaneState.OPEN, attention=None)
     # It did not work before, so one report tries first; the person only spares it the rest of our own wait.
     return replace(resumed, state=LaneState.PARKED, parked_until=asked or now)
 
 
 def _asked_to_wait(lane: Lane, event: AskedToWait, now: datetime, rules: LaneRules) -> Lane:
     if event.seconds is None:
-        return (
-            lane
-            if lane.state in (LaneState.PAUSED, LaneState.PARKED)
-            else _park(lane, event.what, now, rules)
-        )
-    most = rules.retry_after_most_seconds
-    asked = now + timedelta(seconds=min(event.seconds, most))
-    asked = max(asked, lane.asked_until or asked)
-    waiting = replace(lane, asked_until=asked)
-    if event.seconds > most:
-        hours = f"{lane.supplier} asked to wait {event.seconds / 3600:.0f} h ({event.what})"
-        waiting = replace(waiting, attention=f"{hours}; it gets {most / 3600:.0f} h")
+        stays = lane.state in (LaneState.PAUSED, LaneState.PARKED)
+        return lane if stays else _park(lane, event.what, now, rules)
+    waiting = _promised(lane, event.seconds, event.what, now, rules)
     if lane.state is LaneState.PAUSED:
         return waiting  # a person's word stands; the supplier's is kept for the day the lane is resumed
-    until = asked if lane.state is not LaneState.PARKED else max(asked, lane.parked_until or asked)
-    return replace(
-        waiting,
-        state=LaneState.PARKED,
-        parked_until=until,
-        probe=None,
-        reason=f"asked to wait: {event.what}",
-        by=None,
-        changed_at=now,
-    )
+    # A probe that is told "Retry-After: 0" over and over must not become a loop.
+    least = rules.park_first_seconds if lane.state is LaneState.PROBING else 0.0
+    until = max(now + timedelta(seconds=least), waiting.asked_until or now)
+    if lane.state is LaneState.PARKED:
+        until = max(until, lane.parked_until or until)
+    parked = replace(waiting, state=LaneState.PARKED, parked_until=until, probe=None)
+    return replace(parked, reason=f"asked to wait: {event.what}", by=None, changed_at=now)
+
+
+def _promised(lane: Lane, seconds: float, what: str, now: datetime, rules: LaneRules) -> Lane:
+    """The lane with the supplier's wish written down; a shorter one takes nothing back."""
+    most = rules.retry_after_most_seconds
+    asked = now + timedelta(seconds=min(seconds, most))
+    promised = replace(lane, asked_until=max(asked, lane.asked_until or asked))
+    if seconds <= most:
+        return promised
+    text = f"{lane.supplier} asked to wait {seconds / 3600:.0f} h ({what}); it gets {most / 3600:.0f} h"
+    return replace(promised, attention=text)
 
 
 def _answered(lane: Lane, now: datetime) -> Lane:

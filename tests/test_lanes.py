@@ -155,6 +155,12 @@ def test_a_shorter_wish_after_a_longer_one_takes_nothing_back() -> None:
     assert step(WAITING, AskedToWait(1, "status 429"), now=at(5)).parked_until == at(HOUR)
 
 
+def test_a_probe_that_is_told_to_come_back_at_once_does_not() -> None:
+    assert step(OPEN, AskedToWait(0, "status 503")).parked_until == NOW
+    assert step(PROBING, AskedToWait(0, "status 503")).parked_until == at(60)
+    assert step(PROBING, AskedToWait(90, "status 503")).parked_until == at(90)
+
+
 def test_a_parking_by_failures_ends_no_earlier_than_a_wish_that_still_runs() -> None:
     lane = replace(OPEN, asked_until=at(HOUR))
     assert step(lane, SetupWrong("status 401")).parked_until == at(HOUR)
@@ -206,6 +212,13 @@ def test_a_wrong_set_up_is_told_once_until_the_lane_has_opened() -> None:
     assert tells_a_person(parked, other) == "the set-up of nordlys is wrong: certificate"
     assert tells_a_person(again, step(again, Answered())) is None
     assert step(again, Answered()).attention is None
+
+
+def test_what_a_person_had_to_see_to_is_over_when_they_resume_a_lane_that_opens() -> None:
+    paused = step(PAUSED, AskedToWait(48 * HOUR, "status 503"))
+    assert paused.attention is not None
+    resumed = step(paused, Resumed("anna", "done"), now=at(24 * HOUR))
+    assert (resumed.state, resumed.attention) == (LaneState.OPEN, None)
 
 
 def test_an_opened_lane_forgets_its_past() -> None:

@@ -108,4 +108,4 @@ def _named(systems: Mapping[str, T], name: str) -> T:
     try:
         return systems[name]
     except KeyError:
-        raise Misconfigured(Seen(name, "directory", "unknown-system")) from None
+        raise Misconfigured(Seen(name, "directory", "unknown-system", sent=False)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -20,7 +21,7 @@ from broker.clients import Receipt, Systems
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
 from broker.delivery_policy import Dead, Delivered, Judgement, Kept, Later, Tries, judge, x_request_id
-from broker.errors import Misconfigured
+from broker.errors import AtCapacity, Misconfigured
 from broker.lanes import Answered, AskedToWait, DestinationFailed, SetupWrong
 from config.directory import Directory, Jobcenter
 from config.settings import build
@@ -289,6 +290,19 @@ async def test_a_long_retry_after_stops_no_process_by_itself() -> None:
             await attempt(to)
         assert await attempt(to) is Receipt.DELIVERED
         await close(to)
+
+
+async def test_no_more_deliveries_than_the_cap_are_under_way_and_the_rest_are_not_sent() -> None:
+    async with RawServer(default=End.HANG) as server:
+        to = supplier(config(server.url), in_flight=2, waiting=0)
+        first = [asyncio.create_task(attempt(to)) for _ in range(2)]
+        await until(lambda: server.at_once == 2)
+        with pytest.raises(AtCapacity, match="waiting-list-full") as caught:
+            await attempt(to)
+        assert not caught.value.seen.sent
+        await asyncio.gather(*first, return_exceptions=True)
+        await close(to)
+    assert len(server.requests) == 2
 
 
 async def test_a_412_after_an_unanswered_try_means_that_it_arrived() -> None:

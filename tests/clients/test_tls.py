@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from broker.clients.calls import Call, Kind
+from broker.clients.classify import Verdict
 from broker.clients.http import HttpSystem
 from broker.errors import BrokerError, Misconfigured, Unavailable
 from schemas.external import Reservation
@@ -222,6 +223,26 @@ async def test_one_that_is_lacking_or_strange_is_misconfigured_and_not_unknown(
             error = await outcome(to)
     assert isinstance(error, Misconfigured)
     assert error.seen.what in ("certificate", "tls")
+
+
+async def test_a_single_try_tells_a_refused_certificate_from_one_that_nobody_answered(
+    certificates: Certificates,
+) -> None:
+    trusting = {"ca_file": certificates.ca}
+    async with (
+        RawServer(End.CLOSE, default=GOOD, tls=serving(certificates.server)) as known,
+        RawServer(default=GOOD, tls=serving(certificates.elsewhere)) as elsewhere,
+        system(known.url, set_=trusting) as to_known,
+        system(elsewhere.url, set_=trusting) as to_elsewhere,
+    ):
+        lost, seen_lost = await to_known.once(COMMIT, {}, after_unanswered=False)
+        good, _ = await to_known.once(COMMIT, {}, after_unanswered=True)
+        refused, seen_refused = await to_elsewhere.once(COMMIT, {}, after_unanswered=False)
+    assert (lost.verdict, seen_lost.sent, seen_lost.unanswered) == (Verdict.UNAVAILABLE, True, True)
+    assert good.verdict is Verdict.DONE
+    assert (refused.verdict, seen_refused.what) == (Verdict.MISCONFIGURED, "certificate")
+    assert (seen_refused.sent, seen_refused.unanswered) == (False, False)
+    assert elsewhere.requests == []
 
 
 async def test_a_server_that_only_speaks_old_tls_is_misconfigured(certificates: Certificates) -> None:
