@@ -81,9 +81,13 @@ class HttpSystem:
         async def send(x_request_id: str, seconds: float) -> Met:
             return await self._exchange(call, caller.headers(x_request_id), seconds)
 
-        async with self._at_work():
+        self._calls += 1
+        try:
             tries = Tries(self.name, call, caller, gate=self._gate, limits=self.limits, send=send)
             return await tries.carry()
+        finally:
+            self._calls -= 1
+            await self._close_if_idle()
 
     async def once(
         self, call: Call[M], headers: dict[str, str], *, after_unanswered: bool
@@ -93,13 +97,21 @@ class HttpSystem:
         `after_unanswered`: this x-requestId was sent before, and nobody answered. Raises AtCapacity if the cap
         left no place in time.
         """
-        async with self._at_work(), self._place(call.step):
-            began = time.monotonic()
-            met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
+        self._calls += 1
+        try:
+            async with self._place(call.step):
+                began = time.monotonic()
+                met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
+        finally:
+            self._calls -= 1
+            await self._close_if_idle()
         judgement = classify(call, met, after_unanswered=after_unanswered)
-        seen = Seen(
+        return judgement, self._seen(call.step, judgement, began)
+
+    def _seen(self, step: str, judgement: Judgement[M], began: float) -> Seen:
+        return Seen(
             self.name,
-            call.step,
+            step,
             judgement.what,
             status=judgement.status,
             fault=judgement.fault,
@@ -107,16 +119,6 @@ class HttpSystem:
             sent=judgement.sent,
             unanswered=judgement.unanswered,
         )
-        return judgement, seen
-
-    @asynccontextmanager
-    async def _at_work(self) -> AsyncIterator[None]:
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            await self._close_if_idle()
 
     @asynccontextmanager
     async def _place(self, step: str) -> AsyncIterator[None]:
