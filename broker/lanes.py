@@ -12,6 +12,37 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from broker.lane_events import (
+    Answered,
+    AskedToWait,
+    DestinationFailed,
+    Event,
+    Paused,
+    ProbeLost,
+    Resumed,
+    SetupWrong,
+    TimeCame,
+)
+
+__all__ = [
+    "Answered",
+    "AskedToWait",
+    "DestinationFailed",
+    "Event",
+    "Lane",
+    "LaneRules",
+    "LaneState",
+    "Paused",
+    "ProbeLost",
+    "Resumed",
+    "SetupWrong",
+    "TimeCame",
+    "after",
+    "may_hand_over",
+    "tells_a_person",
+    "wants_probe",
+]
+
 # The doubling has long reached its ceiling by then; a counter in a row needs an end.
 HIGHEST_STEP = 30
 
@@ -67,66 +98,6 @@ class Lane:
     reason: str | None = None
     by: str | None = None
     attention: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An attempt was answered as the contract says, be it with a "no": the destination works."""
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationFailed:
-    """An attempt met a destination that does not work; `what` is a word of ours (`Seen.what`)."""
-
-    what: str
-    probe: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SetupWrong:
-    """An attempt met a wrong address, credential or certificate."""
-
-    what: str
-    probe: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AskedToWait:
-    """The supplier asked for a pause of so many seconds; None: it did not say how long (a bare 429)."""
-
-    seconds: float | None
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A person stops the lane."""
-
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """A person lets a paused lane go on, or a parked one probe at once."""
-
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TimeCame:
-    """The parked time is over; this report goes as the probe."""
-
-    probe: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeLost:
-    """The probe ended without an answer and without a failure of the destination: crash, bug, taken back."""
-
-
-Event = Answered | DestinationFailed | SetupWrong | AskedToWait | Paused | Resumed | TimeCame | ProbeLost
 
 
 def after(lane: Lane, event: Event, now: datetime, rules: LaneRules) -> Lane:
