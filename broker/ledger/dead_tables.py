@@ -82,7 +82,9 @@ dead_places = Table(
     "dead_places",
     metadata,
     Column("queue", Text, primary_key=True),
-    Column("letter_id", Uuid, primary_key=True, doc="a letter of ours that lies in the queue, as far as known"),
+    Column(
+        "letter_id", Uuid, primary_key=True, doc="a letter of ours that lies in the queue, as far as known"
+    ),
     Column("pass", BigInteger, nullable=False, doc="in which turn it was seen last"),
 )
 
@@ -117,7 +119,7 @@ replay_items = Table(
     Column("state", Text, nullable=False, server_default=text("'waiting'")),
     Column("note", Text),
     _at("replayed_at"),
-    CheckConstraint("state IN ('waiting', 'replayed', 'skipped')", name="replay_items_state_check"),
+    CheckConstraint("state IN ('waiting', 'taken', 'replayed', 'skipped')", name="replay_items_state_check"),
 )
 
 operator_log = Table(
@@ -152,7 +154,7 @@ _index("reports_dead_idx", reports.c.last_failed_at, where="state = 'dead'")
 _index("reports_discarded_idx", reports.c.discarded_at, where="state = 'discarded'")
 _index("requests_unverified_idx", requests.c.settled_at, where="state = 'unverified'")
 _index("replays_going_idx", replays.c.advanced_at, where="state IN ('canary', 'running')")
-_index("replay_items_waiting_idx", _item.replay_id, _item.position, where="state = 'waiting'")
+_index("replay_items_waiting_idx", _item.replay_id, _item.position, where="state IN ('waiting', 'taken')")
 _index("replay_items_letter_idx", _item.letter_id)
 _index("operator_log_subject_idx", _entry.subject)
 _index("operator_log_citizen_idx", _entry.citizen_token, where="citizen_token IS NOT NULL")

@@ -7,7 +7,6 @@ replays.py, what lies in RabbitMQ in places.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -111,7 +110,7 @@ class Group:
 GROUPED = "fingerprint, queue, kind, cause, cause_class, fault, supplier"
 
 DISCARD_REPORTS = """
-UPDATE reports SET state = 'discarded', discarded_from = state, discarded_at = ledger_now(),
+UPDATE reports SET state = 'discarded', discarded_at = ledger_now(),
     event_due_at = ledger_now()
 WHERE report_id = ANY($1::uuid[]) AND state = 'dead' RETURNING report_id
 """
@@ -125,8 +124,8 @@ UPDATE dead_messages SET state = 'discarded', changed_at = ledger_now()
 WHERE letter_id = ANY($1::uuid[]) AND state = 'open' RETURNING letter_id
 """
 RESTORE_REPORTS = """
-UPDATE reports SET state = 'dead', discarded_from = NULL, discarded_at = NULL
-WHERE report_id = ANY($1::uuid[]) AND state = 'discarded' AND discarded_from = 'dead' RETURNING report_id
+UPDATE reports SET state = 'dead', discarded_at = NULL
+WHERE report_id = ANY($1::uuid[]) AND state = 'discarded' RETURNING report_id
 """
 RESTORE_BOOKINGS = "DELETE FROM discarded_bookings WHERE request_id = ANY($1::uuid[]) RETURNING request_id"
 RESTORE_MESSAGES = """
@@ -163,7 +162,7 @@ class Letters:
 
         return await self._lines.run(work)
 
-    async def list(self, wanted: Filter, *, limit: int = 100, discarded: bool = False) -> list[Letter]:
+    async def listed(self, wanted: Filter, *, limit: int = 100, discarded: bool = False) -> list[Letter]:
         """The newest that match, at most `limit` (and 1000)."""
         where, values = wanted.where(2)
         statement = (
@@ -175,7 +174,7 @@ class Letters:
     async def one(self, letter_id: UUID) -> Letter | None:
         """An open or discarded letter."""
         wanted = Filter(ids=(letter_id,))
-        found = await self.list(wanted, limit=1) or await self.list(wanted, limit=1, discarded=True)
+        found = await self.listed(wanted, limit=1) or await self.listed(wanted, limit=1, discarded=True)
         return found[0] if found else None
 
     async def groups(self, wanted: Filter, *, limit: int = 100) -> list[Group]:
@@ -204,7 +203,13 @@ class Letters:
         )
 
     async def _move(
-        self, connection: Connection, action: str, view: str, by_kind: dict[str, str], wanted: Filter, by: Actor
+        self,
+        connection: Connection,
+        action: str,
+        view: str,
+        by_kind: dict[str, str],
+        wanted: Filter,
+        by: Actor,
     ) -> int:
         where, values = wanted.where(2)
         find = f"SELECT letter_id, kind FROM {view} WHERE {where} ORDER BY letter_id LIMIT $1"  # noqa: S608
@@ -246,5 +251,3 @@ class Letters:
 
 def _view(discarded: bool) -> str:
     return "discarded_letters" if discarded else "letters"
-
-

@@ -136,10 +136,10 @@ STATEMENTS = (
         note text,
         replayed_at timestamptz,
         PRIMARY KEY (replay_id, letter_id),
-        CONSTRAINT replay_items_state_check CHECK (state IN ('waiting', 'replayed', 'skipped'))
+        CONSTRAINT replay_items_state_check CHECK (state IN ('waiting', 'taken', 'replayed', 'skipped'))
     )
     """,
-    "CREATE INDEX replay_items_waiting_idx ON replay_items (replay_id, position) WHERE state = 'waiting'",
+    "CREATE INDEX replay_items_waiting_idx ON replay_items (replay_id, position) WHERE state IN ('waiting', 'taken')",
     "CREATE INDEX replay_items_letter_idx ON replay_items (letter_id)",
     """
     CREATE TABLE operator_log (

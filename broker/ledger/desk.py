@@ -1,0 +1,82 @@
+"""Everything in the ledger that operators and the pass over the dead letters need, on a few connections of its own.
+
+So a large list or a long replay never waits in line before a booking. Nothing here claims or settles a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Self
+
+from broker.lanes import Event, Lane
+from broker.ledger.embedded import Embedded
+from broker.ledger.lanes import LOCKED, LaneDesk, learn, look
+from broker.ledger.letters import Letters
+from broker.ledger.lines import Connection, Lines, Target
+from broker.ledger.lookups import Lookups
+from broker.ledger.operators import Actor, OperatorLog, Refusal, write_down
+from broker.ledger.people import People
+from broker.ledger.places import Places
+from broker.ledger.reach import Reach
+from broker.ledger.replays import Replays
+from broker.ledger.sealed import Safe
+from broker.ledger.stories import Stories
+from broker.ledger.versions import check_version
+from broker.sealing import Sealer
+from config.settings import Settings
+
+LINES = 2
+"""One for the pass or a replay, one for a person who looks at the same time."""
+
+
+class Desk:
+    """`async with Desk.open(settings, sealer) as desk`. Its calls raise LedgerAway."""
+
+    def __init__(self, settings: Settings, sealer: Sealer, lines: Lines, target: Target) -> None:
+        threshold = timedelta(seconds=settings.ledger.owner_dead_after_seconds)
+        self.settings = settings
+        self.sealer = sealer
+        self.letters = Letters(lines)
+        self.replays = Replays(lines)
+        self.places = Places(lines, target)
+        self.log = OperatorLog(lines)
+        self.stories = Stories(lines)
+        self.people = People(lines, sealer)
+        self.lookups = Lookups(threshold, lines, Safe(sealer))
+        self.lanes = LaneDesk(lines, settings.reports)
+        self._lines = lines
+
+    async def tell_lane(self, supplier: str, event: Event, by: Actor, action: str) -> Lane:
+        """A person's word to a lane, in one commit with the operators' log."""
+
+        async def work(connection: Connection) -> Lane:
+            async with connection.transaction():
+                at = await look(connection, supplier, LOCKED)
+                if at is None:
+                    raise Refusal(f"no lane {supplier} is known")
+                then = await learn(connection, at, event, self.settings.reports)
+                details = {"before": at.lane.state.value, "after": then.state.value}
+                await write_down(connection, by, action, supplier, details)
+            return then
+
+        return await self._lines.run(work)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Self]:
+        """Raises LedgerAway, or LedgerMisfit with the command that helps."""
+        ledger = settings.ledger
+        async with AsyncExitStack() as stack:
+            if ledger.dsn is not None:
+                dsn = ledger.dsn.get_secret_value()
+            else:
+                embedded = await Embedded.start(ledger.embedded_directory)
+                stack.push_async_callback(embedded.close)
+                dsn = embedded.dsn
+            target = Target(dsn, ledger.statement_timeout_seconds)
+            lines = Lines(target, Reach(), LINES)
+            stack.push_async_callback(lines.close)
+            await lines.run(check_version)
+            yield cls(settings, sealer, lines, target)

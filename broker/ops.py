@@ -1,0 +1,227 @@
+"""What an operator can do, as functions over one desk; the command line and the console are skins over these.
+
+Every act takes an `Actor` (who, why) and is in the operators' log in the same commit; nobody acts without a name and
+a reason. What is shown here is never personal, but for `reveal`, which says one field once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from broker.lanes import Event, Lane, Paused, Resumed
+from broker.ledger.desk import Desk
+from broker.ledger.letters import Filter, Group, Letter
+from broker.ledger.operators import Actor, LogEntry, Refusal, login_name
+from broker.ledger.people import Found
+from broker.ledger.replays import NO_BOOKINGS, Item, Preview, Progress
+from broker.ledger.report_model import LaneRow, ReportRow, ReportStory
+from broker.ledger.stories import WholeStory
+from broker.sealing import Sealer
+from config.settings import Settings
+from schemas.personal import Cpr
+
+__all__ = [
+    "NO_BOOKINGS",
+    "Actor",
+    "Desk",
+    "Filter",
+    "Found",
+    "Group",
+    "Item",
+    "LaneRow",
+    "Letter",
+    "LogEntry",
+    "Preview",
+    "Progress",
+    "Refusal",
+    "ReportRow",
+    "ReportStory",
+    "WholeStory",
+    "login_name",
+]
+
+
+@asynccontextmanager
+async def at_the_desk(settings: Settings) -> AsyncIterator[Desk]:
+    """A desk for a short while. Raises LedgerAway, LedgerMisfit."""
+    async with Desk.open(settings, Sealer(settings.keys)) as desk:
+        yield desk
+
+
+# -- dead letters ----------------------------------------------------------------------------------------------------
+
+
+async def dead_letters(
+    desk: Desk, wanted: Filter, *, limit: int = 100, discarded: bool = False
+) -> list[Letter]:
+    """Dead letters, newest first; with `discarded`, those put aside instead."""
+    return await desk.letters.listed(wanted, limit=limit, discarded=discarded)
+
+
+async def groups(desk: Desk, wanted: Filter, *, limit: int = 100) -> list[Group]:
+    """Dead letters by what failed, the largest group first."""
+    return await desk.letters.groups(wanted, limit=limit)
+
+
+async def depths(desk: Desk) -> dict[str, int]:
+    """How many letters lie in each dead-letter queue, by the ledger's word."""
+    return await desk.letters.counts()
+
+
+async def letter(desk: Desk, letter_id: UUID) -> Letter:
+    """One letter, open or discarded. Raises Refusal."""
+    found = await desk.letters.one(letter_id)
+    if found is None:
+        raise Refusal(f"no dead letter {letter_id} is known")
+    return found
+
+
+async def discard(desk: Desk, wanted: Filter, by: Actor) -> int:
+    """Put letters aside, to be restored until retention; an empty filter is refused. Raises Refusal."""
+    _not_everything(wanted, "discard")
+    return await desk.letters.discard(wanted, by)
+
+
+async def restore(desk: Desk, wanted: Filter, by: Actor) -> int:
+    """Undo a discard. Raises Refusal."""
+    _not_everything(wanted, "restore")
+    return await desk.letters.restore(wanted, by)
+
+
+async def verify(desk: Desk, request_id: UUID, by: Actor) -> None:
+    """Look a dead booking's fate up again: its verification is due now. Raises Refusal."""
+    await desk.letters.verify(request_id, by)
+
+
+def _not_everything(wanted: Filter, what: str) -> None:
+    if wanted.empty:
+        raise Refusal(f"say which letters to {what}: an id, a group or a filter")
+
+
+# -- replays ---------------------------------------------------------------------------------------------------------
+
+
+async def prepare_replay(desk: Desk, wanted: Filter, by: Actor, *, rate: float | None = None) -> Preview:
+    """Freeze which letters are meant, and show them; `rate` in letters a second. Raises Refusal."""
+    _not_everything(wanted, "replay")
+    rate = rate or desk.settings.dead.replay_rate_per_second
+    if not 0 < rate <= 10_000:
+        raise Refusal("a rate is more than 0 and at most 10000 letters a second")
+    return await desk.replays.prepare(wanted, by, rate=rate)
+
+
+async def start_replay(desk: Desk, replay_id: UUID, by: Actor) -> None:
+    """Let it go: any running broker process carries it on. Raises Refusal."""
+    await desk.replays.start(replay_id, by)
+
+
+async def stop_replay(desk: Desk, replay_id: UUID, by: Actor) -> None:
+    """What was not replayed yet stays dead. Raises Refusal."""
+    await desk.replays.stop(replay_id, by)
+
+
+async def resume_replay(desk: Desk, replay_id: UUID, by: Actor) -> None:
+    """Go on with a stopped one, with another canary first. Raises Refusal."""
+    await desk.replays.resume(replay_id, by)
+
+
+async def replays(desk: Desk, *, limit: int = 50) -> list[Progress]:
+    """The newest replays and how far they are."""
+    return await desk.replays.progress(limit=limit)
+
+
+async def replay(desk: Desk, replay_id: UUID) -> tuple[Progress, list[Item]]:
+    """One replay and what became of its letters (at most 1000). Raises Refusal."""
+    found = await desk.replays.progress(replay_id)
+    if not found:
+        raise Refusal(f"no replay {replay_id} is known")
+    return found[0], await desk.replays.items(replay_id)
+
+
+# -- reports and lanes -----------------------------------------------------------------------------------------------
+
+
+async def reports(
+    desk: Desk,
+    *,
+    supplier: str | None = None,
+    state: str | None = None,
+    jobcenter_code: str | None = None,
+    kind: str | None = None,
+    limit: int = 100,
+) -> list[ReportRow]:
+    """Failure reports, newest first."""
+    return await desk.stories.reports(
+        supplier=supplier, state=state, jobcenter_code=jobcenter_code, kind=kind, limit=limit
+    )
+
+
+async def report(desk: Desk, report_id: UUID) -> ReportStory:
+    """A report and its attempts. Raises Refusal."""
+    found = await desk.stories.report(report_id)
+    if found is None:
+        raise Refusal(f"no report {report_id} is known")
+    return found
+
+
+async def lanes(desk: Desk) -> list[LaneRow]:
+    """Every lane and what stands on it."""
+    return await desk.lanes.lanes()
+
+
+async def lane(desk: Desk, supplier: str) -> LaneRow:
+    """One lane. Raises Refusal."""
+    for row in await lanes(desk):
+        if row.lane.supplier == supplier:
+            return row
+    raise Refusal(f"no lane {supplier} is known")
+
+
+async def pause(desk: Desk, supplier: str, by: Actor) -> Lane:
+    """Hand nothing over to this supplier until somebody resumes its lane. Raises Refusal."""
+    return await _tell(desk, supplier, Paused(by.name, by.reason), by, "lanes.pause")
+
+
+async def resume(desk: Desk, supplier: str, by: Actor) -> Lane:
+    """Let a paused lane go on, or a parked one probe at once. Raises Refusal."""
+    return await _tell(desk, supplier, Resumed(by.name, by.reason), by, "lanes.resume")
+
+
+async def _tell(desk: Desk, supplier: str, event: Event, by: Actor, action: str) -> Lane:
+    await lane(desk, supplier)
+    return await desk.tell_lane(supplier, event, by, action)
+
+
+# -- stories, the log, people ----------------------------------------------------------------------------------------
+
+
+async def trace(desk: Desk, any_id: UUID) -> WholeStory:
+    """The whole story of a requestId, reportId or letter id. Raises Refusal."""
+    story = await desk.stories.whole(any_id)
+    if story is None:
+        raise Refusal(f"the ledger knows no request, report or letter {any_id}")
+    return story
+
+
+async def log(
+    desk: Desk,
+    *,
+    subject: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    limit: int = 100,
+) -> list[LogEntry]:
+    """What operators did, newest first."""
+    return await desk.log.entries(subject=subject, actor=actor, action=action, limit=limit)
+
+
+async def reveal(desk: Desk, thing: UUID, field: str, by: Actor) -> str:
+    """One sealed field in the clear, logged first. Show it once. Raises Refusal."""
+    return await desk.people.reveal(thing, field, by)
+
+
+async def find(desk: Desk, cpr: Cpr, by: Actor) -> list[Found]:
+    """Everything of a citizen; logged by token. Raises Refusal."""
+    return await desk.people.find(cpr, by)
