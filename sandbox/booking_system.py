@@ -13,7 +13,7 @@ from uuid import UUID
 from aiohttp import web
 
 from sandbox.books import Books, Meeting, Refusal, Slot, Who, Wish, citizen_token, slots_of
-from sandbox.contract import Call, Demand, instant, is_uuid, wish_of
+from sandbox.contract import Call, Demand, instant, is_uuid, wish_of, wish_problems
 from sandbox.layout import Layout, offer_id
 from sandbox.scripting import BadStep, Step
 from sandbox.system import System
@@ -46,7 +46,7 @@ class BookingServer(System):
 
     def routes(self) -> list[web.RouteDef]:
         """The contract's paths of a booking system."""
-        wish = Demand(body="wish")
+        wish = Demand(body=wish_problems)
         return [
             web.get("/v1/BorgerBooking/Moedetilbud/{offer}/Tider", self._serve_times),
             web.get(BOOKING, self.serving("find", Demand(), self._find)),

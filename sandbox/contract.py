@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict, deque
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -128,9 +129,12 @@ class Journal:
 
 @dataclass(frozen=True)
 class Demand:
-    """What one operation asks of its requests: the body's fields (None: no body) and the query's."""
+    """What one operation asks of its requests: of the body (None: there is none) and of the query.
 
-    body: str | None = None  # "wish"
+    `body` says in sentences what is wrong with a body.
+    """
+
+    body: Callable[[dict[str, Any]], list[str]] | None = None
     query: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
 
@@ -140,8 +144,9 @@ async def read_call(
 ) -> Call:
     """The call with every breach of the contract that it carries. The body is bounded by the server."""
     body, problems = _body(await request.read(), request.content_type, demand)
-    problems += _headers(request, served) + _address(request, demand)
+    problems += header_problems(request, served) + _address(request, demand)
     offer = request.match_info.get("offer") or body.get("moedetilbudId") or ""
+    invitation = request.match_info.get("invitation") or body.get("indkaldelseId") or ""
     return Call(
         operation,
         jobcenter=request.headers.get("x-activeOrganisation", ""),
@@ -149,7 +154,7 @@ async def read_call(
         x_request_id=request.headers.get("x-requestId", ""),
         traceparent=request.headers.get("traceparent", ""),
         offer=str(offer),
-        invitation=request.match_info.get("invitation", ""),
+        invitation=str(invitation),
         at=now,
         in_flight=0,
         body=body,
@@ -157,7 +162,8 @@ async def read_call(
     )
 
 
-def _headers(request: web.Request, served: tuple[str, ...]) -> list[str]:
+def header_problems(request: web.Request, served: tuple[str, ...]) -> list[str]:
+    """What is wrong with the headers of the contract."""
     headers = request.headers
     wrong = [
         f"header {name} is missing or breaks its pattern"
@@ -198,28 +204,39 @@ def _body(raw: bytes, content_type: str, demand: Demand) -> tuple[dict[str, Any]
     if not isinstance(body, dict):
         return {}, ["the body is not a JSON object"]
     wrong = [] if content_type == "application/json" else ["content-type is not application/json"]
-    return body, wrong + _wish_problems(body)
+    return body, wrong + demand.body(body)
 
 
-def _wish_problems(body: dict[str, Any]) -> list[str]:
+def wish_problems(body: dict[str, Any]) -> list[str]:
+    """What is wrong with the body of reserver and create."""
     known = {"moedetilbudId", "starttidspunkt", "moedeform", "sagsbehandlerId"}
-    wrong = [
+    wrong = strangers(body, known)
+    worker = body.get("sagsbehandlerId", "x")
+    checks = {
+        "moedetilbudId": "moedetilbudId" not in body or is_uuid(body["moedetilbudId"]),
+        "starttidspunkt": instant(body.get("starttidspunkt")) is not None,
+        "moedeform": body.get("moedeform") in THREE,
+        "sagsbehandlerId": isinstance(worker, str) and 1 <= len(worker) <= 255,
+    }
+    return wrong + broken(checks)
+
+
+def strangers(body: dict[str, Any], known: Collection[str]) -> list[str]:
+    """The fields that the contract does not have."""
+    return [
         f"body has a field that is not in the contract: {name[:50]}" for name in body if name not in known
     ]
-    worker = body.get("sagsbehandlerId", "x")
-    checks = (
-        ("moedetilbudId", "moedetilbudId" not in body or is_uuid(body["moedetilbudId"])),
-        ("starttidspunkt", instant(body.get("starttidspunkt")) is not None),
-        ("moedeform", body.get("moedeform") in THREE),
-        ("sagsbehandlerId", isinstance(worker, str) and 1 <= len(worker) <= 255),
-    )
-    return wrong + [f"body {name} is missing or breaks its format" for name, good in checks if not good]
+
+
+def broken(checks: dict[str, bool]) -> list[str]:
+    """A sentence for each field that is not good."""
+    return [f"body {name} is missing or breaks its format" for name, good in checks.items() if not good]
 
 
 def wish_of(body: dict[str, Any]) -> Wish:
     """The wish in a body that has been found good."""
     at = instant(body["starttidspunkt"])
-    assert at is not None  # noqa: S101 - checked by _wish_problems
+    assert at is not None  # noqa: S101 - checked by wish_problems
     offer = UUID(body["moedetilbudId"]) if "moedetilbudId" in body else None
     return Wish(offer, at, body["moedeform"], body.get("sagsbehandlerId"))
 

@@ -16,13 +16,14 @@ from typing import Any
 import aiohttp
 
 from sandbox.frontend import Frontend
-from sandbox.samples import Line, Run, unmet, unmet_final
+from sandbox.samples import Line, Run, SetUp, unmet, unmet_final
 
 PLACES = 12
 ANSWER_S = 45.0  # the longest patience is 30 s; the rest is slack for a slow machine
 FINAL_S = 120.0
 WHEN_S = 60.0
 POLL_S = 0.05
+REPORT = "report.citizen.v1"
 EFFECTS = {
     "booking.book.v1": "booked",
     "booking.immediate.v1": "booked",
@@ -81,14 +82,11 @@ class SampleDay:
         self._places: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PLACES))
         self._raw: dict[str, asyncio.Future[bytes]] = {}
 
-    async def send(
-        self, set_up: list[dict[str, Any]], systems: dict[str, str], ended: Callable[[Met], None]
-    ) -> list[Met]:
+    async def send(self, set_up: SetUp, systems: dict[str, str], ended: Callable[[Met], None]) -> list[Met]:
         """Send all; `systems` names each jobcenter's booking system, `ended` hears of every line at once."""
         self._systems = systems
         self._raw = {line.id: asyncio.get_running_loop().create_future() for line in self._lines}
-        for step in set_up:
-            await self._desk.control(self._run.resolve(step))
+        await self._carry_out(set_up.controls)
 
         async def one(line: Line) -> Met:
             met = await self._one(line)
@@ -97,7 +95,17 @@ class SampleDay:
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(line)) for line in self._lines]
+            group.create_task(self._noon(set_up))
         return [task.result() for task in tasks]
+
+    async def _noon(self, set_up: SetUp) -> None:
+        if set_up.morning:
+            await asyncio.wait([self._raw[name] for name in set_up.morning])
+        await self._carry_out(set_up.noon)
+
+    async def _carry_out(self, steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            await self._desk.control(self._run.resolve(step))
 
     async def _one(self, line: Line) -> Met:
         try:
@@ -114,8 +122,7 @@ class SampleDay:
             await asyncio.wait([self._raw[line.after]])
         if line.when:
             await self._until_called(line.when)
-        for step in line.before:
-            await self._desk.control(self._run.resolve(step))
+        await self._carry_out(line.before)
         async with self._place(line):
             sent = self._run.body(line)
             raw, answer = await self._frontend.ask(
@@ -123,15 +130,15 @@ class SampleDay:
             )
         self._run.answers[line.id] = answer
         self._raw[line.id].set_result(raw)
-        for step in line.afterwards:
-            await self._desk.control(self._run.resolve(step))
+        await self._carry_out(line.afterwards)
         wrong = unmet(line, json.loads(sent) if line.raw is None else {}, answer)
         return await self._last_word(line, raw, Met(line, str(answer.get("status")), wrong))
 
     def _place(self, line: Line) -> asyncio.Semaphore:
-        """Lines that must meet another on its way do not queue up with the rest."""
+        """Lines that must come at a certain moment, and those that call no system, do not queue up with the rest."""
         system = self._systems.get(str(line.body.get("jobcenterkode")), "")
-        return self._places[f"{system}, at its moment" if line.when else system]
+        apart = line.when or (line.report or {}).get("into") or line.type == REPORT
+        return self._places[f"{system}, at its moment" if apart else system]
 
     async def _last_word(self, line: Line, raw: bytes, met: Met) -> Met:
         if line.is_copy:

@@ -9,18 +9,26 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox.layout import IN_PERSON, KINDS
+from sandbox.layout import IN_PERSON, KINDS, default_layout
 
 BIRK, LIND = ("90001", "90002", "90003", "90004"), ("90005", "90006", "90007", "90008")
 HEALTHY = BIRK + LIND
 DOWN, HANGS, GARBAGE, ROEN = "90009", "90010", "90011", "90012"
 SYSTEM = dict.fromkeys(BIRK, "birk") | dict.fromkeys(LIND, "lind")
-SYSTEM |= {DOWN: "pil", HANGS: "hassel", GARBAGE: "tjoern", ROEN: "roen"}
+# Roen serves a jobcenter of each supplier that is well: all its lines may be ill, one citizen at a time.
+ROEN_WEBHOOK, ROEN_CONTRACT = "90013", "90014"
+SYSTEM |= {DOWN: "pil", HANGS: "hassel", GARBAGE: "tjoern"} | dict.fromkeys(
+    (ROEN, ROEN_WEBHOOK, ROEN_CONTRACT), "roen"
+)
+_LAYOUT = default_layout()
+SUPPLIER = {code: plan.supplier for code, plan in _LAYOUT.jobcenters.items()}
+WANTED = {name: plan.limits.get("report_codes", (4,)) for name, plan in _LAYOUT.supplier_plans.items()}
 FAILED = {"status": "failed", "fejlkode": 4}
 DONE = {"status": "done"}
 OFFERS, TIMES = "query.offers.v1", "query.times.v1"
 BOOK, IMMEDIATE, REBOOK = "booking.book.v1", "booking.immediate.v1", "booking.rebook.v1"
 ACCEPT, CANCEL = "booking.accept.v1", "booking.cancel.v1"
+REPORT = "report.citizen.v1"
 
 Line = dict[str, Any]
 
@@ -28,6 +36,18 @@ Line = dict[str, Any]
 def refused(reason: str, *fields: str) -> dict[str, Any]:
     """The expectation of a business no."""
     return {"status": "refused", "reason": reason} | ({"fields": list(fields)} if fields else {})
+
+
+def report_on(body: Line, code: int, end: str = "delivered", **more: Any) -> Line:
+    """What must become of a report about this body; its ids are those that the body names."""
+    ids = {name: body[name] for name in ("moedetilbudId", "indkaldelseId") if body.get(name)}
+    supplier = SUPPLIER.get(body["jobcenterkode"], "")
+    return {"end": end, "supplier": supplier, "fejlkode": code} | ids | more
+
+
+def automatic(body: Line, code: int, **more: Any) -> Line | None:
+    """The report that a failure leads to by itself, if its supplier wants to hear of that code."""
+    return report_on(body, code, **more) if code in WANTED[SUPPLIER[body["jobcenterkode"]]] else None
 
 
 class Day:
@@ -55,9 +75,12 @@ class Day:
         return next(t for t in self._free[code, kind] if form in plan.forms[t[1] % len(plan.forms)])
 
     def add(self, name: str, type: str, body: dict[str, Any], expect: dict[str, Any], **more: Any) -> str:
-        """One line; returns its id."""
+        """One line; returns its id. A failure leads to a report if `report` (None: to none) does not say it."""
         line_id = f"{len(self.lines):03}-{name}"
-        self.lines.append({"id": line_id, "type": type, "body": body, "expect": expect} | more)
+        if "report" not in more and expect.get("status") == "failed":
+            more["report"] = automatic(body, expect["fejlkode"])
+        told = {key: value for key, value in more.items() if value is not None}
+        self.lines.append({"id": line_id, "type": type, "body": body, "expect": expect} | told)
         return line_id
 
     def person(self, code: str, citizen: int | None = None) -> dict[str, Any]:
@@ -106,21 +129,22 @@ class Day:
         return self.add(name, type, body, expect, before=steps)
 
     def ill(self, name: str, type: str, code: str, expect: Line, *illnesses: Line, **more: Any) -> str:
-        """A book or immediate of a citizen for whom the system is ill."""
+        """A book or immediate of a citizen for whom the system is ill; `post`: and the supplier, too."""
         kind = "straks" if type == IMMEDIATE else "samtale"
         citizen = self.citizen()
         body = self.wish(code, kind) | self.person(code, citizen)
         steps = [illness(code, citizen, **step) for step in illnesses]
+        if post := more.pop("post", None):
+            steps.append(illness(code, citizen, at=SUPPLIER, operation="report", **post))
         return self.add(name, type, body, expect, before=steps, **more)
 
 
-def control(code: str, do: str, what: dict[str, Any]) -> dict[str, Any]:
-    """A call to the control door of a jobcenter's booking system."""
-    return {"system": SYSTEM[code], "do": do, "with": what}
+def control(code: str, do: str, what: dict[str, Any], at: dict[str, str] = SYSTEM) -> dict[str, Any]:
+    """A call to the control door of a jobcenter's booking system (or supplier)."""
+    return {"system": at[code], "do": do, "with": what}
 
 
-def illness(code: str, citizen: int, **step: Any) -> dict[str, Any]:
+def illness(code: str, citizen: int, *, at: dict[str, str] = SYSTEM, **step: Any) -> dict[str, Any]:
     """A script step for one citizen only."""
-    return control(
-        code, "script", {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"} | step
-    )
+    whose = {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"}
+    return control(code, "script", whose | step, at)

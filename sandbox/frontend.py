@@ -21,13 +21,17 @@ MAX_OUTCOMES = 10_000
 
 
 class Frontend:
-    """`async with Frontend(url) as frontend`. Not more than a few thousand requests at a time."""
+    """`async with Frontend(url) as frontend`. Not more than a few thousand requests at a time.
+
+    `surplus`: answers that nobody waited for; `reports`: the last event about each failure report, by its id.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._finals: OrderedDict[str, asyncio.Future[dict[str, Any]]] = OrderedDict()
         self.surplus: list[str] = []
+        self.reports: dict[str, dict[str, Any]] = {}
         self._asked = 0
         self._connection: AbstractConnection | None = None
 
@@ -103,6 +107,8 @@ class Frontend:
 
     async def _happened(self, message: AbstractIncomingMessage) -> None:
         event = json.loads(message.body)
+        if event.get("reportId") and len(self.reports) < MAX_OUTCOMES:
+            self.reports[event["reportId"]] = event
         if event.get("correctsUncertain") and event.get("requestId"):
             final = self._final(event["requestId"])
             if not final.done():

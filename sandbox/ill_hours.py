@@ -19,6 +19,7 @@ from sandbox.draft import (
     ROEN,
     Day,
     Line,
+    automatic,
     control,
     illness,
     refused,
@@ -97,12 +98,13 @@ def bad_moments(day: Day) -> None:
         day.ill(f"times-{action}", BOOK, ROEN, FAILED, step)
     for status in (401, 404, 405):
         step = {"operation": "reserve", "action": "status", "status": status, "times": None}
-        day.ill(f"reserve-{status}", BOOK, ROEN, FAILED, step)
+        # A wrong address or credential is our set-up: no supplier hears of it.
+        day.ill(f"reserve-{status}", BOOK, ROEN, FAILED, step, report=None)
 
 
 def uncertain(day: Day) -> None:
     """Nobody can know in time: uncertain first, the truth later, on jobnet.outcomes."""
-    silent = {"operation": "find", "action": "status", "status": 503, "times": None}
+    silent: Line = {"operation": "find", "action": "status", "status": 503, "times": None}
     until_cleared = {"status": "uncertain"}
     for type, final in ((BOOK, "done"), (IMMEDIATE, "done"), (BOOK, "failed"), (IMMEDIATE, "failed")):
         create: Line = {
@@ -120,7 +122,7 @@ def uncertain(day: Day) -> None:
                 f"uncertain-{operation}-then-{final}", type, ROEN, until_cleared, cut, accepted=type != ACCEPT
             )
             citizen = int(day.lines[-1]["body"]["cpr"].partition(":")[2])
-            day.lines[-1]["before"].append(illness(ROEN, citizen, **(silent | {"operation": "find"})))
+            day.lines[-1]["before"].append(illness(ROEN, citizen, **silent))
             if type == REBOOK:  # it reads the meeting once before it moves it
                 day.lines[-1]["before"].insert(-1, illness(ROEN, citizen, operation="find", action="ok"))
             recovers(day, ended, final)
@@ -131,7 +133,10 @@ def recovers(day: Day, ended: str, final: str) -> None:
     """The system is well again for this citizen once the line is answered, and the last word follows."""
     line = day.lines[-1]
     line["afterwards"] = [control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})]
-    line["final"] = {"outcome": final} | ({"fejlkode": 4} if final == "failed" else {})
+    line["final"] = {"outcome": final}
+    if final == "failed":
+        line["final"]["fejlkode"] = 4
+        line["report"] = automatic(line["body"], 4)
 
 
 def held(day: Day, silent: Line) -> None:

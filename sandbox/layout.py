@@ -6,6 +6,7 @@ All names, codes and ids are invented. Data only: nothing here listens or books.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -61,6 +62,19 @@ class SystemPlan:
     limits: dict[str, float | int] = field(default_factory=dict)
 
 
+CONTRACT, WEBHOOK = "contract", "webhook"
+
+
+@dataclass(frozen=True)
+class SupplierPlan:
+    """One supplier: its full name, its format, its port (0: chosen free), what directory.toml further says."""
+
+    name: str
+    format: str = CONTRACT
+    port: int = 0
+    limits: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class JobcenterPlan:
     """One jobcenter and the names of what serves it."""
@@ -73,11 +87,14 @@ class JobcenterPlan:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a sandbox consists of. `first_day`: of the calendars; None is tomorrow. Times are in seconds."""
+    """What a sandbox consists of. `first_day`: of the calendars; None is tomorrow. Times are in seconds.
+
+    A supplier that is only a name is one of format contract.
+    """
 
     planners: dict[str, SystemPlan]
     booking_systems: dict[str, SystemPlan]
-    suppliers: dict[str, str]
+    suppliers: Mapping[str, str | SupplierPlan]
     jobcenters: dict[str, JobcenterPlan]
     kinds: tuple[OfferKind, ...] = KINDS
     first_day: date | None = None
@@ -91,8 +108,18 @@ class Layout:
         return self.first_day or datetime.now(danish_time()).date() + timedelta(days=1)
 
     def served_by(self, system: str) -> tuple[str, ...]:
-        """The codes of the jobcenters of a Planner or booking system."""
-        return tuple(c for c, j in self.jobcenters.items() if system in (j.planner, j.booking_system))
+        """The codes of the jobcenters of a Planner, booking system or supplier."""
+        return tuple(
+            code for code, j in self.jobcenters.items() if system in (j.planner, j.booking_system, j.supplier)
+        )
+
+    @property
+    def supplier_plans(self) -> dict[str, SupplierPlan]:
+        """Every supplier with its plan."""
+        return {
+            name: SupplierPlan(plan) if isinstance(plan, str) else plan
+            for name, plan in self.suppliers.items()
+        }
 
 
 def offer_id(jobcenter: str, kind: str) -> UUID:
@@ -108,14 +135,15 @@ def slot_time(first_day: date, day: int, number: int) -> datetime:
 
 # Names of trees. The sample day has a system for each way of being ill (see make_day.py), so that their
 # illnesses cannot disturb the healthy ones. Where single calls are made ill beside healthy ones, a breaker
-# would let the luck of the order decide.
+# would let the luck of the order decide; where all are, it would decide which failures are our own limits',
+# and those are no reports.
 _NO_BREAKER = SystemPlan(limits={"breaker_failures": 1000})
 _DEFAULT_SYSTEMS = {
     "birk": SystemPlan(),
     "lind": SystemPlan(),
-    "pil": SystemPlan(),
-    "hassel": SystemPlan(),
-    "tjoern": SystemPlan(),
+    "pil": _NO_BREAKER,
+    "hassel": _NO_BREAKER,
+    "tjoern": _NO_BREAKER,
     "roen": _NO_BREAKER,
 }
 _PLACES = {
@@ -131,16 +159,24 @@ _PLACES = {
     "90010": ("Lyngbakke", "havblik", "hassel", "havn"),
     "90011": ("Mosedal", "havblik", "tjoern", "bro"),
     "90012": ("Nordstrand", "havblik", "roen", "bro"),
+    "90013": ("Odderbaek", "havblik", "roen", "moelle"),
+    "90014": ("Praestoe", "havblik", "roen", "fyrtaarn"),
+}
+# Fyrtaarn asked to hear of full calendars, too; the others hear of technical failures only.
+_SUPPLIERS = {
+    "fyrtaarn": SupplierPlan("Fyrtaarn Data", limits={"report_codes": (2, 3, 4)}),
+    "moelle": SupplierPlan("Moelle IT", WEBHOOK),
+    "havn": SupplierPlan("Havn Systemer"),
+    "bro": SupplierPlan("Bro Software"),
 }
 
 
 def default_layout() -> Layout:
-    """Two Planners, six booking systems, twelve jobcenters, four suppliers; every port chosen free."""
-    suppliers = ("Fyrtaarn Data", "Moelle IT", "Havn Systemer", "Bro Software")
+    """Two Planners, six booking systems, four suppliers, fourteen jobcenters; every port chosen free."""
     return Layout(
         planners={"nordlys": SystemPlan(), "havblik": _NO_BREAKER},
         booking_systems=dict(_DEFAULT_SYSTEMS),
-        suppliers={name.split()[0].lower(): name for name in suppliers},
+        suppliers=dict(_SUPPLIERS),
         jobcenters={c: JobcenterPlan(f"Jobcenter {name}", *rest) for c, (name, *rest) in _PLACES.items()},
     )
 
@@ -154,7 +190,7 @@ def load_layout(path: Path) -> Layout:
     tables: dict[str, Any] = {
         "planners": {n: SystemPlan(**t) for n, t in raw.pop("planners").items()},
         "booking_systems": {n: SystemPlan(**t) for n, t in raw.pop("booking_systems").items()},
-        "suppliers": {n: t["name"] for n, t in raw.pop("suppliers").items()},
+        "suppliers": {n: SupplierPlan(**t) for n, t in raw.pop("suppliers").items()},
         "jobcenters": {c: JobcenterPlan(**t) for c, t in raw.pop("jobcenters").items()},
     }
     return Layout(**tables, **raw)

@@ -1,8 +1,9 @@
-"""Writes samples/day.jsonl, some 300 requests, each with its end. Run as `python -m sandbox.make_day`.
+"""Writes samples/day.jsonl, some 400 requests, each with its end. Run as `python -m sandbox.make_day`.
 
 Always the same file. Every line is independent of the others unless it says `after`: each has its own citizen
 and its own time, and each way for a system to be ill has a system of its own (pil is down, hassel hangs,
-tjoern answers garbage, roen is ill for one citizen at a time). samples.py explains what `@` stands for.
+tjoern answers garbage, roen is ill for one citizen at a time). report_hours.py has what suppliers do, and what
+citizens report. samples.py explains what `@` stands for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sandbox.draft import (
     IMMEDIATE,
     OFFERS,
     REBOOK,
+    SUPPLIER,
     TIMES,
     Day,
     Line,
@@ -32,6 +34,7 @@ from sandbox.draft import (
 )
 from sandbox.ill_hours import bad_moments, ill_systems, meanwhile, one_at_a_time, uncertain
 from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, IN_PERSON, TELEPHONE
+from sandbox.report_hours import REPORT_HOURS
 
 FILE = Path(__file__).parent / "samples" / "day.jsonl"
 
@@ -40,8 +43,18 @@ def set_up(day: Day) -> None:
     """Before the first request: who is ill all day."""
     hang = {"operation": "any", "action": "hang", "times": None, "seconds": 30}
     garbage = {"operation": "any", "action": "garbage", "times": None}
-    steps = [control(HANGS, "script", hang), control(GARBAGE, "script", garbage)]
-    day.lines.append({"id": "000-set-up", "controls": [*steps, control(DOWN, "mode", {"mode": "down"})]})
+    # Supplier havn is down until noon; supplier bro asks the first ones to come later.
+    wait = {"operation": "report", "action": "status", "status": 503, "retry_after": "3", "times": 4}
+    down = {"mode": "down"}
+    steps = [control(HANGS, "script", hang), control(GARBAGE, "script", garbage), control(DOWN, "mode", down)]
+    steps += [control(DOWN, "mode", down, SUPPLIER), control(GARBAGE, "script", wait, SUPPLIER)]
+    day.lines.append({"id": "000-set-up", "controls": steps})
+
+
+def noon(day: Day) -> None:
+    """Supplier havn comes back when all that failed in the morning has failed."""
+    morning = [line["id"] for line in day.lines if line["id"][4:].startswith(("down-", "hangs-"))]
+    day.lines[0] |= {"morning": morning, "noon": [control(DOWN, "mode", {"mode": "up"}, SUPPLIER)]}
 
 
 def queries(day: Day) -> None:
@@ -256,7 +269,7 @@ def make() -> str:
     day = Day()
     set_up(day)
     parts = (queries, bookings, rule_one, unreadable, not_offered, meanwhile, ill_systems, bad_moments)
-    for part in (*parts, uncertain, repeats, one_at_a_time, too_late):
+    for part in (*parts, uncertain, repeats, one_at_a_time, too_late, *REPORT_HOURS, noon):
         part(day)
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in day.lines)
 

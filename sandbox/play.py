@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 from datetime import date
 from uuid import uuid4
 
@@ -24,14 +25,18 @@ from sandbox.day import Desk, Met, SampleDay, check_books
 from sandbox.frontend import Frontend
 from sandbox.layout import default_layout
 from sandbox.make_day import FILE
-from sandbox.samples import Run, read_day
-from sandbox.show import Progress, table, tell
-from sandbox.stage import CONFIG, DIRECTORY, FOLDER, Stage, stage
+from sandbox.post import End, Post, Posted, ends_from, rows_of
+from sandbox.samples import Line, Run, read_day
+from sandbox.show import Progress, reports_table, table, tell
+from sandbox.stage import COMMAND_S, CONFIG, DIRECTORY, FOLDER, Stage, broker_command, stage
 from scripts.processes import ROOT, StartFailed, tail
 
 READY_S = 60.0
 POLL_S = 0.1
-QUEUES = ("jobnet.queries", "jobnet.bookings")
+REPORTS_S = 45.0  # a parked lane and a citizen's report that waits for its request take some 20 s
+REPORTS_POLL_S = 0.5
+LANES = tuple(f"jobnet.reports.{supplier}" for supplier in default_layout().suppliers)
+QUEUES = ("jobnet.queries", "jobnet.bookings", "jobnet.citizen-reports", *LANES)
 
 
 async def until_ready(amqp_url: str) -> None:
@@ -57,22 +62,59 @@ async def send_day(ready: Stage) -> bool:
         run = Run(uuid4(), date.fromisoformat(index["first_day"]))
         with Progress(len(lines)) as progress:
             met = await SampleDay(lines, run, frontend, desk).send(set_up, jobcenters, progress.ended)
-        wrong = await check_books(lines, desk, list(index["systems"]))
+        tell("  waiting for the last failure reports to arrive")
+        posted, wrong = await last_reports(lines, run, desk, ready)
+        wrong += await check_books(lines, desk, list(index["systems"]))
         wrong += [f"an answer that nobody waited for: {mark}" for mark in frontend.surplus]
-    return _shown(met, wrong)
+    return _shown(met, posted, wrong)
 
 
-def _shown(met: list[Met], wrong: list[str]) -> bool:
+async def last_reports(
+    lines: list[Line], run: Run, desk: Desk, ready: Stage
+) -> tuple[list[Posted], list[str]]:
+    """What became of the failure reports, as soon as it is what was expected, or after REPORTS_S."""
+    suppliers = list(default_layout().suppliers)
+    until = time.monotonic() + REPORTS_S
+    while True:
+        ends = await reports_of(ready)
+        post = Post(run, ends, {name: await desk.get(name, "inbox") for name in suppliers})
+        posted, surplus = post.judged(lines), post.surplus(lines)
+        if not (surplus or any(one.wrong for one in posted)) or time.monotonic() > until:
+            return posted, surplus
+        await asyncio.sleep(REPORTS_POLL_S)
+
+
+async def reports_of(ready: Stage) -> dict[str, End]:
+    """The ledger's word on every report, as an operator reads it. Raises StartFailed if the command fails."""
+    process = await asyncio.create_subprocess_exec(
+        *broker_command("reports", "list", "--json", "--limit", "1000"),
+        env=os.environ | ready.environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(COMMAND_S):
+        out, err = await process.communicate()
+    if process.returncode != 0:
+        raise StartFailed(f"jobnet-broker reports list failed:\n{err.decode()}")
+    return ends_from(rows_of(out.decode()))
+
+
+def _shown(met: list[Met], posted: list[Posted], wrong: list[str]) -> bool:
     table(met)
-    for one in met:
+    reports_table(posted)
+    everything: list[Met | Posted] = [*met, *posted]
+    for one in everything:
         if one.wrong:
             tell(f"NOT MET {one.line.id} ({one.line.type}): {'; '.join(one.wrong)}")
     for sentence in wrong:
         tell(f"BOOKS {sentence}")
-    as_expected = sum(not one.wrong for one in met)
+    as_expected, reported = sum(not one.wrong for one in met), sum(not one.wrong for one in posted)
     books = "DISAGREE" if wrong else "agree"
-    tell(f"{as_expected} of {len(met)} requests met exactly their expected end; the books {books}.")
-    return not wrong and as_expected == len(met)
+    tell(
+        f"{as_expected} of {len(met)} requests and {reported} of {len(posted)} failure reports met exactly"
+        f" their expected end; the books {books}."
+    )
+    return not wrong and (as_expected, reported) == (len(met), len(posted))
 
 
 async def play(ready: Stage, *, once: bool) -> bool:
@@ -113,6 +155,7 @@ def invite(ready: Stage) -> None:
 Everything keeps running until Ctrl-C.
   RabbitMQ         {ready.amqp_url}
   sandbox          {ready.desk_url}/ its systems, {ready.desk_url}/birk/_control/books one's books
+                   {ready.desk_url}/fyrtaarn/_control/inbox the reports that a supplier got
   broker's log     {ready.broker.log.relative_to(ROOT)}
 Send one by hand, in another terminal:
   set -a; . {FOLDER.relative_to(ROOT)}/env; set +a

@@ -46,6 +46,7 @@ class Line:
     when: dict[str, Any] | None = None
     routing_key: str | None = None
     raw: str | None = None
+    report: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -63,10 +64,20 @@ class Line:
         return str(self.final["outcome"] if self.final else self.expect.get("status", ""))
 
 
-def read_day(path: Path) -> tuple[list[dict[str, Any]], list[Line]]:
-    """The control steps of the first line, and the requests. Raises ValueError, TypeError for a bad file."""
+@dataclass(frozen=True)
+class SetUp:
+    """What the sandbox is told: before the first request, and at noon, when the lines `morning` have ended."""
+
+    controls: list[dict[str, Any]]
+    morning: list[str] = field(default_factory=list)
+    noon: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_day(path: Path) -> tuple[SetUp, list[Line]]:
+    """The first line, and the requests. Raises ValueError, TypeError for a bad file."""
     raw = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return raw[0]["controls"], [Line(**line) for line in raw[1:]]
+    first = {name: value for name, value in raw[0].items() if name != "id"}
+    return SetUp(**first), [Line(**line) for line in raw[1:]]
 
 
 class Run:
@@ -99,6 +110,10 @@ class Run:
     def request_id(self, line: Line) -> str:
         """The requestId of a line."""
         return str(self.resolve(line.body.get("requestId", f"@request:{line.id}")))
+
+    def token(self, body: dict[str, Any]) -> str:
+        """How the sandbox names the citizen of a line's body."""
+        return citizen_token(str(self.resolve(body.get("cpr", ""))))
 
     def _citizen(self, number: str) -> str:
         return invented_cpr(self._first_citizen + int(number))

@@ -10,7 +10,7 @@ from typing import Any
 
 from sandbox.contract import FAULT_STATUS, Call
 
-OPERATIONS = ("offers", "times", "find", "reserve", "create", "accept", "cancel")
+OPERATIONS = ("offers", "times", "find", "reserve", "create", "accept", "cancel", "report")
 ACTIONS = (
     "ok",  # as it should be: lets some calls pass before the next step
     "slow",  # waits `seconds`, then works and answers

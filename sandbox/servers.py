@@ -9,18 +9,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from sandbox.booking_system import BookingServer
-from sandbox.layout import Layout, SystemPlan, default_layout, load_layout
+from sandbox.door import control_routes
+from sandbox.layout import Layout, SupplierPlan, SystemPlan, default_layout, load_layout
 from sandbox.planner import PlannerServer
-from sandbox.system import STOP_S, System, control_routes
+from sandbox.supplier import SupplierServer
+from sandbox.system import STOP_S, System
+
+P = TypeVar("P", SystemPlan, SupplierPlan)
 
 
 class Sandbox:
@@ -32,7 +37,8 @@ class Sandbox:
         self.booking_systems = {
             name: BookingServer(name, self.layout) for name in self.layout.booking_systems
         }
-        self.systems: dict[str, System] = {**self.planners, **self.booking_systems}
+        self.suppliers = {name: SupplierServer(name, self.layout) for name in self.layout.suppliers}
+        self.systems: dict[str, System] = {**self.planners, **self.booking_systems, **self.suppliers}
         self._desk: web.AppRunner | None = None
         self.desk_url = ""
 
@@ -68,6 +74,10 @@ class Sandbox:
         """Who makes this jobcenter's offers."""
         return self.planners[self.layout.jobcenters[jobcenter].planner]
 
+    def supplier_of(self, jobcenter: str) -> SupplierServer:
+        """Who hears of failures at this jobcenter."""
+        return self.suppliers[self.layout.jobcenters[jobcenter].supplier]
+
     def breaches(self) -> list[str]:
         """Every breach of the contract, with the system's name."""
         return [f"{name}: {breach}" for name, system in self.systems.items() for breach in system.breaches]
@@ -93,18 +103,40 @@ class Sandbox:
         return web.json_response({"first_day": self.layout.starts_on.isoformat(), "systems": known})
 
     def directory_toml(self, host: str | None = None) -> str:
-        """A directory.toml for the broker with the real ports; `host`: how others reach this sandbox."""
+        """A directory.toml for the broker with the real ports; `host`: how others reach this sandbox.
+
+        A webhook's secret is in a file beside it, named in it: see `write_directory`.
+        """
         lines = ["# Written by the sandbox; its ports change with every start."]
         for table, systems in (("planners", self.planners), ("booking_systems", self.booking_systems)):
             for name, system in systems.items():
                 url = f"http://{host or system.host}:{system.port}"
                 plan: SystemPlan = getattr(self.layout, table)[name]
                 lines += _table(f"{table}.{name}", {"base_url": url, "allow_http": True, **plan.limits})
-        for name, title in self.layout.suppliers.items():
-            lines += _table(f"suppliers.{name}", {"name": title})
+        for name, supplier in self.suppliers.items():
+            lines += _table(f"suppliers.{name}", self._supplier_table(name, supplier, host))
         for code, jobcenter in self.layout.jobcenters.items():
             lines += _table(f'jobcenters."{code}"', dataclasses.asdict(jobcenter))
         return "\n".join(lines) + "\n"
+
+    def _supplier_table(self, name: str, supplier: SupplierServer, host: str | None) -> dict[str, Any]:
+        plan = self.layout.supplier_plans[name]
+        url = f"http://{host or supplier.host}:{supplier.port}{supplier.path}"
+        table = {"name": plan.name, "format": plan.format, "base_url": url, "allow_http": True}
+        files = {"webhook_secret_files": _secret_files(supplier)} if supplier.secrets else {}
+        return table | files | plan.limits
+
+    def write_directory(self, path: Path, host: str | None = None) -> None:
+        """The directory.toml at `path`, and beside it, for their owner only, the webhook secrets that it names."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for supplier in self.suppliers.values():
+            for file, secret in zip(_secret_files(supplier), supplier.secrets, strict=True):
+                _write(path.parent / file, secret + "\n")
+        _write(path, self.directory_toml(host))
+
+
+def _secret_files(supplier: SupplierServer) -> list[str]:
+    return [f"{supplier.name}.webhook-secret-{n + 1}" for n in range(len(supplier.secrets))]
 
 
 def _table(name: str, values: dict[str, Any]) -> list[str]:
@@ -114,11 +146,15 @@ def _table(name: str, values: dict[str, Any]) -> list[str]:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{key}" = {_toml(each)}' for key, each in value.items()) + "}"
     return str(value) if isinstance(value, int | float) else f'"{value}"'
 
 
 def _with_ports(layout: Layout, host: str, desk_port: int, base_port: int | None) -> Layout:
-    """The same layout on `host`; ports from `base_port`: the desk, the Planners, the booking systems."""
+    """The same layout on `host`; ports from `base_port`: the desk, the Planners, the booking systems, suppliers."""
     layout = dataclasses.replace(layout, host=host, desk_port=desk_port)
     if base_port is None:
         return layout
@@ -128,10 +164,11 @@ def _with_ports(layout: Layout, host: str, desk_port: int, base_port: int | None
         desk_port=base_port,
         planners=_numbered(layout.planners, ports),
         booking_systems=_numbered(layout.booking_systems, ports),
+        suppliers=_numbered(layout.supplier_plans, ports),
     )
 
 
-def _numbered(plans: dict[str, SystemPlan], ports: Iterator[int]) -> dict[str, SystemPlan]:
+def _numbered(plans: dict[str, P], ports: Iterator[int]) -> dict[str, P]:
     return {name: dataclasses.replace(plan, port=next(ports)) for name, plan in plans.items()}
 
 
@@ -160,16 +197,16 @@ async def serve(chosen: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with Sandbox(_with_ports(layout, chosen.host, chosen.desk_port, chosen.base_port)) as sandbox:
         if chosen.directory_out:
-            _write(chosen.directory_out, sandbox.directory_toml(chosen.public_host))
+            sandbox.write_directory(chosen.directory_out, chosen.public_host)
         print(sandbox.desk_url, flush=True)
         await ended.wait()
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a broker may be reading it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
+    """Whole or not at all: a broker may be reading it. Readable by its owner only."""
+    new = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
     new.replace(path)
 
 

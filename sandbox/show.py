@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from sandbox.day import Met
+from sandbox.post import Posted
 
 EVERY = 50
 console = Console(highlight=False)
@@ -56,6 +57,16 @@ class Progress:
             self._bar.advance(self._task)
         elif self._ended % EVERY == 0 or self._ended == self._total:
             tell(f"  {self._ended} of {self._total} have ended")
+
+
+def reports_table(posted: list[Posted]) -> None:
+    """What became of the failure reports, by supplier; the dead by cause."""
+    rows = Counter((p.supplier or "nobody", p.end, p.cause or "", not p.wrong) for p in posted)
+    shown = Table("supplier", "end", "cause", "reports", "as expected", title="Failure reports")
+    for supplier, end, cause in sorted({row[:3] for row in rows}):
+        good, bad = rows[supplier, end, cause, True], rows[supplier, end, cause, False]
+        shown.add_row(supplier, end, cause, str(good + bad), str(good), style="bold red" if bad else "")
+    console.print(shown)
 
 
 def table(met: list[Met]) -> None:

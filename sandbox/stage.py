@@ -73,7 +73,7 @@ def stage() -> Iterator[Stage]:
         _command(environment, "ledger", "upgrade")
         say("starting the broker")
         broker = Kept(
-            [*_broker(), "run"], log=FOLDER / "broker.log", env=os.environ | environment, grace_s=30
+            broker_command("run"), log=FOLDER / "broker.log", env=os.environ | environment, grace_s=30
         )
         running.callback(broker.stop)
         yield Stage(amqp_url, desk_url, broker, environment)
@@ -109,14 +109,14 @@ def _sandbox(running: contextlib.ExitStack) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _broker() -> list[str]:
-    return [sys.executable, "-m", "broker", "--config", str(CONFIG), "--directory", str(DIRECTORY)]
+def broker_command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "broker", "--config", str(CONFIG), "--directory", str(DIRECTORY), *words]
 
 
 def _command(environment: dict[str, str], *words: str) -> None:
     """One of the broker's own commands, to its end."""
     done = subprocess.run(  # noqa: S603 - the words are written above
-        [*_broker(), *words],
+        broker_command(*words),
         env=os.environ | environment,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""What a Planner and a booking system share: a port that can go down, a script, a journal, a control door.
+"""What a Planner, a booking system and a supplier share: a port that can go down, a script, a journal, a control door.
 
 Each call goes the same way: checked against the contract, its script step acted out, its x-requestId
 remembered, the work done. Knows nothing of meetings.
@@ -7,7 +7,6 @@ remembered, the work done. Knows nothing of meetings.
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from aiohttp import web
 
 from sandbox.books import Refusal
 from sandbox.contract import Call, Demand, Journal, RequestIds, problem, read_call
+from sandbox.door import control_routes
 from sandbox.misbehaviour import act, cut
 from sandbox.scripting import BadStep, Script, Step, step_from
 
@@ -56,6 +56,11 @@ class System:
     def breaches(self) -> list[str]:
         """How what arrived broke the contract; tests want it empty."""
         return self.journal.breaches
+
+    @property
+    def remembers_ids(self) -> bool:
+        """Whether a repeated x-requestId gives 412, as the contract says."""
+        return True
 
     def routes(self) -> list[web.RouteDef]:
         """The contract's paths of this system."""
@@ -117,6 +122,10 @@ class System:
         """What was done; a Planner has none."""
         return {"meetings": [], "entries": [], "disagreements": []}
 
+    def inbox(self) -> list[dict[str, Any]]:
+        """The failure reports received; only a supplier gets any."""
+        return []
+
     def seed(self, wanted: dict[str, Any]) -> None:
         """Put something there that was there before. Raises BadStep."""
         raise BadStep(f"{self.name} keeps no meetings")
@@ -124,12 +133,31 @@ class System:
     def before_work(self, step: Step, call: Call) -> None:
         """What a step does to the system's own state before the work."""
 
+    def arrived(self, call: Call) -> None:
+        """What follows from a call that came, before its step is acted out."""
+
+    def answered(self, call: Call, answer: web.StreamResponse) -> None:
+        """What follows from an answer that was given."""
+
+    def refusal(self, call: Call) -> web.Response:
+        """The answer to a call that breaks the contract."""
+        return problem("ugyldig-besked")
+
     def serving(self, operation: str, demand: Demand, work: Work) -> Handler:
-        """The handler of one operation."""
+        """The handler of one operation of the contract."""
+
+        async def read(request: web.Request) -> Call:
+            return await read_call(request, operation, demand, self.served, datetime.now(UTC))
+
+        return self.answering(read, work)
+
+    def answering(self, read: Callable[[web.Request], Awaitable[Call]], work: Work) -> Handler:
+        """A handler that reads its calls in a way of its own."""
 
         async def serve(request: web.Request) -> web.StreamResponse:
-            call = await read_call(request, operation, demand, self.served, datetime.now(UTC))
+            call = await read(request)
             self.journal.begin(call)
+            self.arrived(call)
             try:
                 answer = await self._answer(call, request, work)
             except ConnectionError:
@@ -140,6 +168,7 @@ class System:
                 cut(request)
                 return web.Response()
             call.status = answer.status
+            self.answered(call, answer)
             return answer
 
         return serve
@@ -159,8 +188,8 @@ class System:
 
     def _do(self, call: Call, work: Work) -> web.Response:
         if call.problems:
-            return problem("ugyldig-besked")
-        if self._request_ids.seen(call.x_request_id, call.at):
+            return self.refusal(call)
+        if self.remembers_ids and self._request_ids.seen(call.x_request_id, call.at):
             return web.Response(status=412, text="this x-requestId came before")
         self._request_ids.remember(call.x_request_id, call.at)
         try:
@@ -171,67 +200,3 @@ class System:
             return web.Response(status=507)
         call.worked = True
         return answer
-
-
-def control_routes(system_of: Callable[[web.Request], System], prefix: str = "") -> list[web.RouteDef]:
-    """The control door: GET and POST /_control/…; JSON in, JSON out, 400 with a sentence for a mistake."""
-
-    def door(work: Callable[[System, Any], Awaitable[Any] | Any]) -> Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            try:
-                wanted = json.loads(await request.read() or b"{}")
-                result = work(system_of(request), wanted)
-                if isinstance(result, Awaitable):
-                    result = await result
-            except (ValueError, KeyError, Refusal) as error:
-                return web.json_response({"error": str(error)}, status=400)
-            return web.json_response(result if result is not None else {"ok": True})
-
-        return handle
-
-    at = f"{prefix}/_control"
-    return [
-        web.get(f"{at}/script", door(lambda system, _: system.scripts.to_json())),
-        web.post(f"{at}/script", door(_add_steps)),
-        web.post(f"{at}/clear", door(_clear)),
-        web.post(f"{at}/reset", door(lambda system, _: system.reset())),
-        web.post(f"{at}/seed", door(lambda system, wanted: system.seed(wanted))),
-        web.post(f"{at}/mode", door(_mode)),
-        web.get(f"{at}/mode", door(lambda system, _: {"mode": "up" if system.is_up else "down"})),
-        web.get(f"{at}/books", door(lambda system, _: system.books())),
-        web.get(f"{at}/breaches", door(_breaches)),
-        web.get(f"{at}/calls", door(_calls)),
-        web.get(f"{at}/followed", door(lambda system, _: system.journal.breach("a redirect was followed"))),
-    ]
-
-
-def _breaches(system: System, _: Any) -> dict[str, Any]:
-    return {"breaches": system.breaches, "count": system.journal.breach_count}
-
-
-def _calls(system: System, wanted: Any) -> list[dict[str, Any]]:
-    """The last calls; `wanted` may narrow them to one citizen, operation or the like."""
-    told = (call.to_json() for call in system.journal.calls)
-    return [call for call in told if wanted.items() <= call.items()] if wanted else list(told)
-
-
-def _add_steps(system: System, wanted: Any) -> None:
-    for raw in wanted if isinstance(wanted, list) else [wanted]:
-        system.scripts.add(step_from(raw))
-
-
-def _clear(system: System, wanted: Any) -> None:
-    """Forget steps (all, or those of a label) and let what hangs go."""
-    system.scripts.clear(wanted.get("label"))
-    system.release()
-
-
-async def _mode(system: System, wanted: Any) -> None:
-    """`down` or `up`. Its own door closes with it: whoever wants it up again asks at the sandbox's desk."""
-    mode = wanted.get("mode")
-    if mode not in ("up", "down"):
-        raise BadStep("mode is up or down")
-    if mode == "up":
-        await system.up()
-    else:
-        system.go_down_soon()

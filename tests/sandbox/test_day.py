@@ -60,10 +60,28 @@ def test_the_file_is_what_make_day_makes() -> None:
         "cancel-not-possible",
         "unknown-booking",
         "held-by-uncertain",
+        "citizen",
+        "citizen-joined",
+        "citizen-joined-before-the-end",
+        "citizen-joins-nothing",
+        "citizen-joins-anothers",
+        "citizen-500",
+        "citizen-501",
+        "citizen-immediate-no-times",
+        "citizen-unknown-jobcenter",
+        "citizen-empty",
+        "citizen-bell",
+        "citizen-late",
+        "refresh-again",
+        "failed-twice-again",
+        "report-login-page",
+        "report-unknown-citizen",
+        "webhook-wrong-address",
+        "webhook-500-all-day",
     ],
 )
-def test_the_day_holds_what_the_issue_asks_for(name: str) -> None:
-    """Issue 2, item 11."""
+def test_the_day_holds_what_the_issues_ask_for(name: str) -> None:
+    """Issue 2, item 11; issue 3, item 10."""
     assert any(line.id[4:] == name for line in LINES)
 
 
@@ -72,17 +90,18 @@ def test_every_type_has_good_and_bad_ends_in_several_jobcenters() -> None:
     for type in ("booking.book.v1", "booking.immediate.v1", "booking.rebook.v1", "query.times.v1"):
         assert all(ends[type, status] for status in ("done", "refused", "failed"))
     assert {line.body.get("jobcenterkode") for line in LINES} >= set(default_layout().jobcenters)
-    assert 280 <= len(LINES) <= 400
+    assert 280 <= len(LINES) <= 500
 
 
 def test_every_line_can_be_sent_and_needs_only_lines_before_it(run: Run) -> None:
     known: set[str] = set()
     for line in LINES:
         assert line.id not in known
-        for needed in (line.after, (line.when or {}).get("of"), line.expect.get("same_as")):
+        merged = (line.report or {}).get("into")
+        for needed in (line.after, (line.when or {}).get("of"), line.expect.get("same_as"), merged):
             assert needed is None or needed in known
         known.add(line.id)
-        resolved = json.dumps(run.resolve([line.body, line.before, line.afterwards]))
+        resolved = json.dumps(run.resolve([line.body, line.before, line.afterwards, line.report]))
         assert '"@' not in resolved
         assert isinstance(run.body(line), bytes)
 

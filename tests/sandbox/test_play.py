@@ -14,6 +14,7 @@ import pytest
 
 from sandbox import play, stage
 from sandbox.day import Met
+from sandbox.post import Posted
 from sandbox.samples import Line
 
 COMMAND = [sys.executable, "-m", "sandbox.play"]
@@ -31,7 +32,8 @@ def test_every_request_of_the_day_meets_its_end_and_nothing_stays_behind() -> No
     """DESIGN 11: exit 0 only if every request reached exactly the end that the sample expects."""
     done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "349 of 349 requests met exactly their expected end; the books agree." in done.stdout
+    assert "431 of 431 requests and 104 of 104 failure reports met exactly their expected end" in done.stdout
+    assert "the books agree." in done.stdout
     assert left() == []
 
 
@@ -51,11 +53,17 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
 
 def test_one_that_is_not_met_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = (Line(f"00{n}-book", "booking.book.v1", {}, {"status": "done"}) for n in (1, 2))
-    assert play._shown([Met(good, "done")], []) is True
-    assert play._shown([Met(good, "done"), Met(bad, "failed", ["status is failed, not done"])], []) is False
+    assert play._shown([Met(good, "done")], [Posted(good, "bro", "delivered")], []) is True
+    assert (
+        play._shown([Met(good, "done"), Met(bad, "failed", ["status is failed, not done"])], [], []) is False
+    )
     assert "NOT MET 002-book (booking.book.v1): status is failed, not done" in capsys.readouterr().out
-    assert play._shown([Met(good, "done")], ["birk: booked twice"]) is False
+    assert play._shown([Met(good, "done")], [], ["birk: booked twice"]) is False
     assert "BOOKS birk: booked twice" in capsys.readouterr().out
+    assert play._shown([], [Posted(bad, "bro", "dead", "exhausted", ["report is dead"])], []) is False
+    told = capsys.readouterr().out
+    assert "NOT MET 002-book (booking.book.v1): report is dead" in told
+    assert "exhausted" in told
 
 
 def test_keys_are_made_once_and_for_us_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import stat
 import subprocess
 import sys
 from datetime import date
@@ -24,6 +25,8 @@ reservation_seconds = 5
 limits = {total_timeout_seconds = 3}
 [suppliers.s]
 name = "S"
+format = "webhook"
+limits = {status_means = {422 = "retry"}}
 [jobcenters.12345]
 name = "J"
 planner = "p"
@@ -37,16 +40,22 @@ def test_the_default_is_a_small_denmark() -> None:
     sizes = [
         len(part) for part in (layout.planners, layout.booking_systems, layout.jobcenters, layout.suppliers)
     ]
-    assert sizes == [2, 6, 12, 4]
+    assert sizes == [2, 6, 14, 4]
     assert {s for s in layout.booking_systems if not layout.served_by(s)} == set()
 
 
 async def test_the_directory_names_the_real_ports(sandbox: Sandbox, tmp_path: Path) -> None:
     file = tmp_path / "directory.toml"
-    file.write_text(sandbox.directory_toml())
+    sandbox.write_directory(file)
     directory = load_directory(file)
     told = {name: system.base_url for name, system in directory.booking_systems.items()}
     assert told == {name: system.base_url for name, system in sandbox.booking_systems.items()}
+    for name, supplier in sandbox.suppliers.items():
+        assert directory.suppliers[name].base_url == supplier.base_url + supplier.path
+        assert list(directory.suppliers[name].webhook_secrets()) == supplier.secrets
+    assert [s.format for s in directory.suppliers.values()].count("webhook") == 1
+    assert directory.suppliers["fyrtaarn"].report_codes == (2, 3, 4)
+    assert stat.S_IMODE((tmp_path / "moelle.webhook-secret-1").stat().st_mode) == 0o600
     assert set(directory.jobcenters) == set(sandbox.layout.jobcenters)
     assert directory.booking_systems["roen"].breaker_failures == 1000
     assert "http://elsewhere:" in sandbox.directory_toml("elsewhere")
@@ -60,6 +69,8 @@ async def test_a_layout_can_be_read(tmp_path: Path) -> None:
         assert sandbox.booking_system_of("12345").name == "b"
         assert sandbox.planner_of("12345").name == "p"
         assert "total_timeout_seconds = 3" in sandbox.directory_toml()
+        assert 'status_means = {"422" = "retry"}' in sandbox.directory_toml()
+        assert sandbox.supplier_of("12345").format == "webhook"
         assert (sandbox.breaches(), sandbox.disagreements()) == ([], [])
 
 
