@@ -13,7 +13,8 @@ from uuid import UUID
 from aiohttp import web
 
 from sandbox.books import Books, Meeting, Refusal, Slot, Who, Wish, citizen_token, slots_of
-from sandbox.contract import Call, Demand, instant, is_uuid, wish_of, wish_problems
+from sandbox.contract import Demand, instant, is_uuid, wish_of, wish_problems
+from sandbox.journal import Call
 from sandbox.layout import Layout, offer_id
 from sandbox.scripting import BadStep, Step
 from sandbox.system import System

@@ -1,4 +1,4 @@
-"""What the contract (DESIGN 4) demands of a request, checked on everything that arrives; and the calls.
+"""What the contract (DESIGN 4) demands of a request, checked on everything that arrives.
 
 A breach is written down without any personal value. Decides nothing about bookings.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from aiohttp import web
 
 from sandbox.books import Wish, citizen_token
+from sandbox.journal import Call
 from sandbox.layout import THREE
 
 URN = "urn:borgerbooking:fejl:"
@@ -42,89 +42,6 @@ CPR = re.compile(
 JOBCENTER = re.compile(r"[0-9]{5}")
 REQUEST_ID = re.compile(r"[!-~]{1,46}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-MAX_CALLS = 50_000
-MAX_BREACHES = 1_000
-MAX_REMEMBERED = 500_000
-REMEMBERED_FOR = timedelta(days=7)
-
-
-@dataclass
-class Call:
-    """One call that arrived, and how it ended. `worked`: the system did what was asked, whatever it said."""
-
-    operation: str
-    jobcenter: str
-    citizen: str
-    x_request_id: str
-    traceparent: str
-    offer: str
-    invitation: str
-    at: datetime
-    in_flight: int
-    body: dict[str, Any] = field(repr=False)
-    problems: list[str] = field(default_factory=list)
-    worked: bool = False
-    status: int | None = None  # None: not answered (yet)
-
-    def to_json(self) -> dict[str, Any]:
-        """The call without its body."""
-        shown = {k: v for k, v in vars(self).items() if k != "body"}
-        return shown | {"at": self.at.isoformat()}
-
-
-class RequestIds:
-    """The x-requestIds of the last seven days, at most MAX_REMEMBERED (the oldest go first)."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, datetime] = OrderedDict()
-
-    def seen(self, x_request_id: str, now: datetime) -> bool:
-        """Whether it came before within seven days."""
-        at = self._seen.get(x_request_id)
-        return at is not None and now - at < REMEMBERED_FOR
-
-    def remember(self, x_request_id: str, now: datetime) -> None:
-        """Note that it came."""
-        self._seen[x_request_id] = now
-        self._seen.move_to_end(x_request_id)
-        if len(self._seen) > MAX_REMEMBERED:
-            self._seen.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._seen.clear()
-
-
-class Journal:
-    """The last calls and the breaches of one system. More breaches than the bound are only counted."""
-
-    def __init__(self) -> None:
-        self.calls: deque[Call] = deque(maxlen=MAX_CALLS)
-        self.breaches: list[str] = []
-        self.breach_count = 0
-        self.in_flight = 0
-        self.most_in_flight = 0
-
-    def begin(self, call: Call) -> None:
-        """A call has arrived."""
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        call.in_flight = self.in_flight
-        self.calls.append(call)
-        for problem in call.problems:
-            self.breach(f"{call.operation}: {problem}")
-
-    def breach(self, sentence: str) -> None:
-        """The contract was broken, in this way."""
-        self.breach_count += 1
-        if len(self.breaches) < MAX_BREACHES:
-            self.breaches.append(sentence)
-
-    def clear(self) -> None:
-        """Forget all that has ended."""
-        self.calls.clear()
-        self.breaches.clear()
-        self.breach_count, self.most_in_flight = 0, self.in_flight
 
 
 @dataclass(frozen=True)

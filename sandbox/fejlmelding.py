@@ -15,7 +15,8 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from sandbox.books import citizen_token
-from sandbox.contract import CPR, JOBCENTER, TRACEPARENT, Call, broken, instant, is_uuid, strangers
+from sandbox.contract import CPR, JOBCENTER, TRACEPARENT, broken, instant, is_uuid, strangers
+from sandbox.journal import Call
 
 JOBNET = {"id": 32, "navn": "Jobnet"}
 CODES = (2, 3, 4)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
-from sandbox.contract import Call
+from sandbox.journal import Call
 
 MAX_REPORTS = 100_000
 MOST_ARRIVALS = 1_000

@@ -6,7 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.contract import Call, Demand
+from sandbox.contract import Demand
+from sandbox.journal import Call
 from sandbox.layout import GROUP_WITHOUT_OFFERS, Layout, OfferKind, offer_id
 from sandbox.system import System
 

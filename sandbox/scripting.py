@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sandbox.contract import FAULT_STATUS, Call
+from sandbox.contract import FAULT_STATUS
+from sandbox.journal import Call
 
 OPERATIONS = ("offers", "times", "find", "reserve", "create", "accept", "cancel", "report")
 ACTIONS = (

@@ -14,9 +14,10 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.contract import Call, Demand, problem
+from sandbox.contract import Demand, problem
 from sandbox.fejlmelding import SIGNATURE, read_webhook, report_problems
 from sandbox.inbox import Inbox, Patience
+from sandbox.journal import Call
 from sandbox.layout import WEBHOOK, Layout
 from sandbox.system import System
 

@@ -15,8 +15,9 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.books import Refusal
-from sandbox.contract import Call, Demand, Journal, RequestIds, problem, read_call
+from sandbox.contract import Demand, problem, read_call
 from sandbox.door import control_routes
+from sandbox.journal import Call, Journal, RequestIds
 from sandbox.misbehaviour import act, cut
 from sandbox.scripting import BadStep, Script, Step, step_from
 

@@ -15,7 +15,8 @@ import pytest
 from sandbox.contract import CPR
 from sandbox.day import Desk, check_books
 from sandbox.layout import default_layout
-from sandbox.make_day import BAD_CPRS, FILE, make
+from sandbox.make_day import FILE, make
+from sandbox.refused_hours import BAD_CPRS
 from sandbox.samples import CITIZENS, Line, Run, invented_cpr, read_day, unmet, unmet_final
 from sandbox.servers import Sandbox
 from tests.sandbox.conftest import Plain
