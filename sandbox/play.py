@@ -63,21 +63,22 @@ async def send_day(ready: Stage) -> bool:
         with Progress(len(lines)) as progress:
             met = await SampleDay(lines, run, frontend, desk).send(set_up, jobcenters, progress.ended)
         tell("  waiting for the last failure reports to arrive")
-        posted, wrong = await last_reports(lines, run, desk, ready)
+        posted, wrong = await last_reports(lines, run, frontend, desk, ready)
         wrong += await check_books(lines, desk, list(index["systems"]))
         wrong += [f"an answer that nobody waited for: {mark}" for mark in frontend.surplus]
     return _shown(met, posted, wrong)
 
 
 async def last_reports(
-    lines: list[Line], run: Run, desk: Desk, ready: Stage
+    lines: list[Line], run: Run, frontend: Frontend, desk: Desk, ready: Stage
 ) -> tuple[list[Posted], list[str]]:
     """What became of the failure reports, as soon as it is what was expected, or after REPORTS_S."""
     suppliers = list(default_layout().suppliers)
     until = time.monotonic() + REPORTS_S
     while True:
         ends = await reports_of(ready)
-        post = Post(run, ends, {name: await desk.get(name, "inbox") for name in suppliers})
+        inboxes = {name: await desk.get(name, "inbox") for name in suppliers}
+        post = Post(run, ends, inboxes, frontend.reports)
         posted, surplus = post.judged(lines), post.surplus(lines)
         if not (surplus or any(one.wrong for one in posted)) or time.monotonic() > until:
             return posted, surplus

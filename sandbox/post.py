@@ -19,6 +19,7 @@ from sandbox.samples import Line, Run
 
 MERGED = "merged"
 OPEN = ("joining", "waiting", "handed", "delivering")
+ENDS = ("delivered", "dead")
 CAUSED = ("dead", "discarded")
 OPENINGS = {
     2: "Ingen mødetider.",
@@ -64,13 +65,18 @@ def report_id(request_id: str) -> str:
 
 
 class Post:
-    """The inboxes by supplier, the ledger's word by report id, and the run that all of it comes from."""
+    """The inboxes by supplier, the ledger's word and the last event by report id, and the run of all of it."""
 
     def __init__(
-        self, run: Run, ends: Mapping[str, End], inboxes: Mapping[str, list[dict[str, Any]]]
+        self,
+        run: Run,
+        ends: Mapping[str, End],
+        inboxes: Mapping[str, list[dict[str, Any]]],
+        events: Mapping[str, Report],
     ) -> None:
         self._run = run
         self._ends = ends
+        self._events = events
         self._left = {supplier: list(reports) for supplier, reports in inboxes.items()}
         self._merges: Counter[str] = Counter()
         self._suppliers: dict[str, str] = {}
@@ -110,8 +116,18 @@ class Post:
             posted.wrong.append(
                 f"report is {_said(end.shown, end.cause)}, not {_said(want['end'], want.get('cause'))}"
             )
-        posted.wrong += self._arrived(line, want)
+        posted.wrong += self._arrived(line, want) + self._announced(line, want)
         return posted
+
+    def _announced(self, line: Line, want: dict[str, Any]) -> list[str]:
+        """An end, and nothing else, is told on jobnet.outcomes."""
+        event = self._events.get(report_id(self._run.request_id(line)), {})
+        said = event.get("outcome", "nothing")
+        if said != (want["end"] if want["end"] in ENDS else "nothing"):
+            return [f"jobnet.outcomes said {said} of its report"]
+        if said == "dead" and event.get("cause") != want["cause"]:
+            return [f"jobnet.outcomes said that its report is dead of {event.get('cause')}"]
+        return []
 
     def _merged(self, line: Line, into: str) -> Posted:
         """Whether the report that it went into has counted it."""

@@ -96,3 +96,17 @@ async def test_the_last_word_is_heard_whenever_one_asks(vhost: str, echo: Echo) 
         assert (await frontend.final("2", 20))["outcome"] == "done"
         with pytest.raises(TimeoutError):
             await frontend.final("3", 0.1)
+
+
+async def test_the_last_event_about_each_report_is_kept(vhost: str, echo: Echo) -> None:
+    async with Frontend(vhost) as frontend:
+        for name, outcome in (("a", "dead"), ("a", "delivered"), ("b", "dead")):
+            event = {"requestId": "1", "reportId": name, "outcome": outcome}
+            await echo.publish("report.x", event, exchange=OUTCOMES)
+        async with asyncio.timeout(20):
+            while "b" not in frontend.reports:  # noqa: ASYNC110 - RabbitMQ brings it
+                await asyncio.sleep(0.01)
+        assert {name: event["outcome"] for name, event in frontend.reports.items()} == {
+            "a": "delivered",
+            "b": "dead",
+        }

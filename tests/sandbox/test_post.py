@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from sandbox.post import End, Post, ends_from, report_id, rows_of
+from sandbox.post import ENDS, End, Post, ends_from, report_id, rows_of
 from sandbox.samples import Line, Run
 
 RUN = UUID("11111111-2222-4333-8444-555555555555")
@@ -48,8 +48,10 @@ def arrived(run: Run, **change: Any) -> dict[str, Any]:
 
 def judged(run: Run, line: Line, end: End | None, *reports: dict[str, Any]) -> list[str]:
     """Every sentence about one line."""
-    ends = {report_id(run.request_id(line)): end} if end else {}
-    post = Post(run, ends, {"fyrtaarn": list(reports), "moelle": []})
+    name = report_id(run.request_id(line))
+    ends = {name: end} if end else {}
+    events = {name: {"outcome": end.state, "cause": end.cause}} if end and end.state in ENDS else {}
+    post = Post(run, ends, {"fyrtaarn": list(reports), "moelle": []}, events)
     return [sentence for one in post.judged([line]) for sentence in one.wrong] + post.surplus([line])
 
 
@@ -135,7 +137,8 @@ def test_equal_failures_are_counted_on_the_first_ones_report(run: Run) -> None:
     again = Line("002-again", LINE.type, BODY, {}, report={"end": "merged", "into": LINE.id})
     for count, wrong in ((2, []), (1, ["001-book's report counts 1, not at least 2"])):
         ends = {report_id(run.request_id(LINE)): End("delivered", count=count)}
-        post = Post(run, ends, {"fyrtaarn": [arrived(run)]})
+        told = {report_id(run.request_id(LINE)): {"outcome": "delivered"}}
+        post = Post(run, ends, {"fyrtaarn": [arrived(run)]}, told)
         assert [s for one in post.judged([LINE, again]) for s in one.wrong] == wrong
         assert post.surplus([LINE, again]) == []
 
@@ -150,3 +153,21 @@ def test_the_commands_rows_are_read_and_a_pauses_cause_is_no_end(run: Run) -> No
     assert ends_from(rows) == {"a": End("waiting", None, 2)}
     with pytest.raises(ValueError, match="list"):
         rows_of('{"error": "no"}')
+
+
+@pytest.mark.parametrize(
+    ("event", "wrong"),
+    [
+        ({}, "said nothing"),
+        ({"outcome": "delivered"}, "said delivered"),
+        ({"outcome": "dead", "cause": "crash"}, "dead of crash"),
+        ({"outcome": "dead", "cause": "rejected"}, ""),
+    ],
+    ids=["none", "other", "cause", "good"],
+)
+def test_every_end_is_told_to_whoever_listens(run: Run, event: dict[str, Any], wrong: str) -> None:
+    dead = replace(LINE, report=WANT | {"end": "dead", "cause": "rejected"})
+    name = report_id(run.request_id(dead))
+    post = Post(run, {name: End("dead", "rejected")}, {}, {name: event} if event else {})
+    [found] = post.judged([dead])
+    assert (wrong in found.wrong[0]) if wrong else found.wrong == []
