@@ -1,7 +1,7 @@
 """Finds a RabbitMQ to run, or unpacks the distribution's packages (Debian and kin) into .local/ without root.
 
-Nothing is installed and no system file is changed: apt-get gets folders of its own, dpkg only unpacks.
-`python -m scripts.rabbitmq_dist` does it ahead of time and shows progress.
+Nothing is installed and no system file is changed (see debian.py). `python -m scripts.rabbitmq_dist` does it
+ahead of time and shows progress.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.processes import LOCAL, StartFailed, locked, say
+from scripts.debian import distribution, libraries, on_path, unpacked
+from scripts.processes import StartFailed, say
 
-DIST = LOCAL / "rabbitmq-dist"
+DIST = distribution("rabbitmq")
 PACKAGE = "rabbitmq-server"
 # Debian's wrapper insists on root or the user rabbitmq; the release behind it does not.
 SYSTEM_RELEASES = Path("/usr/lib/rabbitmq/lib")
@@ -62,7 +61,7 @@ def _inside_erlang(path: str, name: str) -> str | None:
 
 def _on_path() -> Installation | None:
     path = os.environ.get("PATH", os.defpath)
-    found = shutil.which("rabbitmq-server", path=f"{path}:/usr/sbin:/usr/local/sbin")
+    found = on_path("rabbitmq-server")
     if found is None or shutil.which("erl", path=path) is None:
         return None
     releases = sorted(SYSTEM_RELEASES.glob("rabbitmq_server-*/sbin"))
@@ -70,79 +69,18 @@ def _on_path() -> Installation | None:
 
 
 def _unpacked() -> Installation:
-    if not DIST.is_dir():
-        with locked(DIST.with_suffix(".lock"), "waiting for another start that unpacks RabbitMQ"):
-            if not DIST.is_dir():
-                _unpack()
-    return _describe(DIST)
+    return _describe(unpacked(PACKAGE, DIST, title="RabbitMQ", finish=_finish, sorry=NO_PACKAGES))
+
+
+def _finish(root: Path) -> None:
+    _let_erlang_find_itself(root)
+    _describe(root)
 
 
 def _describe(root: Path) -> Installation:
     sbin = next((root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"))
-    libraries = [*root.glob("usr/lib/*-linux-*"), *root.glob("lib/*-linux-*")]
     path = f"{root / 'usr/bin'}:{os.environ.get('PATH', os.defpath)}"
-    return Installation(sbin, path, ":".join(map(str, libraries)))
-
-
-def _unpack() -> None:
-    """Unpack beside the goal and rename at the end, so that an interrupted start leaves nothing half done."""
-    LOCAL.mkdir(exist_ok=True)
-    for left in LOCAL.glob("unpack-*"):  # we hold the lock: whoever made it is gone
-        shutil.rmtree(left)
-    work = Path(tempfile.mkdtemp(prefix="unpack-", dir=LOCAL))
-    try:
-        root = work / "root"
-        root.mkdir()
-        for package in _download(work):
-            _run("dpkg", "-x", str(package), str(root))
-        _let_erlang_find_itself(root)
-        _describe(root)
-        root.rename(DIST)
-        say(f"RabbitMQ is unpacked in {DIST}")
-    except (OSError, StopIteration) as error:
-        raise StartFailed(NO_PACKAGES.format(why=f"{type(error).__name__}: {error}")) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _download(work: Path) -> list[Path]:
-    for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
-        (work / folder).mkdir(parents=True)
-    say("RabbitMQ is not on the PATH: reading the distribution's package lists")
-    _apt(work, "update")
-    # What the system has already is not needed again: its own status file is read.
-    missing = re.findall(r"^Inst (\S+)", _apt(work, "--simulate", "install", PACKAGE), re.MULTILINE)
-    if not missing:
-        raise StartFailed(NO_PACKAGES.format(why=f"apt-get would install nothing for {PACKAGE}"))
-    say(f"downloading {len(missing)} packages of RabbitMQ and Erlang (about 35 to 60 MB)")
-    _apt(work, "download", *missing)  # `install --download-only` would want the system's lock
-    packages = sorted((work / "packages").glob("*.deb"))
-    say(f"unpacking {len(packages)} packages")
-    return packages
-
-
-def _apt(work: Path, *arguments: str) -> str:
-    own = {
-        "Dir::State": str(work / "state"),
-        "Dir::State::status": "/var/lib/dpkg/status",
-        "Dir::Cache": str(work / "cache"),
-        "APT::Sandbox::User": "",
-        "Acquire::Retries": "3",
-    }
-    options = [part for key, value in own.items() for part in ("-o", f"{key}={value}")]
-    command = ["apt-get", "-q", "-y", "--no-install-recommends", *options, *arguments]
-    return _run(*command, cwd=work / "packages")
-
-
-def _run(*command: str, cwd: Path | None = None) -> str:
-    env = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(
-        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-        raise StartFailed(NO_PACKAGES.format(why=f"{command[0]} failed:\n{last}\n"))
-    return done.stdout
+    return Installation(sbin, path, libraries(root))
 
 
 def _let_erlang_find_itself(root: Path) -> None:

@@ -63,6 +63,8 @@ STATUS_ROWS: tuple[tuple[Container[int], Verdict], ...] = (
 )
 # The words of `Lost` for a try whose time ran out.
 TIMEOUTS = frozenset({"timeout", "connect-timeout"})
+# nginx lets the handshake pass and refuses our certificate (or that there is none) with a page of its own.
+CERTIFICATE_PAGES = (b"No required SSL certificate was sent", b"The SSL certificate error")
 # On a create, accept or cancel these two say "not done" (DESIGN 5, below the table).
 NOT_DONE = frozenset({429, 503})
 
@@ -168,6 +170,8 @@ def _by_status(met: Answered, status: int) -> Judgement[M]:
     what = f"status {status}"
     if 300 <= status < 400:
         what = "redirect"
+    elif status == 400 and is_html(met) and any(page in met.body for page in CERTIFICATE_PAGES):
+        verdict, what = Verdict.MISCONFIGURED, "certificate"
     elif verdict in (Verdict.REJECTED, Verdict.BROKEN) and (flaw := _flaw(met)):
         verdict, what = Verdict.BROKEN, flaw
     retry_after = met.retry_after if verdict is Verdict.UNAVAILABLE else None

@@ -22,6 +22,9 @@ BODIES = {
     "garbage": Answered(0, "application/json", b"{not json"),
     "html": Answered(0, "text/html", b"<html>log in</html>"),
     "unlabelled-html": Answered(0, "", b"  <!DOCTYPE html><p>"),
+    "certificate-page": Answered(
+        0, "text/html", b"<html><title>400 No required SSL certificate was sent</title></html>"
+    ),
     "too-large": Answered(0, "application/json", flaw="too-large"),
     "bad-encoding": Answered(0, "application/json", flaw="encoding"),
     "fault": Answered(0, "application/problem+json", SLOT_TAKEN),
@@ -29,7 +32,7 @@ BODIES = {
     "list": Answered(0, "application/problem+json", b'["urn:borgerbooking:fejl:tid-optaget"]'),
     "odd-type": Answered(0, "application/problem+json", b'{"type": ["x"]}'),
 }
-FLAWED = {"html", "unlabelled-html", "too-large", "bad-encoding"}
+FLAWED = {"html", "unlabelled-html", "certificate-page", "too-large", "bad-encoding"}
 
 
 def call(kind: Kind, expect: int = 200, absent: Fault | None = None) -> Call[Reservation]:
@@ -50,7 +53,7 @@ def wanted(status: int, body: str) -> Verdict:
         return Verdict.REFUSED
     if status in (408, 429) or 500 <= status <= 599:
         return Verdict.UNAVAILABLE
-    if status in (401, 403, 404, 405, 407):
+    if status in (401, 403, 404, 405, 407) or (status == 400 and body == "certificate-page"):
         return Verdict.MISCONFIGURED
     if 400 <= status <= 499 and body not in FLAWED:
         return Verdict.REJECTED
