@@ -12,6 +12,7 @@ from broker.ledger.model import (
     Facts,
     LedgerMisfit,
     New,
+    NewReport,
     Outcome,
     RowRefused,
     Running,
@@ -21,6 +22,18 @@ from broker.ledger.model import (
     TakenOver,
     WorkerRow,
 )
+from broker.ledger.report_lookups import ReportCount
+from broker.ledger.report_model import (
+    DueReportEvent,
+    Handed,
+    Joinable,
+    LaneLimits,
+    LaneRow,
+    ReportClaim,
+    ReportRow,
+    ReportState,
+    ReportStory,
+)
 from broker.ledger.versions import bring_up_to_date, upgrade
 
 __all__ = [
@@ -29,12 +42,23 @@ __all__ = [
     "Claim",
     "Conflict",
     "DueEvent",
+    "DueReportEvent",
     "Ending",
     "Facts",
+    "Handed",
+    "Joinable",
+    "LaneLimits",
+    "LaneRow",
     "Ledger",
     "LedgerMisfit",
     "New",
+    "NewReport",
     "Outcome",
+    "ReportClaim",
+    "ReportCount",
+    "ReportRow",
+    "ReportState",
+    "ReportStory",
     "RowRefused",
     "Running",
     "Settled",

@@ -35,6 +35,7 @@ from broker.ledger.model import (
 )
 from broker.ledger.new_reports import NewReports
 from broker.ledger.reach import Reach
+from broker.ledger.reports import Reports
 from broker.ledger.sealed import Safe
 from broker.ledger.settles import Entry as SettleEntry
 from broker.ledger.settles import Settles
@@ -88,6 +89,7 @@ class Ledger:
             self.owner, threshold, self._lines, self._safe, self._holdings, self._settles
         )
         self._lookups = Lookups(threshold, self._lines, self._safe)
+        self.reports = Reports(settings, self.owner, self._lines, target, self.reach, self._safe)
         most, linger_s = ledger.batch_size, ledger.batch_linger_ms / 1000
         self._claiming: Batcher[ClaimEntry, Outcome] = Batcher(
             self._claims.flush, self.reach, most=most, linger_s=linger_s
@@ -146,6 +148,7 @@ class Ledger:
         await self._stop_tasks()
         for line in self._hot:
             await line.close()
+        await self.reports.close()
         await self._lines.close()
 
     async def _stop_tasks(self) -> None:

@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from broker.delivery_policy import Tries
 from broker.lanes import Lane
+from broker.verdicts import Tries
 from schemas.codes import ReportKind
 
 

@@ -49,8 +49,9 @@ class Safe:
     def turn(self, cpr: Cpr) -> Token:
         return self._sealer.token(cpr.reveal().encode(), purpose="turn", key_id=self.turn_key)
 
-    def citizen(self, cpr: Cpr) -> Token:
-        return self._sealer.token(cpr.reveal().encode(), purpose="citizen")
+    def citizen(self, cpr: Cpr, key_id: str | None = None) -> Token:
+        """By the newest key, or by the one that a stored row names (KeyMissing if that is gone)."""
+        return self._sealer.token(cpr.reveal().encode(), purpose="citizen", key_id=key_id)
 
     def citizen_tokens(self, cpr: Cpr) -> tuple[Token, ...]:
         """Every token under which this citizen's rows may be stored, newest key first."""

@@ -230,7 +230,7 @@ lanes = Table(
         "next_start_at",
         DateTime(timezone=True),
         nullable=False,
-        server_default=text("'-infinity'"),
+        server_default=text("to_timestamp(0)"),
         doc="the shared rate: the next report is handed over not before",
     ),
     CheckConstraint("state IN ('open', 'parked', 'probing', 'paused')", name="lanes_state_check"),

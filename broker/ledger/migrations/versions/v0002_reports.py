@@ -134,7 +134,7 @@ STATEMENTS = (
         reason text,
         by text,
         attention text,
-        next_start_at timestamptz NOT NULL DEFAULT '-infinity',
+        next_start_at timestamptz NOT NULL DEFAULT to_timestamp(0),
         CONSTRAINT lanes_state_check CHECK (state IN ('open', 'parked', 'probing', 'paused')),
         CONSTRAINT lanes_probe_check CHECK ((state = 'probing') = (probe IS NOT NULL))
     )

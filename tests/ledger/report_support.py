@@ -1,0 +1,123 @@
+"""What the tests of reports share: failures with a report, time travel, the way of one report, judgements."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from broker.delivery_policy import judge
+from broker.errors import ContractBroken, Misconfigured, Refused, Seen, Unavailable
+from broker.ledger import Ask, Ending, Handed, LaneLimits, Ledger, NewReport, ReportClaim
+from broker.verdicts import Judgement
+from config.settings import Settings
+from schemas.codes import Reason, ReportKind, Status
+from tests.ledger.support import Sql, ask, claimed, ending, settings_for
+
+NORTH, SOUTH = "nordsoft", "sydsoft"
+WIDE = {name: LaneLimits(window=1000, rate_per_second=10_000) for name in (NORTH, SOUTH)}
+RULES = {
+    "retry_delays_seconds": (10, 60),
+    "merge_within_seconds": 600,
+    "join_within_seconds": 300,
+    "park_after_failures": 3,
+    "park_first_seconds": 60,
+    "park_most_seconds": 240,
+    "handed_over_too_long_seconds": 60,
+    "probe_within_seconds": 90,
+    "crashes_most": 3,
+    "bug_tries": 2,
+}
+
+
+def report_settings(dsn: str, **ledger: Any) -> Settings:
+    chosen = settings_for(dsn, **ledger)
+    return chosen.model_copy(update={"reports": chosen.reports.model_copy(update=RULES)})
+
+
+def report_on(asked: Ask, **changes: Any) -> NewReport:
+    """An automatic report on this request, never merged unless a change says so."""
+    number = asked.cpr.reveal()
+    fields: dict[str, Any] = {
+        "report_id": uuid4(),
+        "kind": ReportKind.AUTOMATIC,
+        "request_id": asked.request_id,
+        "supplier": asked.supplier,
+        "jobcenter_code": asked.jobcenter_code,
+        "type": asked.type,
+        "error_code": 4,
+        "occurred_at": datetime.now(UTC),
+        "content": b'{"cpr":"%s","fejltekst":"Systemfejl"}' % number.encode(),
+        "cpr": asked.cpr,
+        "traceparent": asked.traceparent,
+    }
+    return NewReport(**fields | changes)
+
+
+def failed(report: NewReport | None) -> Ending:
+    return ending(Status.FAILED, b'{"status":"failed"}', error_code=4, report=report)
+
+
+async def reported(ledger: Ledger, asked: Ask | None = None, **changes: Any) -> UUID:
+    """A booking that failed; its report is due."""
+    asked = asked or ask(supplier=changes.get("supplier", NORTH))
+    report = report_on(asked, **changes)
+    assert await ledger.settle(await claimed(ledger, asked), failed(report))
+    return report.report_id
+
+
+async def handed_over(ledger: Ledger, limits: dict[str, LaneLimits] | None = None) -> list[Handed]:
+    return await ledger.reports.hand_over(limits or WIDE)
+
+
+async def delivering(ledger: Ledger, report_id: UUID) -> ReportClaim:
+    """Handed over (all that is due) and this one claimed."""
+    handed = {one.report_id: one for one in await handed_over(ledger)}
+    claim = await ledger.reports.claim(report_id, handed[report_id].number)
+    assert claim is not None
+    return claim
+
+
+def judged(claim: ReportClaim, error: Exception | None, rules: Settings, **more: Any) -> Judgement:
+    return judge(error, claim.tries, rules.reports, {}, probe=claim.probe, chance=random.random, **more)
+
+
+def seen(what: str = "status 500", **more: Any) -> Seen:
+    return Seen(NORTH, "deliver", what, **more)
+
+
+def down(retry_after: float | None = None, status: int = 500) -> Unavailable:
+    return Unavailable(seen(f"status {status}", status=status), retry_after)
+
+
+def wrong_address() -> Misconfigured:
+    return Misconfigured(seen("status 404", status=404))
+
+
+def web_page() -> ContractBroken:
+    return ContractBroken(seen("html", status=200))
+
+
+def refused() -> Refused:
+    return Refused(Reason.UNKNOWN_OFFER, seen=seen("status 404", status=404))
+
+
+async def travel(sql: Sql, seconds: float) -> None:
+    """From now on the ledger's clock is so far ahead of PostgreSQL's."""
+    await sql.execute(
+        "CREATE OR REPLACE FUNCTION ledger_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+        f" $$SELECT clock_timestamp() + interval '{seconds} seconds'$$"
+    )
+
+
+async def report_row(sql: Sql, report_id: UUID) -> Any:
+    return await sql.fetchrow("SELECT * FROM reports WHERE report_id = $1", report_id)
+
+
+async def lane_row(sql: Sql, supplier: str = NORTH) -> Any:
+    return await sql.fetchrow("SELECT * FROM lanes WHERE supplier = $1", supplier)
+
+
+async def state_of(sql: Sql, report_id: UUID) -> str:
+    return str((await report_row(sql, report_id))["state"])
