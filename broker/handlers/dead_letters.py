@@ -112,8 +112,6 @@ class DeadLetters:
 
 def must_turn(standing: Standing, depth: int) -> bool:
     """Whether the queue may hold something else than the ledger believes."""
-    if depth == 0 and standing.placed == 0:
-        return standing.turning
     doubtful = standing.turning or standing.gone > 0 or depth != standing.placed
     return doubtful or standing.turned_ago > TURN_AT_LEAST_EVERY_S
 

@@ -97,7 +97,8 @@ async def step(desk: Desk, *, canary_wait: float = 60, supplier: str | None = No
 async def delivered(sql: Sql, report_id: UUID) -> None:
     """What a delivery does to the row."""
     await sql.execute(
-        "UPDATE reports SET state = 'delivered', settled_at = clock_timestamp() WHERE report_id = $1", report_id
+        "UPDATE reports SET state = 'delivered', settled_at = clock_timestamp() WHERE report_id = $1",
+        report_id,
     )
 
 

@@ -42,7 +42,10 @@ class TestLetters:
         request_id = await dead_booking(sql)
         letters = {letter.letter_id: letter for letter in await desk.letters.listed(Filter())}
         assert set(letters) == {report_id, request_id}
-        assert (letters[report_id].kind, letters[report_id].queue) == ("report", "jobnet.reports.nordsoft.dead")
+        assert (letters[report_id].kind, letters[report_id].queue) == (
+            "report",
+            "jobnet.reports.nordsoft.dead",
+        )
         assert (letters[request_id].kind, letters[request_id].cause) == ("booking", "unverified")
         assert await desk.letters.counts() == {"jobnet.reports.nordsoft.dead": 1, "jobnet.bookings.dead": 1}
 
@@ -172,7 +175,8 @@ class TestReplay:
         await step(desk)
         await sql.execute("UPDATE replays SET advanced_at = advanced_at - interval '1 s'")
         assert await step(desk) == 3
-        await dead_again(sql, [each for each in ids if await state_of(sql, each) == "waiting"][0])
+        [again, *_] = [each for each in ids if await state_of(sql, each) == "waiting"]
+        await dead_again(sql, again)
         assert await step(desk) == 0
         [progress] = await desk.replays.progress(replay_id)
         assert (progress.state, progress.waiting) == ("stopped", 5)

@@ -1,0 +1,538 @@
+"""The dead-letter queues are true to the ledger: real RabbitMQ, real PostgreSQL (issue 3, "What must be seen")."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pika
+import pytest
+
+from broker.amqp import Drawer, Drawn, Rabbit
+from broker.handlers.dead_letters import DeadLetters, PassReport
+from broker.ledger import bring_up_to_date
+from broker.ledger.desk import Desk
+from broker.ledger.letters import Filter
+from broker.ledger.places import Places
+from broker.letters import LETTER_ID, LETTER_TYPE, REASON, Properties, properties_header
+from broker.replaying import Replayer
+from broker.sealing import Sealer
+from config.settings import Settings, build
+from tests.amqp import foreign
+from tests.ledger.dead import BO, dead_again, dead_booking, dead_reports, desk_of, replay, state_of
+from tests.ledger.support import ANN, BEN, Sql, key
+from tests.support import poll
+
+LANE = "jobnet.reports.nordsoft.dead"
+BOOKINGS = "jobnet.bookings.dead"
+UNROUTED = "jobnet.unrouted.dead"
+QUERIES = "jobnet.queries.dead"
+ALL = (LANE, BOOKINGS, UNROUTED, QUERIES)
+
+
+def settings_of(url: str, dsn: str, **dead: Any) -> Settings:
+    return build(
+        {
+            "rabbitmq": {"url": url, "publish_timeout_seconds": 5},
+            "ledger": {"dsn": dsn},
+            "keys": {
+                "sealing": {"s1": key(1)},
+                "seal_with": "s1",
+                "tokens": {"t1": key(11)},
+                "token_order": ["t1"],
+            },
+            "dead": {"pass_batch": 50, **dead},
+        }
+    )
+
+
+@dataclass
+class Place:
+    """Queues, tables, and hands in both."""
+
+    url: str
+    settings: Settings
+    desk: Desk
+    sql: Sql
+    sealer: Sealer
+
+    async def pass_over(self, *, turn: bool = False) -> PassReport:
+        report = await DeadLetters(self.settings, self.desk.places, self.sealer).pass_over(ALL, turn=turn)
+        assert report is not None
+        return report
+
+    async def depths(self) -> dict[str, int]:
+        found = {queue: await asyncio.to_thread(foreign.depth, self.url, queue) for queue in ALL}
+        return {queue: depth for queue, depth in found.items() if depth}
+
+    async def is_true(self) -> bool:
+        return await self.depths() == await self.desk.letters.counts()
+
+    async def put(self, queue: str, body: bytes, **properties: Any) -> None:
+        message = (body, pika.BasicProperties(delivery_mode=2, **properties))
+        await asyncio.to_thread(foreign.publish, self.url, queue, message)
+
+    async def held(self, queue: str) -> list[Any]:
+        """Every message of a queue, left there."""
+
+        def look() -> list[Any]:
+            with foreign.channel(self.url) as channel:
+                got = []
+                while (message := channel.basic_get(queue))[0]:
+                    got.append(message)
+                return got
+
+        return await asyncio.to_thread(look)
+
+    async def purge(self, queue: str) -> None:
+        def work() -> None:
+            with foreign.channel(self.url) as channel:
+                channel.queue_purge(queue)
+
+        await asyncio.to_thread(work)
+
+
+@pytest.fixture
+async def place(vhost: str, database: str) -> AsyncIterator[Place]:
+    settings = settings_of(vhost, database)
+    await bring_up_to_date(database)
+    declare(vhost)
+    sql = await asyncpg.connect(database)
+    async with desk_of(settings) as desk:
+        yield Place(vhost, settings, desk, sql, Sealer(settings.keys))
+    await sql.close()
+
+
+def declare(url: str) -> None:
+    with foreign.channel(url) as channel:
+        channel.exchange_declare("jobnet.unrouted", "fanout", durable=True)
+        channel.exchange_declare(
+            "jobnet.requests", "topic", durable=True, arguments={"alternate-exchange": "jobnet.unrouted"}
+        )
+        for queue in (*ALL, "jobnet.bookings", "jobnet.queries"):
+            arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
+            channel.queue_declare(queue, durable=True, arguments=arguments)
+        channel.queue_bind(UNROUTED, "jobnet.unrouted")
+
+
+class TestTrueness:
+    async def test_what_is_dead_in_the_ledger_lies_in_the_queue_with_ids_only(self, place: Place) -> None:
+        ids = await dead_reports(place.sql, 3)
+        booking = await dead_booking(place.sql)
+        await place.pass_over()
+        assert await place.is_true()
+        letters = await place.held(LANE) + await place.held(BOOKINGS)
+        assert {UUID(m[1].headers[LETTER_ID]) for m in letters} == {*ids, booking}
+        assert all(body == b"" and m.type == LETTER_TYPE for _, m, body in letters)
+
+    async def test_a_pass_that_finds_all_well_reads_nothing(self, place: Place) -> None:
+        await dead_reports(place.sql, 3)
+        await place.pass_over()
+        again = await place.pass_over()
+        assert (again.read, again.published, again.thrown) == (0, 0, 0)
+
+    async def test_a_new_letter_is_added_without_turning_the_queue(self, place: Place) -> None:
+        await dead_reports(place.sql, 3)
+        await place.pass_over()
+        await dead_reports(place.sql, 1)
+        again = await place.pass_over()
+        assert (again.read, again.published) == (0, 1)
+        assert await place.is_true()
+
+    async def test_discarded_and_replayed_letters_leave_the_queue(self, place: Place) -> None:
+        ids = await dead_reports(place.sql, 120)
+        await place.pass_over()
+        await place.desk.letters.discard(Filter(ids=tuple(ids[:7])), BO)
+        await replay(place.desk, ids=(ids[8],))
+        await place.desk.replays.step(lambda _: None, canary_wait=60)
+        assert await state_of(place.sql, ids[8]) == "waiting"
+        await place.pass_over()
+        assert await place.depths() == {LANE: 112}
+        assert await place.is_true()
+        await place.desk.letters.restore(Filter(ids=tuple(ids[:7])), BO)
+        await place.pass_over()
+        assert await place.depths() == {LANE: 119}
+
+    async def test_a_purge_by_hand_is_repaired(self, place: Place) -> None:
+        await dead_reports(place.sql, 120)
+        await place.pass_over()
+        await place.purge(LANE)
+        await place.pass_over()
+        assert await place.depths() == {LANE: 120}
+
+    async def test_copies_are_removed(self, place: Place) -> None:
+        [report_id] = await dead_reports(place.sql)
+        headers = {LETTER_ID: str(report_id)}
+        for _ in range(3):
+            await place.put(LANE, b"", type=LETTER_TYPE, headers=headers)
+        await place.pass_over()
+        assert await place.depths() == {LANE: 1}
+
+    async def test_one_taken_out_by_hand_while_another_came_is_noticed_by_a_turn(self, place: Place) -> None:
+        await dead_reports(place.sql, 2)
+        await place.pass_over()
+        await asyncio.to_thread(foreign.get, place.url, LANE)
+        await place.put(LANE, b"?")
+        assert (await place.pass_over()).read == 0  # the numbers are equal
+        await place.pass_over(turn=True)
+        await place.pass_over()
+        assert await place.depths() == {LANE: 3}
+        assert await place.is_true()
+
+    async def test_only_one_process_is_at_it(self, place: Place) -> None:
+        async with place.desk.places.only_one() as mine:
+            assert mine
+            other = DeadLetters(place.settings, place.desk.places, place.sealer)
+            assert await other.pass_over(ALL) is None
+
+    async def test_a_queue_that_does_not_exist_keeps_no_other_from_being_made_true(
+        self, place: Place
+    ) -> None:
+        await dead_reports(place.sql, supplier="aaa-unknown")
+        await dead_reports(place.sql)
+        await place.pass_over()
+        assert await place.depths() == {LANE: 1}
+
+
+class TestStrangers:
+    async def test_a_message_no_route_took_is_sealed_and_only_its_id_stays(self, place: Place) -> None:
+        body = json.dumps({"cpr": ANN, "requestId": str(uuid4()), "jobcenterkode": "10100"}).encode()
+        message = (body, pika.BasicProperties(type="booking.buy.v1", reply_to="jobnet.answers.x"))
+        await asyncio.to_thread(
+            foreign.publish, place.url, "booking.buy", message, exchange="jobnet.requests"
+        )
+        await place.pass_over()
+        [letter] = await place.desk.letters.listed(Filter())
+        assert (letter.kind, letter.cause, letter.type) == ("message", "unrouted", "booking.buy.v1")
+        assert letter.jobcenter_code == "10100"
+        [(_, properties, held)] = await place.held(UNROUTED)
+        assert (held, properties.headers[LETTER_ID]) == (b"", str(letter.letter_id))
+        row = await place.sql.fetchrow("SELECT * FROM dead_messages")
+        assert ANN.encode() not in repr(tuple(row)).encode()
+        assert place.sealer.open(row["body"], of=str(letter.letter_id), field="body") == body
+
+    @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"{" * 5000, b"[]", b'{"cpr": 7}'])
+    async def test_any_garbage_becomes_a_letter(self, place: Place, body: bytes) -> None:
+        await place.put(QUERIES, body, headers={"x": {"y": [1]}})
+        await place.pass_over()
+        assert await place.is_true()
+        assert await place.desk.letters.counts() == {QUERIES: 1}
+
+    async def test_what_the_broker_put_aside_keeps_its_id_and_its_reason(self, place: Place) -> None:
+        letter_id = uuid4()
+        sealed = place.sealer.seal(b"not JSON", of=str(letter_id), field="body")
+        headers = {LETTER_ID: str(letter_id), REASON: "invalid", "x-jobnet-fields": "body"}
+        await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
+        await place.pass_over()
+        [letter] = await place.desk.letters.listed(Filter())
+        assert (letter.letter_id, letter.cause, letter.cause_class) == (letter_id, "invalid", "message")
+        [(_, _, held)] = await place.held(BOOKINGS)
+        assert held == b""
+
+    async def test_a_forged_letter_is_a_strangers_message(self, place: Place) -> None:
+        await place.put(
+            BOOKINGS, b"mine", type=LETTER_TYPE, headers={LETTER_ID: str(uuid4()), REASON: "x" * 99}
+        )
+        await place.pass_over()
+        [letter] = await place.desk.letters.listed(Filter())
+        assert letter.cause == "unknown"
+
+    async def test_what_rabbitmq_gave_up_says_so(self, place: Place) -> None:
+        """With its own dead-lettering: a delivery limit, here of one."""
+        foreign.declare(
+            place.url,
+            "limited",
+            x_delivery_limit=1,
+            x_dead_letter_exchange="",
+            x_dead_letter_routing_key=BOOKINGS,
+            x_dead_letter_strategy="at-least-once",
+            x_overflow="reject-publish",
+        )
+        await place.put("limited", b"{}", type="booking.book.v1")
+
+        def kill() -> bool:
+            with foreign.channel(place.url) as channel:
+                got = channel.basic_get("limited")
+                if got[0]:
+                    channel.basic_reject(got[0].delivery_tag, requeue=True)
+            return foreign.depth(place.url, BOOKINGS) == 1
+
+        await poll(lambda: asyncio.to_thread(kill), what="a delivery limit reached")
+        await place.pass_over()
+        [letter] = await place.desk.letters.listed(Filter())
+        assert (letter.cause, letter.cause_class, letter.type) == (
+            "delivery-limit",
+            "ours",
+            "booking.book.v1",
+        )
+        assert await place.is_true()
+
+
+class TestCrash:
+    @pytest.mark.parametrize("at", range(1, 8))
+    async def test_a_pass_that_ends_in_the_middle_is_finished_by_the_next(
+        self, place: Place, at: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given letters to keep, to add, to remove and to take in
+        ids = await dead_reports(place.sql, 60)
+        await place.pass_over()
+        await place.desk.letters.discard(Filter(ids=tuple(ids[:10])), BO)
+        await dead_reports(place.sql, 5)
+        for number in range(5):
+            await place.put(LANE, b"stranger %d" % number)
+        # When the pass is cut off at one of its steps
+        counted = _cut_after(at * 13, monkeypatch)
+        with pytest.raises(_Cut):
+            await place.pass_over()
+        assert counted
+        monkeypatch.undo()
+        # Then two passes later (one sees copies) all is true, and no stranger was lost or doubled
+        await place.pass_over()
+        await place.pass_over()
+        assert await place.is_true()
+        assert await place.depths() == {LANE: 60}
+        assert len(await place.desk.letters.listed(Filter(kind="message"))) == 5
+
+    async def test_a_killed_process_leaves_nothing_that_the_next_pass_does_not_repair(
+        self, place: Place
+    ) -> None:
+        ids = await dead_reports(place.sql, 2000)
+        await place.pass_over()
+        await place.desk.letters.discard(Filter(ids=tuple(ids[:100])), BO)
+        for number in range(3):
+            process = await _passing(place)
+            await asyncio.sleep(0.1 + 0.2 * number)  # anywhere in its pass: no test can wait for "anywhere"
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        await poll(lambda: _passed(place), timeout=60, what="the queue made true again")
+        assert await place.depths() == {LANE: 1900}
+
+
+async def _passed(place: Place) -> bool:
+    done = await DeadLetters(place.settings, place.desk.places, place.sealer).pass_over(ALL)
+    return done is not None and await place.is_true()
+
+
+async def _passing(place: Place) -> asyncio.subprocess.Process:
+    """A process of its own that turns the queues for ever."""
+    program = textwrap.dedent(
+        """
+        import asyncio, sys
+        from broker.handlers.dead_letters import DeadLetters
+        from broker.ledger.desk import Desk
+        from broker.sealing import Sealer
+        from tests.functional.test_dead_letters import ALL, settings_of
+
+        async def main():
+            url, dsn = sys.stdin.read().split()
+            settings = settings_of(url, dsn)
+            async with Desk.open(settings, Sealer(settings.keys)) as desk:
+                print("ready", flush=True)
+                while True:
+                    await DeadLetters(settings, desk.places, Sealer(settings.keys)).pass_over(ALL, turn=True)
+
+        asyncio.run(main())
+        """
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    dsn = place.settings.ledger.dsn
+    assert dsn
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(f"{place.url}\n{dsn.get_secret_value()}\n".encode())
+    process.stdin.close()
+    assert await process.stdout.readline() == b"ready\n"
+    return process
+
+
+class _Cut(Exception):
+    """The process died here."""
+
+
+def _cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Raise at the so-many-th step that touches RabbitMQ or the ledger, before or after it takes effect."""
+    counted: list[str] = []
+
+    def cutting(owner: type, name: str) -> None:
+        real = getattr(owner, name)
+
+        async def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+            counted.append(name)
+            if len(counted) > steps and steps % 2:
+                raise _Cut
+            result = await real(self, *args, **kwargs)
+            if len(counted) > steps:
+                raise _Cut
+            return result
+
+        monkeypatch.setattr(owner, name, step)
+
+    for owner, names in ((Drawer, ("take", "lay", "throw")), (Places, ("keep", "take_in", "placed", "end"))):
+        for name in names:
+            cutting(owner, name)
+    return counted
+
+
+class TestReplay:
+    async def _replayer(self, place: Place, rabbit: Rabbit, canary_wait: float = 0.3) -> Replayer:
+        return Replayer(
+            place.desk.replays,
+            place.sealer,
+            rabbit.publish,
+            allowed_reply_to=place.settings.answers.allowed_reply_to,
+            supplier_of=lambda _: None,
+            canary_wait=canary_wait,
+        )
+
+    async def _put_aside(self, place: Place, body: bytes, properties: Properties) -> UUID:
+        letter_id = uuid4()
+        of = str(letter_id)
+        headers = {
+            LETTER_ID: of,
+            REASON: "invalid",
+            **properties_header(place.sealer.seal(properties.to_json(), of=of, field="properties")),
+        }
+        sealed = place.sealer.seal(body, of=of, field="body")
+        await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
+        return letter_id
+
+    @pytest.mark.parametrize(
+        ("reply_to", "kept"), [("jobnet.answers.x", "jobnet.answers.x"), ("jobnet.bookings", None)]
+    )
+    async def test_a_message_goes_back_to_its_work_queue_as_it_was(
+        self, place: Place, reply_to: str, kept: str | None
+    ) -> None:
+        was = Properties("booking.book.v1", "application/json", "c-1", reply_to, {"traceparent": "00-1"})
+        letter_id = await self._put_aside(place, b'{"cpr": "%s"}' % BEN.encode(), was)
+        await place.pass_over()
+        await replay(place.desk, ids=(letter_id,))
+        async with Rabbit(place.settings, name="replay") as rabbit:
+            replayer = await self._replayer(place, rabbit)
+            await poll(lambda: self._ended(place, replayer), what="the replay's end")
+        _, got, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings")
+        assert body == b'{"cpr": "%s"}' % BEN.encode()
+        assert (got.type, got.correlation_id, got.reply_to) == ("booking.book.v1", "c-1", kept)
+        assert got.headers["traceparent"] == "00-1"
+        await place.pass_over()
+        assert await place.depths() == {}
+
+    @staticmethod
+    async def _ended(place: Place, replayer: Replayer) -> bool:
+        await replayer.advance()
+        [progress] = await place.desk.replays.progress(limit=1)
+        return progress.state in ("done", "stopped")
+
+    async def test_a_message_that_comes_back_is_the_same_letter_and_stops_its_replay(
+        self, place: Place
+    ) -> None:
+        was = Properties("booking.book.v1", None, None, "jobnet.answers.x")
+        letter_id = await self._put_aside(place, b"{}", was)
+        other = await self._put_aside(place, b"[]", was)
+        await place.pass_over()
+        await replay(place.desk, cause="invalid")
+        async with Rabbit(place.settings, name="replay") as rabbit:
+            replayer = await self._replayer(place, rabbit, canary_wait=60)
+            assert await replayer.advance() == 1
+            _, _, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings")
+            await self._put_aside(place, body, was)  # what the broker does with it again
+            await place.pass_over()
+            await replayer.advance()
+        [progress] = await place.desk.replays.progress()
+        assert (progress.state, progress.waiting) == ("stopped", 1)
+        letters = {letter.letter_id: letter.attempts for letter in await place.desk.letters.listed(Filter())}
+        assert set(letters) == {letter_id, other}
+        assert sorted(letters.values()) == [1, 2]
+        assert await place.is_true()
+
+    async def test_an_unrouted_message_is_routed_again(self, place: Place) -> None:
+        message = (b"{}", pika.BasicProperties(type="query.new.v1"))
+        await asyncio.to_thread(foreign.publish, place.url, "query.new", message, exchange="jobnet.requests")
+        await place.pass_over()
+        with foreign.channel(place.url) as channel:
+            channel.queue_bind("jobnet.queries", "jobnet.requests", "query.new")
+        await replay(place.desk, queue=UNROUTED)
+        async with Rabbit(place.settings, name="replay") as rabbit:
+            await (await self._replayer(place, rabbit)).advance()
+        _, got, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.queries")
+        assert (body, got.type) == (b"{}", "query.new.v1")
+
+    async def test_one_whose_properties_were_not_kept_is_skipped_in_words(self, place: Place) -> None:
+        letter_id = uuid4()
+        sealed = place.sealer.seal(b"{}", of=str(letter_id), field="body")
+        headers = {LETTER_ID: str(letter_id), REASON: "invalid"}
+        await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
+        await place.pass_over()
+        replay_id = await replay(place.desk, ids=(letter_id,))
+        async with Rabbit(place.settings, name="replay") as rabbit:
+            await (await self._replayer(place, rabbit)).advance()
+        [item] = await place.desk.replays.items(replay_id)
+        assert (item.state, item.note) == ("skipped", "its body or its properties were not kept")
+        assert await place.depths() == {BOOKINGS: 1}
+
+    async def test_a_crash_before_the_publish_was_noted_publishes_again_later(self, place: Place) -> None:
+        was = Properties("booking.book.v1", None, None, "jobnet.answers.x")
+        letter_id = await self._put_aside(place, b"{}", was)
+        await place.pass_over()
+        await replay(place.desk, ids=(letter_id,))
+        await place.desk.replays.step(lambda _: None, canary_wait=300)  # and dies before it publishes
+        assert len(await place.desk.letters.listed(Filter())) == 1
+        await place.sql.execute("UPDATE replay_items SET replayed_at = replayed_at - interval '2 min'")
+        await place.sql.execute("UPDATE replays SET canary_at = canary_at - interval '2 min'")
+        async with Rabbit(place.settings, name="replay") as rabbit:
+            assert await (await self._replayer(place, rabbit)).advance() == 1
+        assert (await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings"))[2] == b"{}"
+
+
+async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Place) -> None:
+    """And a group of them is replayed until the same failure returns."""
+    for _ in range(10):
+        await dead_reports(place.sql, 1000)
+    await place.pass_over()
+    assert await place.depths() == {LANE: 10_000}
+    [first, *_] = await place.desk.letters.listed(Filter(), limit=1)
+    await place.desk.letters.discard(Filter(ids=(first.letter_id,)), BO)
+    most = await _most_in_hand(place)
+    assert most <= place.settings.dead.pass_batch
+    assert await place.depths() == {LANE: 9_999}
+    [group] = await place.desk.letters.groups(Filter())
+    replay_id = await replay(place.desk, fingerprint=group.fingerprint)
+    await place.desk.replays.step(lambda _: None, canary_wait=60)
+    [canary] = [i for i in await place.desk.replays.items(replay_id, limit=20_000) if i.state == "replayed"]
+    await dead_again(place.sql, canary.letter_id)
+    await place.desk.replays.step(lambda _: None, canary_wait=60)
+    [progress] = await place.desk.replays.progress(replay_id)
+    assert (progress.state, progress.total, progress.waiting) == ("stopped", 9_999, 9_998)
+
+
+async def _most_in_hand(place: Place) -> int:
+    """A pass; how many messages were taken and not yet acknowledged at most."""
+    in_hand, most = 0, 0
+    take, throw = Drawer.take, Drawer.throw
+
+    async def taking(self: Drawer, queue: str) -> Drawn | None:
+        nonlocal in_hand, most
+        drawn = await take(self, queue)
+        in_hand += drawn is not None
+        most = max(most, in_hand)
+        return drawn
+
+    async def throwing(self: Drawer, drawn: Drawn) -> None:
+        nonlocal in_hand
+        in_hand -= 1
+        await throw(self, drawn)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Drawer, "take", taking)
+        patch.setattr(Drawer, "throw", throwing)
+        await place.pass_over()
+    return most
