@@ -150,12 +150,12 @@ def not_offered(day: Day) -> None:
 
 
 def taken_before(day: Day, code: str) -> None:
-    """The wished time is gone before the request comes; a rebook to it is the booking system's to refuse."""
+    """The wished caseworker's time is gone before the request comes; a rebook to it is the booking system's to refuse."""
     citizen, other = day.citizen(), day.citizen()
     steps = [day.seed(code, f"@invitation:{len(day.lines)}-other", other)]
     taken = steps[0]["with"]["starts_at"]
     body = day.wish(code) | {"starttidspunkt": taken}
-    day.add("taken-before", BOOK, body, refused("time-not-offered"), before=steps)
+    day.add("taken-before", BOOK, body, refused("caseworker-not-offered"), before=steps)  # others have it
     mine = f"@invitation:{len(day.lines)}-mine"
     both = [day.seed(code, f"{mine}-other", other), day.seed(code, mine, citizen)]
     body = day.move(code, mine, citizen) | {"starttidspunkt": both[0]["with"]["starts_at"]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,36 +81,38 @@ class Post:
         self._merges: Counter[str] = Counter()
         self._suppliers: dict[str, str] = {}
 
-    def judged(self, lines: Iterable[Line]) -> list[Posted]:
+    def judged(self, lines: Sequence[Line]) -> list[Posted]:
         """Every line that leads to a report, judged."""
         reported = [(line, line.report) for line in lines if line.report is not None]
         self._suppliers |= {line.id: str(about.get("supplier", "")) for line, about in reported}
         return [self._judged(line, about) for line, about in reported]
 
-    def surplus(self, lines: Iterable[Line]) -> list[str]:
+    def surplus(self, lines: Sequence[Line]) -> list[str]:
         """What nobody expected: after `judged`, in the inboxes; in the ledger, of this run's requests."""
         wrong = [
             f"{supplier}: a report that no line leads to (fejlkode {report['fejlkode']}, {report['jobcenterkode']})"
             for supplier, reports in self._left.items()
             for report in reports
         ]
-        silent = (line for line in lines if line.report is None or line.report["end"] == MERGED)
-        for line in silent:
-            if not line.is_copy and self._end_of(line) is not NOWHERE:
+        loud = {self._report_of(line) for line in lines if line.report and line.report["end"] != MERGED}
+        for line in lines:
+            name = self._report_of(line)
+            if name not in loud and name in self._ends:
                 wrong.append(f"{line.id}: the ledger has a report that was not to be")
         return wrong
 
-    def _end_of(self, line: Line) -> End:
+    def _report_of(self, line: Line) -> str:
+        """The id that its report has, if it leads to one."""
         try:
-            return self._ends.get(report_id(self._run.request_id(line)), NOWHERE)
+            return report_id(self._run.request_id(line))
         except ValueError:  # its requestId is none
-            return NOWHERE
+            return ""
 
     def _judged(self, line: Line, about: dict[str, Any]) -> Posted:
         want = self._run.resolve(about)
         if want["end"] == MERGED:
             return self._merged(line, str(about["into"]))
-        end = self._end_of(line)
+        end = self._ends.get(self._report_of(line), NOWHERE)
         posted = Posted(line, want["supplier"], end.shown, end.cause)
         if (end.shown, end.cause) != (want["end"], want.get("cause")):
             posted.wrong.append(
@@ -121,7 +123,7 @@ class Post:
 
     def _announced(self, line: Line, want: dict[str, Any]) -> list[str]:
         """An end, and nothing else, is told on jobnet.outcomes."""
-        event = self._events.get(report_id(self._run.request_id(line)), {})
+        event = self._events.get(self._report_of(line), {})
         said = event.get("outcome", "nothing")
         if said != (want["end"] if want["end"] in ENDS else "nothing"):
             return [f"jobnet.outcomes said {said} of its report"]
