@@ -91,6 +91,10 @@ def down(retry_after: float | None = None, status: int = 500) -> Unavailable:
     return Unavailable(seen(f"status {status}", status=status), retry_after)
 
 
+def unanswered() -> Unavailable:
+    return Unavailable(seen("timeout", unanswered=True))
+
+
 def wrong_address() -> Misconfigured:
     return Misconfigured(seen("status 404", status=404))
 

@@ -30,6 +30,7 @@ from tests.ledger.report_support import (
     reported,
     state_of,
     travel,
+    unanswered,
 )
 from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, ending, left_uncertain, row
 
@@ -326,7 +327,7 @@ async def test_the_x_request_id_stays_only_after_an_unanswered_attempt(
 ) -> None:
     """DESIGN 4."""
     report_id = await reported(ledger)
-    errors = [down(), Unanswered(), None]
+    errors = [down(), unanswered(), None]
     ids = []
     for number, error in enumerate(errors):
         await travel(sql, 100 * number)
@@ -335,13 +336,6 @@ async def test_the_x_request_id_stays_only_after_an_unanswered_attempt(
         await ledger.reports.finish(claim, judged(claim, error, rules))
     first, second = x_request_id(report_id, 1), x_request_id(report_id, 2)
     assert ids == [(first, False), (second, False), (second, True)]
-
-
-def Unanswered() -> Exception:  # noqa: N802  reads as the error it is
-    from broker.errors import Unavailable
-    from tests.ledger.report_support import seen
-
-    return Unavailable(seen("timeout", unanswered=True))
 
 
 async def test_a_fault_of_the_contract_makes_a_dead_letter(ledger: Ledger, rules: Settings, sql: Sql) -> None:
