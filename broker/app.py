@@ -12,9 +12,11 @@ import signal
 from contextlib import AsyncExitStack, suppress
 
 from broker import log as logging
-from broker.amqp import Rabbit
+from broker.amqp import Arrival, Rabbit
 from broker.clients import Systems
 from broker.consumer import Consumer
+from broker.delivery import Deliveries
+from broker.errors import RabbitAway
 from broker.execution import Execution
 from broker.ledger import Ledger
 from broker.log import get_logger
@@ -22,7 +24,8 @@ from broker.pipeline import Pipeline
 from broker.publishing import Publisher
 from broker.scheduler import Scheduler
 from broker.sealing import Sealer
-from broker.topology import BOOKINGS, CITIZEN_REPORTS, QUERIES, SUSPECTS
+from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, lane_of
+from broker.topology_ops import missing_lanes
 from broker.verifier import Verifier
 from config.dangers import notices, problems
 from config.directory import Directory, changed_systems, load_directory
@@ -61,29 +64,32 @@ class App:
             sealer = Sealer(settings.keys)
             ledger = await stack.enter_async_context(Ledger.open(settings, sealer))
             systems = await stack.enter_async_context(Systems(settings, self._directory))
+            if missing := await missing_lanes(settings, self._directory.suppliers):
+                raise RabbitAway("; ".join(missing))
             rabbit = await stack.enter_async_context(Rabbit(settings, name=f"jobnet-broker {os.getpid()}"))
             publisher = Publisher(rabbit, sealer)
             verifier = Verifier(settings, ledger, systems)
             execution = Execution(settings, ledger, systems, verifier)
             pipeline = Pipeline(settings, systems, execution, publisher)
+            deliveries = Deliveries(settings, ledger, systems, publisher)
+
+            async def carry(arrival: Arrival) -> None:
+                story = deliveries if arrival.queue.startswith(LANES) else pipeline
+                await story.carry(arrival)
+
             consumer = Consumer(
                 settings,
                 rabbit,
-                pipeline.carry,
-                queues={
-                    QUERIES: settings.queues.queries_prefetch,
-                    BOOKINGS: settings.queues.bookings_prefetch,
-                    CITIZEN_REPORTS: settings.queues.citizen_reports_prefetch,
-                    SUSPECTS: 1,
-                },
+                carry,
+                queues=self._queues(self._directory),
                 ledger=ledger,
                 on_hopeless=self._hopeless,
                 on_ready=ledger.set_ready,
             )
-            scheduler = asyncio.create_task(Scheduler(settings, ledger, verifier, publisher).run())
+            scheduler = asyncio.create_task(Scheduler(settings, ledger, systems, verifier, publisher).run())
             stack.push_async_callback(_end, scheduler)
             await stack.enter_async_context(consumer)
-            self._listen(systems, ledger)
+            self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
             log.info("started", owner=ledger.owner, pid=os.getpid())
@@ -93,14 +99,26 @@ class App:
         log.info("stopped", code=self._exit_code)
         return self._exit_code
 
-    def _listen(self, systems: Systems, ledger: Ledger) -> None:
+    def _queues(self, directory: Directory) -> dict[str, int]:
+        """What is consumed, and how much of it at once: concurrency is the prefetch."""
+        limits = self._settings.queues
+        lanes = {lane_of(name): s.lane(self._settings).in_flight for name, s in directory.suppliers.items()}
+        return {
+            QUERIES: limits.queries_prefetch,
+            BOOKINGS: limits.bookings_prefetch,
+            CITIZEN_REPORTS: limits.citizen_reports_prefetch,
+            SUSPECTS: 1,
+            **lanes,
+        }
+
+    def _listen(self, systems: Systems, ledger: Ledger, consumer: Consumer) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         reloads: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
-            task = asyncio.create_task(self._reload(systems, ledger))
+            task = asyncio.create_task(self._reload(systems, ledger, consumer))
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
@@ -111,11 +129,13 @@ class App:
         self._exit_code = EXIT_HOPELESS
         self._stop.set()
 
-    async def _reload(self, systems: Systems, ledger: Ledger) -> None:
+    async def _reload(self, systems: Systems, ledger: Ledger, consumer: Consumer) -> None:
         """Take a new directory as a whole, or keep the old one and say why (DESIGN 4)."""
         try:
             fresh = load_directory(self._settings.directory.file)
             refusals = problems(self._settings, fresh) or await self._still_in_use(fresh, ledger)
+            new = set(fresh.suppliers) - set(self._directory.suppliers)
+            refusals = refusals or await missing_lanes(self._settings, new)
         except ConfigProblem as problem:
             refusals = list(problem.problems)
         except Exception:
@@ -127,6 +147,8 @@ class App:
             return
         await systems.replace(fresh)
         self._directory = fresh
+        for queue, prefetch in self._queues(fresh).items():
+            consumer.consume(queue, prefetch)
         log.info("reloaded", count=len(fresh.jobcenters))
 
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:

@@ -53,7 +53,7 @@ class Consumer:
         on_ready: Callable[[bool], Awaitable[object] | object],
     ) -> None:
         self._watchdog = settings.watchdog
-        self._rabbit, self._carry, self._queues, self._ledger = rabbit, carry, queues, ledger
+        self._rabbit, self._carry, self._queues, self._ledger = rabbit, carry, dict(queues), ledger
         self._on_hopeless, self._on_ready = on_hopeless, on_ready
         self._running: dict[asyncio.Task[object], Arrival] = {}
         self._failed: list[Arrival] = []  # still unacknowledged: at most the prefetch of each queue
@@ -74,6 +74,12 @@ class Consumer:
     async def __aexit__(self, *_: object) -> None:
         if not self._stopping:
             await self.drain(0)
+
+    def consume(self, queue: str, prefetch: int) -> None:
+        """Consume one more queue from now on; one that is consumed already stays as it is."""
+        if queue not in self._queues:
+            self._queues[queue] = prefetch
+            self._rabbit.subscribe(queue, prefetch, self._take)
 
     @property
     def in_flight(self) -> int:

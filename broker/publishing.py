@@ -15,15 +15,16 @@ from tenacity.wait import wait_random_exponential
 
 from broker.amqp import Arrival, Outgoing, Published, Rabbit
 from broker.errors import RabbitAway
-from broker.ledger import DueEvent, Ending, Facts
+from broker.ledger import DueEvent, DueReportEvent, Ending, Facts, Handed
 from broker.log import get_logger
 from broker.routes import ROUTES
 from broker.sealing import Sealer
-from broker.topology import OUTCOMES, SUSPECTS, dead_queue_of
+from broker.topology import OUTCOMES, SUSPECTS, dead_queue_of, lane_of
 from schemas.answers import ANSWER_TYPE
 from schemas.codes import ErrorCode, Reason
 from schemas.envelope import FieldProblem
 from schemas.events import OUTCOME_TYPE, Outcome, OutcomeEvent
+from schemas.reports import LANE_TYPE, LaneMessage
 
 log = get_logger("publishing")
 
@@ -74,6 +75,31 @@ class Publisher:
         await self.announce(event_of_due(due))
         if due.outcome == "unverified":
             await self._letter(ROUTES[due.type].queue, str(due.request_id), b"", {REASON: due.outcome})
+
+    async def hand_over(self, handed: Handed) -> bool:
+        """Put a due report on its lane: an id and a number, nothing personal. False: give it back, it stays due."""
+        message = LaneMessage(report_id=handed.report_id, number=handed.number, supplier=handed.supplier)
+        out = Outgoing("", lane_of(handed.supplier), message.to_json(), LANE_TYPE)
+        try:
+            return await self._rabbit.publish(out) is Published.CONFIRMED
+        except RabbitAway:
+            return False  # it may have arrived; its number is void once it is given back
+
+    async def announce_report(self, due: DueReportEvent) -> None:
+        """What became of a report, without anything personal."""
+        await self.announce(
+            OutcomeEvent(
+                request_id=due.request_id,
+                report_id=due.report_id,
+                type=due.type,
+                outcome=Outcome(due.outcome),
+                cause=due.cause,
+                error_code=ErrorCode(due.error_code),
+                jobcenter_code=due.jobcenter_code,
+                supplier=due.supplier,
+                occurred_at=due.occurred_at,
+            )
+        )
 
     async def move_to_suspects(self, arrival: Arrival) -> None:
         """Put an arrival on the suspect queue as it came, with the queue that it came from."""

@@ -14,7 +14,18 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from broker.amqp import Asked, Channel, Connection, asked, connected
-from broker.topology import BINDINGS, EXCHANGES, ROLES, Binding, Exchange, Queue, queues
+from broker.topology import (
+    BINDINGS,
+    EXCHANGES,
+    ROLES,
+    Binding,
+    Exchange,
+    Kind,
+    Queue,
+    dead_queue_of,
+    lane_of,
+    queues,
+)
 from config.settings import Settings
 
 APPLY = "jobnet-broker topology apply"
@@ -50,6 +61,17 @@ async def check(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
     """
     async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker topology check") as raw:
         return [s for d in declarations(settings, raw, suppliers) if d.look and (s := await _wrong(raw, d))]
+
+
+async def missing_lanes(settings: Settings, suppliers: Iterable[str]) -> list[str]:
+    """A sentence for each lane of these suppliers that is not there; needs no right to declare.
+
+    Raises RabbitAway.
+    """
+    names = [name for lane in map(lane_of, suppliers) for name in (lane, dead_queue_of(lane))]
+    async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker lanes") as raw:
+        looks = [_queue(Queue(name, Kind.WORK), {}) for name in names]
+        return [s for d in looks if d.look and (s := await _no(raw, d.what, d.look))]
 
 
 async def _wrong(raw: Connection, declaration: Declaration) -> str | None:

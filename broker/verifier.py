@@ -50,7 +50,11 @@ class Verifier:
             log.error("unverified", request_id=claim.request_id, cause="crash")
             await self._ledger.give_up(claim)
             return False
-        message = stored_message(claim)
+        if claim.message is None:
+            log.error("seal-broken", request_id=claim.request_id)
+            await self._later(claim)
+            return False
+        message = ROUTES[claim.type].message.from_json(claim.message)
         patience = 2 * self._settings.http.total_timeout_seconds
         caller = self._caller(claim, message, answer_by or monotonic() + patience)
         try:
@@ -103,12 +107,6 @@ class Verifier:
             answer_by=answer_by,
             may_commit=_never,
         )
-
-
-def stored_message(claim: Claim) -> Request:
-    """The request as the ledger sealed it."""
-    assert claim.message is not None  # noqa: S101  claims for verification carry their message
-    return ROUTES[claim.type].message.from_json(claim.message)
 
 
 def absence_proves_at(claim: Claim, proves_after_seconds: float) -> datetime:

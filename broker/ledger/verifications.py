@@ -79,7 +79,7 @@ TAKE_EXPIRED = f"""
 UPDATE requests SET owner = $1, epoch = epoch + 1, dead_owners = dead_owners + 1, claim_token = NULL
 WHERE request_id IN (
     SELECT request_id FROM requests
-    WHERE state = 'running' AND deadline_at < clock_timestamp() - $4::interval AND {LEFT}
+    WHERE state = 'running' AND family = 'booking' AND deadline_at < clock_timestamp() - $4::interval AND {LEFT}
     ORDER BY deadline_at LIMIT $5 FOR UPDATE SKIP LOCKED)
 RETURNING {CLAIM}, message
 """  # noqa: S608  built from constants only

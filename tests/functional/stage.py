@@ -28,7 +28,16 @@ from aio_pika.abc import AbstractIncomingMessage
 from broker.handlers.bookings import invitation_of
 from config.settings import generate_keys
 from sandbox.books import citizen_token
-from sandbox.layout import THREE, JobcenterPlan, Layout, OfferKind, SystemPlan, offer_id, slot_time
+from sandbox.layout import (
+    THREE,
+    JobcenterPlan,
+    Layout,
+    OfferKind,
+    SupplierPlan,
+    SystemPlan,
+    offer_id,
+    slot_time,
+)
 from sandbox.servers import Sandbox
 from tests.support import poll
 
@@ -84,15 +93,21 @@ loop_lag_seconds = 1
 """
 
 
-def layout(systems: int = 1, **limits: float) -> Layout:
-    """`systems` booking systems with a jobcenter each (90001, 90002, …) and much room in the calendar."""
+def layout(systems: int = 1, suppliers: tuple[str, ...] = ("contract",), **limits: float) -> Layout:
+    """`systems` booking systems with a jobcenter each (90001, 90002, …) and much room in the calendar.
+
+    `suppliers` are formats; they serve the jobcenters in turn, as supplier-1, supplier-2, …
+    """
     names = [f"system-{n + 1}" for n in range(systems)]
+    plans = {f"supplier-{n + 1}": SupplierPlan(f"Supplier {n + 1}", kind) for n, kind in enumerate(suppliers)}
     return Layout(
         planners={"nordlys": SystemPlan()},
         booking_systems={name: SystemPlan(limits=limits) for name in names},
-        suppliers={"fyrtaarn": "Fyrtaarn Data"},
+        suppliers=plans,
         jobcenters={
-            f"{90001 + n}": JobcenterPlan(f"Jobcenter {n}", "nordlys", name, "fyrtaarn")
+            f"{90001 + n}": JobcenterPlan(
+                f"Jobcenter {n}", "nordlys", name, f"supplier-{n % len(suppliers) + 1}"
+            )
             for n, name in enumerate(names)
         },
         kinds=(ROOM,),
@@ -121,6 +136,10 @@ class Process:
 
     def freeze(self) -> None:
         self.popen.send_signal(signal.SIGSTOP)
+
+    def reload(self) -> None:
+        """Read the directory again."""
+        self.popen.send_signal(signal.SIGHUP)
 
     def thaw(self) -> None:
         self.popen.send_signal(signal.SIGCONT)
@@ -154,7 +173,7 @@ class Stage:
     def __post_init__(self) -> None:
         self.config = self.folder / "broker.toml"
         self.config.write_text(self.settings)
-        (self.folder / "directory.toml").write_text(self.sandbox.directory_toml())
+        self.sandbox.write_directory(self.folder / "directory.toml")
         self.keys = generate_keys()
 
     def environment(self, changes: Mapping[str, str] = {}) -> dict[str, str]:

@@ -115,7 +115,7 @@ class TestReload:
         directory.write_text(
             directory.read_text()
             + '\n[jobcenters."90009"]\nname = "Ny"\nplanner = "nordlys"\n'
-            + 'booking_system = "system-1"\nsupplier = "fyrtaarn"\n'
+            + 'booking_system = "system-1"\nsupplier = "supplier-1"\n'
         )
         await self._reload(shared, "reloaded")
         answer = await frontend.ask("query.offers.v1", request(521, "90009", kontaktgruppe="1"))

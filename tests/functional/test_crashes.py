@@ -1,0 +1,82 @@
+"""The crash guard: a request that kills every process that touches it is set apart, then left to a person (DESIGN 8)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from broker.handlers.bookings import invitation_of
+from sandbox.servers import Sandbox
+from tests.functional.stage import Frontend, Stage, booking, layout
+from tests.support import poll
+
+BOOK = "booking.book.v1"
+
+
+async def first_answer(frontend: Frontend, request_id: str) -> dict[str, Any]:
+    await poll(lambda: frontend.answers[request_id], timeout=30, what="a bystander's answer")
+    return frontend.answers[request_id][0]
+
+
+@pytest.mark.timeout(180)
+async def test_a_booking_that_kills_every_process_ends_as_unverified_and_takes_no_bystander_along(
+    vhost: str, database: str, tmp_path: Path
+) -> None:
+    async with Sandbox(layout()) as sandbox:
+        stage = Stage(vhost, database, tmp_path, sandbox)
+        system = sandbox.booking_systems["system-1"]
+        try:
+            await stage.prepare()
+            process = await stage.start()
+            async with Frontend(vhost) as frontend:
+                # Given a booking whose every call kills the broker: we play the bug
+                guilty = booking(stage, 1)
+                invitation = str(invitation_of(UUID(guilty["requestId"])))
+                for operation in ("create", "find"):
+                    system.script(operation, "hang", times=None, seconds=30, invitation=invitation)
+                await frontend.send(BOOK, guilty)
+                deaths = 0
+                bystanders = []
+
+                def calls() -> int:
+                    wanted = ("create", "find")
+                    return sum(
+                        c.invitation == invitation and c.operation in wanted for c in system.journal.calls
+                    )
+
+                async def state() -> str:
+                    rows = await stage.rows(
+                        "SELECT state FROM requests WHERE request_id = $1", UUID(guilty["requestId"])
+                    )
+                    return str(rows[0][0]) if rows else ""
+
+                async def touched_or_over() -> bool:
+                    return calls() > deaths or await state() == "unverified"
+
+                while True:
+                    # When it is touched again, the process dies
+                    await poll(touched_or_over, timeout=60, what="the next victim, or the end")
+                    if await state() == "unverified":
+                        break
+                    deaths = calls()
+                    bystander = booking(stage, 10 + deaths)
+                    bystanders.append(bystander)
+                    await frontend.send(BOOK, bystander)
+                    process.kill()
+                    process = await stage.start()
+                # Then that comes to an end, and everybody else is served
+                assert 2 <= deaths <= 4
+                for bystander in bystanders:
+                    answer = await first_answer(frontend, bystander["requestId"])
+                    assert answer["status"] in ("done", "expired")
+                after = await frontend.ask(BOOK, booking(stage, 50))
+                assert after["status"] == "done"
+                # And its citizen was told the truth, and is not held for ever
+                assert {a["status"] for a in frontend.answers[guilty["requestId"]]} == {"uncertain"}
+                again = {**booking(stage, 51), "cpr": guilty["cpr"]}
+                assert (await frontend.ask(BOOK, again))["status"] == "done"
+        finally:
+            await stage.close()
