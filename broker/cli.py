@@ -5,90 +5,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
-from uuid import UUID
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from broker import __version__
+from broker.cli_base import FILE, Configuration, DidNotWork, Mistake, asynchronously, show_rows
+from broker.cli_ops import COMMANDS
 from broker.errors import BrokerError
 from broker.log import configure
-from config.dangers import notices, problems
-from config.directory import Directory, load_directory
-from config.settings import ConfigProblem, Settings, generate_keys, load
-
-T = TypeVar("T")
-FILE = click.Path(dir_okay=False, path_type=Path)
-EXIT_MISTAKE = 2
-
-
-class Mistake(click.ClickException):
-    """What a user got wrong, told without a traceback."""
-
-    exit_code = EXIT_MISTAKE
-
-
-class DidNotWork(click.ClickException):
-    """What did not work although the command was right."""
-
-    exit_code = 1
-
-
-class Configuration:
-    """The settings and the directory that the options and the environment name, read when first needed."""
-
-    def __init__(self, config: Path | None, directory: Path | None) -> None:
-        self._config = config
-        self._directory = directory
-
-    def settings(self) -> Settings:
-        """Raises Mistake with every bad key."""
-        try:
-            settings = load(self._config)
-        except ConfigProblem as problem:
-            raise Mistake(told(problem.problems)) from None
-        if self._directory is not None:
-            file = settings.directory.model_copy(update={"file": self._directory.resolve()})
-            settings = settings.model_copy(update={"directory": file})
-        return settings
-
-    def directory(self, settings: Settings) -> Directory:
-        """The directory, checked together with the settings. Raises Mistake with every bad key."""
-        try:
-            directory = load_directory(settings.directory.file)
-        except ConfigProblem as problem:
-            raise Mistake(told(problem.problems)) from None
-        wrong = problems(settings, directory)
-        if wrong:
-            raise Mistake(told(wrong))
-        return directory
-
-
-def told(sentences: list[str] | tuple[str, ...]) -> str:
-    """Problems as a person reads them."""
-    return "the configuration cannot be used:\n" + "\n".join(f"  - {sentence}" for sentence in sentences)
-
-
-def asynchronously(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
-    """Run a command's coroutine; our own errors become one sentence, a refused connection too."""
-
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> T:
-        try:
-            return asyncio.run(function(*args, **kwargs))
-        except (BrokerError, OSError, TimeoutError) as error:
-            raise DidNotWork(str(error) or type(error).__name__) from None
-
-    return run
+from config.dangers import notices
+from config.settings import generate_keys
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -121,7 +52,10 @@ def run(configuration: Configuration, workers: int) -> None:
         sys.exit(supervise(workers, settings))
     from broker.app import serve
 
-    sys.exit(serve(settings, directory))
+    try:
+        sys.exit(serve(settings, directory))
+    except (BrokerError, OSError) as error:
+        raise DidNotWork(str(error)) from None
 
 
 @main.group()
@@ -229,24 +163,6 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
         raise DidNotWork(f"{unanswered} requests got no answer")
 
 
-@main.command()
-@click.argument("request_id", type=click.UUID)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.pass_obj
-@asynchronously
-async def trace(configuration: Configuration, request_id: UUID, as_json: bool) -> None:
-    """Tell what the ledger knows of one request, without personal data."""
-    from broker.ledger import Ledger
-    from broker.sealing import Sealer
-
-    settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        story = await ledger_.trace(request_id)
-    if story is None:
-        raise DidNotWork(f"the ledger knows no request {request_id}")
-    show(asdict(story), as_json)
-
-
 @main.command("open")
 @click.argument("system")
 @click.pass_obj
@@ -283,23 +199,5 @@ async def status(configuration: Configuration, as_json: bool) -> None:
         raise DidNotWork("no process is ready")
 
 
-def show(facts: dict[str, Any], as_json: bool) -> None:
-    """One thing: a JSON object, or a table of its fields."""
-    if as_json:
-        click.echo(json.dumps(facts, default=str, ensure_ascii=False))
-        return
-    table = Table(show_header=False, box=None)
-    for name, value in facts.items():
-        if value is not None:
-            table.add_row(name, str(value))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
-def show_rows(rows: list[dict[str, Any]]) -> None:
-    """Many things as a table; nothing when there are none."""
-    if not rows:
-        return
-    table = Table(*rows[0].keys(), box=None)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+for command in COMMANDS:
+    main.add_command(command)

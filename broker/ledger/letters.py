@@ -114,6 +114,12 @@ UPDATE reports SET state = 'discarded', discarded_at = ledger_now(),
     event_due_at = ledger_now()
 WHERE report_id = ANY($1::uuid[]) AND state = 'dead' RETURNING report_id
 """
+# Named by its id, a report may be discarded before it is dead, but never while somebody delivers it.
+DISCARD_NAMED = """
+UPDATE reports SET state = 'discarded', discarded_at = ledger_now(), event_due_at = ledger_now(),
+    settled_at = coalesce(settled_at, ledger_now())
+WHERE report_id = ANY($1::uuid[]) AND state IN ('waiting', 'handed', 'joining') RETURNING report_id
+"""
 DISCARD_BOOKINGS = """
 INSERT INTO discarded_bookings (request_id)
 SELECT request_id FROM requests WHERE request_id = ANY($1::uuid[]) AND state = 'unverified'
@@ -124,7 +130,8 @@ UPDATE dead_messages SET state = 'discarded', changed_at = ledger_now()
 WHERE letter_id = ANY($1::uuid[]) AND state = 'open' RETURNING letter_id
 """
 RESTORE_REPORTS = """
-UPDATE reports SET state = 'dead', discarded_at = NULL
+UPDATE reports SET state = 'dead', discarded_at = NULL, cause = coalesce(cause, 'undelivered'),
+    cause_class = coalesce(cause_class, 'moment')
 WHERE report_id = ANY($1::uuid[]) AND state = 'discarded' RETURNING report_id
 """
 RESTORE_BOOKINGS = "DELETE FROM discarded_bookings WHERE request_id = ANY($1::uuid[]) RETURNING request_id"
@@ -219,6 +226,8 @@ class Letters:
             for kind, statement in by_kind.items():
                 ids = [row["letter_id"] for row in found if row["kind"] == kind]
                 moved += [row[0] for row in await connection.fetch(statement, ids)] if ids else []
+            if by_kind is DISCARDS and wanted.ids:
+                moved += [row[0] for row in await connection.fetch(DISCARD_NAMED, list(wanted.ids))]
             if not moved:
                 raise Refusal(await self._why_not(connection, action, wanted))
             subject = str(moved[0]) if len(moved) == 1 else wanted.in_words()
@@ -234,7 +243,7 @@ class Letters:
         rows = await connection.fetch(WHY_NOT, wanted.ids[0])
         if not rows:
             return f"{what}: no letter {wanted.ids[0]} is known"
-        return f"{what}: {rows[0]['kind']} {wanted.ids[0]} is {rows[0]['state']}, and only dead ones can be"
+        return f"{what}: {rows[0]['kind']} {wanted.ids[0]} is {rows[0]['state']}"
 
     async def verify(self, request_id: UUID, by: Actor) -> None:
         """Look a dead booking up again: it is uncertain, and its verification due now. Raises Refusal."""

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from broker.ledger.lanes import ADD as ADD_LANE
 from broker.ledger.letters import COLUMNS, Filter, Letter
 from broker.ledger.lines import Connection, Lines
+from broker.ledger.new_reports import CHANNEL
 from broker.ledger.operators import Actor, Refusal, write_down
 
 SAMPLE = 5
@@ -376,6 +377,7 @@ class _Stepping:
         if not await self.connection.fetchval(REPORT, report_id, supplier):
             return await self._skip(report_id, f"it is {row['state']}" if row else "it is gone")
         await self.connection.execute(ITEM, self.id, report_id, "replayed", None)
+        await self.connection.execute("SELECT pg_notify($1, '')", CHANNEL)  # a commit's are one
         return True, None
 
     async def _message(self, letter_id: UUID) -> tuple[bool, ToPublish | None]:

@@ -1,0 +1,109 @@
+"""What the commands share: the configuration they read, mistakes in words, and how things are shown.
+
+Tables are for people and JSON for programs; nothing personal is ever in either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from broker.errors import BrokerError
+from config.dangers import problems
+from config.directory import Directory, load_directory
+from config.settings import ConfigProblem, Settings, load
+
+T = TypeVar("T")
+FILE = click.Path(dir_okay=False, path_type=Path)
+EXIT_MISTAKE = 2
+
+
+class Mistake(click.ClickException):
+    """What a user got wrong, told without a traceback."""
+
+    exit_code = EXIT_MISTAKE
+
+
+class DidNotWork(click.ClickException):
+    """What did not work although the command was right."""
+
+    exit_code = 1
+
+
+class Configuration:
+    """The settings and the directory that the options and the environment name, read when first needed."""
+
+    def __init__(self, config: Path | None, directory: Path | None) -> None:
+        self._config = config
+        self._directory = directory
+
+    def settings(self) -> Settings:
+        """Raises Mistake with every bad key."""
+        try:
+            settings = load(self._config)
+        except ConfigProblem as problem:
+            raise Mistake(told(problem.problems)) from None
+        if self._directory is not None:
+            file = settings.directory.model_copy(update={"file": self._directory.resolve()})
+            settings = settings.model_copy(update={"directory": file})
+        return settings
+
+    def directory(self, settings: Settings) -> Directory:
+        """The directory, checked together with the settings. Raises Mistake with every bad key."""
+        try:
+            directory = load_directory(settings.directory.file)
+        except ConfigProblem as problem:
+            raise Mistake(told(problem.problems)) from None
+        wrong = problems(settings, directory)
+        if wrong:
+            raise Mistake(told(wrong))
+        return directory
+
+
+def told(sentences: list[str] | tuple[str, ...]) -> str:
+    """Problems as a person reads them."""
+    return "the configuration cannot be used:\n" + "\n".join(f"  - {sentence}" for sentence in sentences)
+
+
+def asynchronously(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
+    """Run a command's coroutine; our own errors become one sentence, a refused connection too."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> T:
+        try:
+            return asyncio.run(function(*args, **kwargs))
+        except (BrokerError, OSError, TimeoutError) as error:
+            raise DidNotWork(str(error) or type(error).__name__) from None
+
+    return run
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    """One thing: a JSON object, or a table of its fields."""
+    if as_json:
+        click.echo(json.dumps(facts, default=str, ensure_ascii=False))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name, str(value))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def show_rows(rows: list[dict[str, Any]]) -> None:
+    """Many things as a table; nothing when there are none."""
+    if not rows:
+        return
+    table = Table(*rows[0].keys(), box=None)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
