@@ -24,6 +24,7 @@ from scripts.rabbitmq import RabbitNode
 FOLDER = LOCAL / "play"
 CONFIG = ROOT / "config" / "sandbox.toml"
 DIRECTORY = FOLDER / "directory.toml"
+LEDGER = "day"
 START_S = 60.0
 COMMAND_S = 120.0
 
@@ -95,7 +96,9 @@ def _postgresql(running: contextlib.ExitStack) -> str:
     node = PostgresNode(LOCAL / "play-ledger")
     running.callback(node.stop)
     node.start()
-    return node.dsn
+    # A ledger of an earlier day would owe its reports to this day's suppliers.
+    node.drop_database(LEDGER)
+    return node.create_database(LEDGER)
 
 
 def _sandbox(running: contextlib.ExitStack) -> str:
