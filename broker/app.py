@@ -18,13 +18,16 @@ from broker.consumer import Consumer
 from broker.delivery import Deliveries
 from broker.errors import RabbitAway
 from broker.execution import Execution
+from broker.handlers.dead_letters import DeadLetters
 from broker.ledger import Ledger
+from broker.ledger.desk import Desk
 from broker.log import get_logger
 from broker.pipeline import Pipeline
 from broker.publishing import Publisher
-from broker.scheduler import Scheduler
+from broker.replaying import Replayer
+from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
-from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, lane_of
+from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.topology_ops import missing_lanes
 from broker.verifier import Verifier
 from config.dangers import notices, problems
@@ -86,8 +89,10 @@ class App:
                 on_hopeless=self._hopeless,
                 on_ready=ledger.set_ready,
             )
-            scheduler = asyncio.create_task(Scheduler(settings, ledger, systems, verifier, publisher).run())
-            stack.push_async_callback(_end, scheduler)
+            desk = await stack.enter_async_context(Desk.open(settings, sealer))
+            chores = self._chores(desk, rabbit, sealer, systems)
+            scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
+            stack.push_async_callback(_end, asyncio.create_task(scheduler.run()))
             await stack.enter_async_context(consumer)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
@@ -98,6 +103,26 @@ class App:
             await consumer.drain(settings.stop.drain_seconds)
         log.info("stopped", code=self._exit_code)
         return self._exit_code
+
+    def _chores(self, desk: Desk, rabbit: Rabbit, sealer: Sealer, systems: Systems) -> list[Chore]:
+        """What keeps dead letters true, and carries replays on."""
+        settings = self._settings
+        letters = DeadLetters(settings, desk.places, sealer)
+        replayer = Replayer(
+            desk.replays,
+            sealer,
+            rabbit.publish,
+            allowed_reply_to=settings.answers.allowed_reply_to,
+            supplier_of=lambda code: supplier_of(systems.directory, code),
+            canary_wait=settings.dead.canary_wait_seconds,
+        )
+        return [
+            Chore(replayer.advance, settings.scheduler.tick_seconds),
+            Chore(
+                lambda: letters.pass_over(dead_queues(systems.directory.suppliers)),
+                settings.dead.pass_every_seconds,
+            ),
+        ]
 
     def _queues(self, directory: Directory) -> dict[str, int]:
         """What is consumed, and how much of it at once: concurrency is the prefetch."""
@@ -160,6 +185,12 @@ class App:
             for kind, name in sorted(await ledger.open_systems())
             if name in changed
         ]
+
+
+def supplier_of(directory: Directory, jobcenter_code: str) -> str | None:
+    """Who hears of failures at this jobcenter now; None while the directory does not know it."""
+    jobcenter = directory.jobcenter(jobcenter_code)
+    return jobcenter.supplier if jobcenter else None
 
 
 async def _end(task: asyncio.Task[None]) -> None:

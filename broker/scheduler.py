@@ -6,8 +6,10 @@ thing is handed over once. Nothing that goes wrong here loses anything: what is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
@@ -26,12 +28,27 @@ log = get_logger("scheduler")
 Duty = Callable[[], Awaitable[object]]
 
 
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something else that is done again and again: dead letters, replays, retention."""
+
+    duty: Duty
+    every_seconds: float
+
+
 class Scheduler:
-    """Two loops a process: reports, woken as soon as one is due, and everything else, each tick."""
+    """Loops of a process: reports, woken as soon as one is due; bookings, each tick; and each chore at its own pace."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, systems: Systems, verifier: Verifier, publisher: Publisher
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        systems: Systems,
+        verifier: Verifier,
+        publisher: Publisher,
+        chores: Sequence[Chore] = (),
     ) -> None:
+        self._chores = chores
         self._settings = settings
         self._ledger = ledger
         self._systems = systems
@@ -46,6 +63,10 @@ class Scheduler:
                 self._again_and_again(self.deliver, lambda: self._ledger.reports.wait_due(tick))
             )
             loops.create_task(self._again_and_again(self.tick, lambda: asyncio.sleep(tick)))
+            for chore in self._chores:
+                loops.create_task(
+                    self._again_and_again(chore.duty, partial(asyncio.sleep, chore.every_seconds))
+                )
 
     async def _again_and_again(self, duty: Duty, pause: Callable[[], Awaitable[object]]) -> None:
         while True:

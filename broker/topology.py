@@ -170,3 +170,8 @@ def queues(suppliers: Iterable[str] = ()) -> tuple[Queue, ...]:
         *(Queue(dead_queue_of(lane), Kind.DEAD) for lane in lanes),
         *(Queue(lane, Kind.WORK) for lane in lanes),
     )
+
+
+def dead_queues(suppliers: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every dead-letter queue by name."""
+    return tuple(queue.name for queue in queues(suppliers) if queue.kind is Kind.DEAD)
