@@ -1,0 +1,25 @@
+"""Where the ledger is, for commands that go over whole tables without heartbeat or claim.
+
+Opens nothing that stays open but, without a DSN, the embedded server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from broker.ledger.ledger import _dsn
+from broker.ledger.lines import Target
+from broker.ledger.versions import check_version
+from broker.ledger.walking import walking
+from config.settings import Settings
+
+
+@asynccontextmanager
+async def ledger_target(settings: Settings) -> AsyncIterator[Target]:
+    """Raises LedgerAway, or LedgerMisfit with the command that helps."""
+    async with AsyncExitStack() as stack:
+        target = Target(await _dsn(settings, stack), settings.ledger.statement_timeout_seconds)
+        async with walking(target) as walk:
+            await walk.run(check_version)
+        yield target
