@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from datetime import date
+from typing import Any
 from uuid import uuid4
 
 import aio_pika
@@ -25,7 +26,7 @@ from sandbox.day import Desk, Met, SampleDay, check_books
 from sandbox.frontend import Frontend
 from sandbox.layout import default_layout
 from sandbox.make_day import FILE
-from sandbox.post import End, Post, Posted, ends_from, rows_of
+from sandbox.post import Post, Posted, ends_from, letters_from, rows_of
 from sandbox.samples import Line, Run, read_day
 from sandbox.show import Progress, reports_table, table, tell
 from sandbox.stage import COMMAND_S, CONFIG, DIRECTORY, FOLDER, Stage, broker_command, stage
@@ -76,19 +77,19 @@ async def last_reports(
     suppliers = list(default_layout().suppliers)
     until = time.monotonic() + REPORTS_S
     while True:
-        ends = await reports_of(ready)
+        reports, dead = await asyncio.gather(rows_told(ready, "reports"), rows_told(ready, "dead"))
         inboxes = {name: await desk.get(name, "inbox") for name in suppliers}
-        post = Post(run, ends, inboxes, frontend.reports)
+        post = Post(run, ends_from(reports), inboxes, frontend.reports, letters_from(dead))
         posted, surplus = post.judged(lines), post.surplus(lines)
         if not (surplus or any(one.wrong for one in posted)) or time.monotonic() > until:
             return posted, surplus
         await asyncio.sleep(REPORTS_POLL_S)
 
 
-async def reports_of(ready: Stage) -> dict[str, End]:
-    """The ledger's word on every report, as an operator reads it. Raises StartFailed if the command fails."""
+async def rows_told(ready: Stage, *words: str) -> list[dict[str, Any]]:
+    """What an operator reads with one of the broker's own lists. Raises StartFailed if the command fails."""
     process = await asyncio.create_subprocess_exec(
-        *broker_command("reports", "list", "--json", "--limit", "1000"),
+        *broker_command(*words, "list", "--json", "--limit", "1000"),
         env=os.environ | ready.environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -96,8 +97,8 @@ async def reports_of(ready: Stage) -> dict[str, End]:
     async with asyncio.timeout(COMMAND_S):
         out, err = await process.communicate()
     if process.returncode != 0:
-        raise StartFailed(f"jobnet-broker reports list failed:\n{err.decode()}")
-    return ends_from(rows_of(out.decode()))
+        raise StartFailed(f"jobnet-broker {' '.join(words)} list failed:\n{err.decode()}")
+    return rows_of(out.decode())
 
 
 def _shown(met: list[Met], posted: list[Posted], wrong: list[str]) -> bool:

@@ -65,7 +65,7 @@ def report_id(request_id: str) -> str:
 
 
 class Post:
-    """The inboxes by supplier, the ledger's word and the last event by report id, and the run of all of it."""
+    """The run, the inboxes by supplier; by report id the ledger's word, the last event, its dead letter's cause."""
 
     def __init__(
         self,
@@ -73,10 +73,12 @@ class Post:
         ends: Mapping[str, End],
         inboxes: Mapping[str, list[dict[str, Any]]],
         events: Mapping[str, Report],
+        letters: Mapping[str, str],
     ) -> None:
         self._run = run
         self._ends = ends
         self._events = events
+        self._letters = letters
         self._left = {supplier: list(reports) for supplier, reports in inboxes.items()}
         self._merges: Counter[str] = Counter()
         self._suppliers: dict[str, str] = {}
@@ -119,6 +121,9 @@ class Post:
                 f"report is {_said(end.shown, end.cause)}, not {_said(want['end'], want.get('cause'))}"
             )
         posted.wrong += self._arrived(line, want) + self._announced(line, want)
+        letter = self._letters.get(self._report_of(line))
+        if letter != want.get("cause"):
+            posted.wrong.append(f"its dead letter says {letter}, not {want.get('cause')}")
         return posted
 
     def _announced(self, line: Line, want: dict[str, Any]) -> list[str]:
@@ -220,10 +225,14 @@ def _end(row: Mapping[str, Any]) -> End:
     return End(state, row.get("cause") if state in CAUSED else None, int(row.get("count") or 1))
 
 
+def letters_from(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What `jobnet-broker dead list --json` says of failure reports: the cause by report id."""
+    return {str(row["letter_id"]): str(row["cause"]) for row in rows if row["kind"] == "report"}
+
+
 def rows_of(text: str) -> list[dict[str, Any]]:
     """The rows in a command's JSON. Raises ValueError if there are none to read."""
-    read = json.loads(text)
-    rows = read.get("reports") if isinstance(read, dict) else read
+    rows = json.loads(text)
     if not isinstance(rows, list):
-        raise ValueError("reports list --json did not tell a list")
+        raise ValueError("the command did not tell a list")
     return rows
