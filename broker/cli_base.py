@@ -9,6 +9,8 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker.errors import BrokerError
+from broker.ops import Actor, login_name
 from config.dangers import problems
 from config.directory import Directory, load_directory
 from config.settings import ConfigProblem, Settings, load
@@ -51,7 +54,7 @@ class Configuration:
         try:
             settings = load(self._config)
         except ConfigProblem as problem:
-            raise Mistake(told(problem.problems)) from None
+            raise Mistake(sentences_of(problem.problems)) from None
         if self._directory is not None:
             file = settings.directory.model_copy(update={"file": self._directory.resolve()})
             settings = settings.model_copy(update={"directory": file})
@@ -62,14 +65,14 @@ class Configuration:
         try:
             directory = load_directory(settings.directory.file)
         except ConfigProblem as problem:
-            raise Mistake(told(problem.problems)) from None
+            raise Mistake(sentences_of(problem.problems)) from None
         wrong = problems(settings, directory)
         if wrong:
-            raise Mistake(told(wrong))
+            raise Mistake(sentences_of(wrong))
         return directory
 
 
-def told(sentences: list[str] | tuple[str, ...]) -> str:
+def sentences_of(sentences: list[str] | tuple[str, ...]) -> str:
     """Problems as a person reads them."""
     return "the configuration cannot be used:\n" + "\n".join(f"  - {sentence}" for sentence in sentences)
 
@@ -107,3 +110,35 @@ def show_rows(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+limit = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most.")
+
+
+def by(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of everything that is written into the operators' log."""
+    why = click.option("--reason", "-m", required=True, help="Why; kept in the operators' log.")
+    who = click.option("--as", "name", help="Who acts; otherwise the login name.")
+    return who(why(function))
+
+
+def actor_of(name: str | None, reason: str) -> Actor:
+    """Raises Refusal when nobody is named or no reason is given."""
+    return Actor(name if name is not None else login_name(), reason)
+
+
+def told(rows: list[Any], as_json: bool, columns: str = "") -> None:
+    """Dataclasses as JSON with every field, or as a table of some."""
+    facts = [asdict(row) for row in rows]
+    if as_json:
+        click.echo(json.dumps(facts, default=str, ensure_ascii=False))
+        return
+    names = columns.split() or (list(facts[0]) if facts else [])
+    show_rows([{name: short(row[name]) for name in names} for row in facts])
+    if not facts:
+        click.echo("none", err=True)
+
+
+def short(value: object) -> object:
+    return value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value

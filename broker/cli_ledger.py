@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from broker.cli_base import Configuration, DidNotWork, asynchronously, show_rows
-from broker.cli_ops import actor_of, as_json
+from broker.cli_base import Configuration, DidNotWork, actor_of, as_json, asynchronously, show_rows
 from broker.ledger.reseal import KeyUse, Progress, Reseal, Resealed
 from broker.ledger.retention import Retention
 from broker.ledger.whole import ledger_target

@@ -1,8 +1,8 @@
 """Carries replays on: one step of each that is going, and the messages of it published again, confirmed.
 
 A message goes back with the same body and properties to the queue that it died in (or, if no route took it, to the
-exchange), never to a queue that somebody names; a `reply_to` that is not allowed is left out. Called by every
-process's scheduler; the ledger sees to it that each letter is taken by one.
+queue of its routing key or type), never to one that somebody names; a `reply_to` that is not allowed is left out.
+Called by every process's scheduler; the ledger sees to it that each letter is taken by one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
 from broker.amqp import Outgoing, Published
-from broker.ledger.replays import Replays, ToPublish
+from broker.ledger.replay_steps import ToPublish
+from broker.ledger.replays import Replays
 from broker.letters import LETTER_ID, Properties
 from broker.log import get_logger
 from broker.sealing import SealBroken, Sealer
-from broker.topology import REQUESTS, UNROUTED, dead_queue_of
+from broker.topology import ROUTING_KEYS, UNROUTED, dead_queue_of
 
 log = get_logger("replaying")
 
@@ -83,10 +84,9 @@ class Replayer:
         of = str(message.letter_id)
         body = self._sealer.open(message.body, of=of, field="body")
         kept = Properties.from_json(self._sealer.open(message.properties, of=of, field="properties"))
-        unrouted = message.queue == dead_queue_of(UNROUTED)
         return Outgoing(
-            exchange=REQUESTS if unrouted else "",
-            routing_key=kept.routing_key if unrouted else message.queue.removesuffix(".dead"),
+            exchange="",
+            routing_key=work_queue_of(message.queue, kept),
             body=body,
             type=kept.type,
             content_type=kept.content_type,
@@ -94,3 +94,14 @@ class Replayer:
             reply_to=kept.reply_to if self._allowed.fullmatch(kept.reply_to or "") else None,
             headers={**kept.headers, LETTER_ID: of},
         )
+
+
+def work_queue_of(dead_queue: str, kept: Properties) -> str:
+    """Where a message is carried out. Raises ValueError for one that no queue takes."""
+    if dead_queue != dead_queue_of(UNROUTED):
+        return dead_queue.removesuffix(".dead")
+    queues = {key: queue for queue, keys in ROUTING_KEYS.items() for key in keys}
+    for key in (kept.routing_key, (kept.type or "").rpartition(".")[0]):
+        if key in queues:
+            return queues[key]
+    raise ValueError("no queue takes its routing key or its type")

@@ -454,17 +454,24 @@ class TestReplay:
         assert sorted(letters.values()) == [1, 2]
         assert await place.is_true()
 
-    async def test_an_unrouted_message_is_routed_again(self, place: Place) -> None:
-        message = (b"{}", pika.BasicProperties(type="query.new.v1"))
-        await asyncio.to_thread(foreign.publish, place.url, "query.new", message, exchange="jobnet.requests")
+    @pytest.mark.parametrize(("type_", "arrives"), [("query.offers.v1", True), ("query.unheard.v1", False)])
+    async def test_an_unrouted_message_goes_to_the_queue_of_its_type_if_there_is_one(
+        self, place: Place, type_: str, arrives: bool
+    ) -> None:
+        message = (b"{}", pika.BasicProperties(type=type_))
+        await asyncio.to_thread(
+            foreign.publish, place.url, "query.offer", message, exchange="jobnet.requests"
+        )
         await place.pass_over()
-        with foreign.channel(place.url) as channel:
-            channel.queue_bind("jobnet.queries", "jobnet.requests", "query.new")
-        await replay(place.desk, queue=UNROUTED)
+        replay_id = await replay(place.desk, queue=UNROUTED)
         async with Rabbit(place.settings, name="replay") as rabbit:
             await (await self._replayer(place, rabbit)).advance()
-        _, got, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.queries")
-        assert (body, got.type) == (b"{}", "query.new.v1")
+        [item] = await place.desk.replays.items(replay_id)
+        if arrives:
+            _, got, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.queries")
+            assert (item.state, body, got.type) == ("replayed", b"{}", type_)
+        else:
+            assert (item.state, item.note) == ("skipped", "no queue takes its routing key or its type")
 
     async def test_one_whose_properties_were_not_kept_is_skipped_in_words(self, place: Place) -> None:
         letter_id = uuid4()
