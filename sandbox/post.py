@@ -164,10 +164,11 @@ class Post:
         cpr = self._run.token(line.body)
         left = self._left.get(want["supplier"], [])
         same = [r for r in left if r["citizen"] == cpr and _same_words(want, r) and self._in_time(line, r)]
-        if same:
-            left.remove(same[0])
-            return same[0]
-        return None
+        own = self._report_of(line)
+        found = next((r for r in same if r["reportId"] == own), same[0] if same else None)
+        if found is not None:
+            left.remove(found)
+        return found
 
     def _in_time(self, line: Line, report: Report) -> bool:
         """Whether it tells of the moment in which this line was answered (or got its last word)."""

@@ -130,6 +130,9 @@ def citizens(day: Day) -> None:
     told(day, "citizen-late", words(day, "90007") | {"sentAt": "@now:-3600"})
     for _ in range(2):  # own words are never merged away
         told(day, "citizen-again", words(day, "90004") | {"cpr": "@citizen:9999"})
+    for _ in range(4):  # their supplier is down until noon
+        told(day, "citizen-in-the-morning", words(day, DOWN))
+        told(day, "citizen-in-the-morning", words(day, HANGS))
     first = told(day, "citizen-twice", words(day, "90003"))
     body = day.lines[-1]["body"] | {"requestId": f"@request:{first}"}
     day.add("citizen-twice-again", REPORT, body, {"same_as": first}, after=first)

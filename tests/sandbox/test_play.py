@@ -32,7 +32,7 @@ def test_every_request_of_the_day_meets_its_end_and_nothing_stays_behind() -> No
     """DESIGN 11: exit 0 only if every request reached exactly the end that the sample expects."""
     done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "431 of 431 requests and 104 of 104 failure reports met exactly their expected end" in done.stdout
+    assert "439 of 439 requests and 112 of 112 failure reports met exactly their expected end" in done.stdout
     assert "the books agree." in done.stdout
     assert left() == []
 

@@ -186,3 +186,16 @@ def test_a_dead_report_has_a_letter_and_no_other_one(run: Run) -> None:
     there, delivered = {name: DELIVERED}, {name: {"outcome": "delivered"}}
     [found] = Post(run, there, {"fyrtaarn": [arrived(run)]}, delivered, letters).judged([LINE])
     assert found.wrong == ["its dead letter says rejected, not None"]
+
+
+def test_twins_are_told_apart_by_their_ids(run: Run) -> None:
+    twin = replace(OWN, id="002-again")
+    run.answers[twin.id] = run.answers[LINE.id]
+    ids = [report_id(run.request_id(line)) for line in (OWN, twin)]
+    came = [
+        arrived(run, fejltekst=WORDS, kind="citizen", requestId=None, requestType=None, reportId=i)
+        for i in ids
+    ]
+    told = {name: {"outcome": "delivered"} for name in ids}
+    post = Post(run, dict.fromkeys(ids, DELIVERED), {"fyrtaarn": came[::-1]}, told, {})
+    assert [one.wrong for one in post.judged([OWN, twin])] == [[], []]
