@@ -13,6 +13,7 @@ from functools import partial
 from broker.lanes import LaneRules, TimeCame, may_hand_over, wants_probe
 from broker.ledger.lanes import FREE, Standing, learn, look
 from broker.ledger.lines import Connection, Lines
+from broker.ledger.new_reports import LANES
 from broker.ledger.report_model import Handed, LaneLimits
 
 LANES_DUE = """
@@ -57,8 +58,12 @@ class Handing:
         self._lines = lines
         self._rules = rules
         self._burst = burst
+        self._known: set[str] = set()  # lanes that have a row; at most the suppliers of the directories so far
 
     async def hand_over(self, limits: Mapping[str, LaneLimits]) -> list[Handed]:
+        if new := limits.keys() - self._known:  # so that a person can pause a lane before its first report
+            await self._lines.run(lambda connection: connection.execute(LANES, sorted(new)))
+            self._known |= new
         suppliers = [row["supplier"] for row in await self._lines.run(_lanes_due)]
         handed: list[Handed] = []
         for supplier in suppliers:
