@@ -221,7 +221,7 @@ class Renewal:
         return [token.digest, token.key_id]
 
     def _same(self, row: Row, body: bytes | None) -> list[Any]:
-        """As handlers/dead_letters.py makes it; a test compares them."""
+        """As strangers.py makes it; a test compares them."""
         if row["same_key"] == self._sealer.newest_token_key or body is None:
             return [row["same_token"], row["same_key"]]
         value = row["queue"].encode() + b"\0" + body
