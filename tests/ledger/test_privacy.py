@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.ledger import Ledger
 from schemas.codes import Status
+from tests.ledger.report_support import delivering, failed, report_on
 from tests.ledger.support import ANN, BEN, Sql, ask, claimed, ending, left_uncertain
 
 
@@ -25,10 +26,15 @@ async def test_no_cpr_number_stands_in_clear_in_any_column(ledger: Ledger, sql: 
     told = ending(Status.FAILED, f'{{"cpr":"{ANN}"}}'.encode(), failure=f'{{"cpr":"{ANN}"}}'.encode())
     await ledger.settle(await claimed(ledger, ask(ANN)), told)
     await ledger.record(ask(ANN), told)
+    asked = ask(ANN)
+    report = report_on(asked, merge=f'["{ANN}"]'.encode())
+    await ledger.settle(await claimed(ledger, asked), failed(report))
+    delivery = await delivering(ledger, report.report_id)
     await left_uncertain(ledger, ask(ANN))
     _running = await claimed(ledger, ask(BEN))
     everything = await dump(sql)
     assert not {form for number in (ANN, BEN) for form in forms(number) if form in everything}
+    assert ANN.encode() in delivery.content
 
 
 async def test_what_is_held_in_memory_is_not_printed(ledger: Ledger) -> None:

@@ -48,6 +48,7 @@ WORKERS = range(3)
 LANES = (NORTH, SOUTH)
 MOST = 12
 worker, lane = st.sampled_from(WORKERS), st.sampled_from(LANES)
+SECONDS = st.sampled_from([1, 5, 15, 61, 95, 300, 1001])
 RESULTS: dict[str, Any] = {
     "delivered": lambda: None,
     "down": down,
@@ -91,6 +92,8 @@ class ReportMachine(RuleBasedStateMachine):
         self.messages: list[Handed] = []
         self.claims: list[tuple[int, ReportClaim]] = []
         self.not_before: dict[UUID | str, datetime] = {}
+        for supplier in LANES * 2:
+            self.a_report_is_made(0, supplier)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
@@ -120,10 +123,16 @@ class ReportMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.ids) < MOST)
     @rule(n=worker, supplier=lane)
     def a_booking_fails(self, n: int, supplier: str) -> None:
+        self.a_report_is_made(n, supplier)
+
+    def a_report_is_made(self, n: int, supplier: str) -> None:
         self.ids.append(self.run(reported(self.ledgers[n], supplier=supplier)))
 
-    @rule(seconds=st.sampled_from([1, 5, 15, 61, 95, 300, 1001]))
+    @rule(seconds=SECONDS)
     def time_passes(self, seconds: int) -> None:
+        self.time_passes_by(seconds)
+
+    def time_passes_by(self, seconds: int) -> None:
         self.run(self.sql.execute("UPDATE test_clock SET ahead = ahead + $1", timedelta(seconds=seconds)))
 
     @rule(n=worker)
@@ -141,9 +150,10 @@ class ReportMachine(RuleBasedStateMachine):
         self.messages += handed
         return list(handed)
 
-    @rule(n=worker, results=st.lists(st.sampled_from(sorted(RESULTS)), min_size=1, max_size=6))
-    def a_process_works(self, n: int, results: list[str]) -> None:
-        """Hands over, claims and finishes, as it does when nothing disturbs it."""
+    @rule(n=worker, results=st.lists(st.sampled_from(sorted(RESULTS)), max_size=4), seconds=SECONDS)
+    def a_process_works(self, n: int, results: list[str], seconds: int) -> None:
+        """A while later it hands over, claims and finishes; some of what it handed over stays in RabbitMQ."""
+        self.time_passes_by(seconds)
         for one, result in zip(self.hands_over(n), results, strict=False):
             self.arrives(n, one)
             if self.claims and self.claims[-1][1].report_id == one.report_id:
@@ -191,16 +201,10 @@ class ReportMachine(RuleBasedStateMachine):
         if in_hand.get(claim.report_id) is claim:
             del in_hand[claim.report_id]
 
-    @rule(n=worker)
-    def freeze(self, n: int) -> None:
-        self.frozen.add(n)
-
-    @rule(n=worker)
-    def thaw(self, n: int) -> None:
-        self.frozen.discard(n)
-
-    @rule(n=worker)
-    def sweep(self, n: int) -> None:
+    @rule(n=worker, frozen=st.sets(worker, max_size=2))
+    def sweep(self, n: int, frozen: set[int]) -> None:
+        """While some processes seem to be dead."""
+        self.frozen = frozen
         self.live()
         safe = [
             c.report_id for m, c in self.claims if (m == n or m not in self.frozen) and self.is_current(c)
