@@ -67,14 +67,26 @@ class Properties:
         return cls(**json.loads(data))
 
 
+MOST_HEADERS = 4096
+"""Bytes of headers that are kept: more, sealed and in base64, would make the letter's own headers unreadable."""
+
+
 def properties_of(arrival: Arrival, exchange: str = "", routing_key: str = "") -> Properties:
-    """Of an arrival, without what RabbitMQ and we wrote on it: a copied x-death makes RabbitMQ drop the message."""
+    """Of an arrival, without what RabbitMQ and we wrote on it: a copied x-death makes RabbitMQ drop the message.
+
+    Of too many headers only the traceparent is kept.
+    """
+    theirs = {name: value for name, value in arrival.headers.items() if _is_theirs(name, value)}
+    if len(json.dumps(theirs)) > MOST_HEADERS:
+        theirs = {
+            name: value for name, value in theirs.items() if name == "traceparent" and len(str(value)) < 100
+        }
     return Properties(
         type=arrival.type,
         content_type=arrival.content_type,
         correlation_id=arrival.correlation_id,
         reply_to=arrival.reply_to,
-        headers={name: value for name, value in arrival.headers.items() if _is_theirs(name, value)},
+        headers=theirs,
         exchange=exchange,
         routing_key=routing_key,
     )

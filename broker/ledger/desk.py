@@ -37,6 +37,7 @@ class Desk:
     def __init__(self, settings: Settings, sealer: Sealer, lines: Lines, target: Target) -> None:
         threshold = timedelta(seconds=settings.ledger.owner_dead_after_seconds)
         self.settings = settings
+        self.target = target
         self.sealer = sealer
         self.letters = Letters(lines)
         self.replays = Replays(lines)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from broker.ledger.lines import Connection, Lines, Target
+from broker.errors import LedgerAway
+from broker.ledger.lines import Connection, Lines, Target, is_foreign
 from broker.sealing import Token
 
 LOCK = 0x64656164
@@ -130,9 +131,15 @@ class Places:
     @asynccontextmanager
     async def only_one(self) -> AsyncIterator[bool]:
         """True for one process at a time, as long as its connection lives; the pass is safe without, only slow."""
-        connection = await self._target.connect()
         try:
-            yield await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
+            connection = await self._target.connect()
+            mine = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+        except Exception as error:
+            if is_foreign(error):
+                raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
+            raise
+        try:
+            yield mine
         finally:
             connection.terminate()
 

@@ -378,6 +378,9 @@ async def _passing(place: Place) -> asyncio.subprocess.Process:
     return process
 
 
+ACKS_PASS_S = 0.15
+
+
 class _Cut(Exception):
     """The process died here."""
 
@@ -391,6 +394,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
 
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if next(counted) >= step:
+                await asyncio.sleep(ACKS_PASS_S)  # the worse crash: its acks have all been heard
                 raise _Cut
             return await real(self, *args, **kwargs)
 

@@ -9,9 +9,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from broker.errors import LedgerAway
 from broker.ledger.desk import Desk
 from broker.ledger.letters import Filter
+from broker.ledger.lines import Target
 from broker.ledger.operators import Actor, Refusal
+from broker.ledger.places import Places
 from tests.ledger.dead import (
     BO,
     dead_again,
@@ -103,7 +106,9 @@ class TestDiscard:
         assert len(await desk.letters.listed(Filter())) == 2
 
     @pytest.mark.parametrize("state", ["delivering", "delivered"])
-    async def test_what_is_being_delivered_or_was_is_not_discarded(self, desk: Desk, sql: Sql, state: str) -> None:
+    async def test_what_is_being_delivered_or_was_is_not_discarded(
+        self, desk: Desk, sql: Sql, state: str
+    ) -> None:
         [report_id] = await dead_reports(sql)
         await sql.execute("UPDATE reports SET state = $1, owner = $2", state, uuid4())
         with pytest.raises(Refusal, match=f"is {state}"):
@@ -308,3 +313,10 @@ async def test_ten_thousand_letters_are_listed_filtered_and_grouped_well_under_a
     preview = await desk.replays.prepare(Filter(cause="cause-3"), BO, rate=10)
     assert (preview.count, len(preview.sample)) == (500, 5)
     assert time.perf_counter() - began < WELL_UNDER_A_SECOND
+
+
+async def test_a_pass_while_postgresql_is_away_says_so(desk: Desk) -> None:
+    nowhere = Places(desk.places._lines, Target("postgresql://postgres@127.0.0.1:9/nothing", 2))
+    with pytest.raises(LedgerAway):
+        async with nowhere.only_one():
+            pass
