@@ -21,6 +21,7 @@ from broker.execution import Execution
 from broker.handlers.dead_letters import DeadLetters
 from broker.ledger import Ledger
 from broker.ledger.desk import Desk
+from broker.ledger.retention import Retention
 from broker.log import get_logger
 from broker.pipeline import Pipeline
 from broker.publishing import Publisher
@@ -105,8 +106,9 @@ class App:
         return self._exit_code
 
     def _chores(self, desk: Desk, rabbit: Rabbit, sealer: Sealer, systems: Systems) -> list[Chore]:
-        """What keeps dead letters true, and carries replays on."""
+        """What keeps dead letters true, carries replays on, and deletes on time."""
         settings = self._settings
+        retention = Retention(settings, desk.target)
         letters = DeadLetters(settings, desk.places, sealer)
         replayer = Replayer(
             desk.replays,
@@ -118,6 +120,7 @@ class App:
         )
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),
+            Chore(retention.purge_when_due, settings.scheduler.tick_seconds),
             Chore(
                 lambda: letters.pass_over(dead_queues(systems.directory.suppliers)),
                 settings.dead.pass_every_seconds,

@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Self
 
 from broker.lanes import Event, Lane
-from broker.ledger.embedded import Embedded
 from broker.ledger.lanes import LOCKED, LaneDesk, learn, look
+from broker.ledger.ledger import dsn_of
 from broker.ledger.letters import Letters
 from broker.ledger.lines import Connection, Lines, Target
 from broker.ledger.lookups import Lookups
@@ -68,15 +68,8 @@ class Desk:
     @asynccontextmanager
     async def open(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Self]:
         """Raises LedgerAway, or LedgerMisfit with the command that helps."""
-        ledger = settings.ledger
         async with AsyncExitStack() as stack:
-            if ledger.dsn is not None:
-                dsn = ledger.dsn.get_secret_value()
-            else:
-                embedded = await Embedded.start(ledger.embedded_directory)
-                stack.push_async_callback(embedded.close)
-                dsn = embedded.dsn
-            target = Target(dsn, ledger.statement_timeout_seconds)
+            target = Target(await dsn_of(settings, stack), settings.ledger.statement_timeout_seconds)
             lines = Lines(target, Reach(), LINES)
             stack.push_async_callback(lines.close)
             await lines.run(check_version)

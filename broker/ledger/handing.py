@@ -58,7 +58,9 @@ class Handing:
         self._lines = lines
         self._rules = rules
         self._burst = burst
-        self._known: set[str] = set()  # lanes that have a row; at most the suppliers of the directories so far
+        self._known: set[str] = (
+            set()
+        )  # lanes that have a row; at most the suppliers of the directories so far
 
     async def hand_over(self, limits: Mapping[str, LaneLimits]) -> list[Handed]:
         if new := limits.keys() - self._known:  # so that a person can pause a lane before its first report

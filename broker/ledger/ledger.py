@@ -53,7 +53,7 @@ CLOSE_S = 5.0
 OLD_TURNS = "SELECT DISTINCT turn_key FROM requests WHERE turn IS NOT NULL AND turn_key <> $1"
 
 
-async def _dsn(settings: Settings, stack: contextlib.AsyncExitStack) -> str:
+async def dsn_of(settings: Settings, stack: contextlib.AsyncExitStack) -> str:
     """Of the server that is configured, or of the embedded one: started, upgraded, and let go with `stack`."""
     if settings.ledger.dsn is not None:
         return settings.ledger.dsn.get_secret_value()
@@ -104,7 +104,7 @@ class Ledger:
     async def open(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Self]:
         """A ledger whose heart beats. Raises LedgerAway, or LedgerMisfit with the command that helps."""
         async with contextlib.AsyncExitStack() as stack:
-            ledger = cls(settings, sealer, await _dsn(settings, stack))
+            ledger = cls(settings, sealer, await dsn_of(settings, stack))
             stack.push_async_callback(ledger._close)
             await ledger._start()
             yield ledger
@@ -115,7 +115,7 @@ class Ledger:
         """For commands: looks things up without heartbeat or claim. Raises LedgerAway, LedgerMisfit."""
         ledger = settings.ledger
         async with contextlib.AsyncExitStack() as stack:
-            target = Target(await _dsn(settings, stack), ledger.statement_timeout_seconds)
+            target = Target(await dsn_of(settings, stack), ledger.statement_timeout_seconds)
             lines = Lines(target, Reach(), 1)
             stack.push_async_callback(lines.close)
             await lines.run(check_version)

@@ -7,7 +7,7 @@ queue round, so that its memory is here and not in the process, and a crash in t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -131,17 +131,16 @@ class Places:
     @asynccontextmanager
     async def only_one(self) -> AsyncIterator[bool]:
         """True for one process at a time, as long as its connection lives; the pass is safe without, only slow."""
-        try:
-            connection = await self._target.connect()
-            mine = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
-        except Exception as error:
-            if is_foreign(error):
-                raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
-            raise
-        try:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await self._target.connect()
+                stack.callback(connection.terminate)
+                mine = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+            except Exception as error:
+                if is_foreign(error):
+                    raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
+                raise
             yield mine
-        finally:
-            connection.terminate()
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:
         async def work(connection: Connection) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from broker.ledger.ledger import _dsn
+from broker.ledger.ledger import dsn_of
 from broker.ledger.lines import Target
 from broker.ledger.versions import check_version
 from broker.ledger.walking import walking
@@ -19,7 +19,7 @@ from config.settings import Settings
 async def ledger_target(settings: Settings) -> AsyncIterator[Target]:
     """Raises LedgerAway, or LedgerMisfit with the command that helps."""
     async with AsyncExitStack() as stack:
-        target = Target(await _dsn(settings, stack), settings.ledger.statement_timeout_seconds)
+        target = Target(await dsn_of(settings, stack), settings.ledger.statement_timeout_seconds)
         async with walking(target) as walk:
             await walk.run(check_version)
         yield target
