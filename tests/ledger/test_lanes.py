@@ -191,7 +191,7 @@ async def test_the_lanes_are_shown_with_what_stands_on_them(ledger: Ledger) -> N
         await reported(ledger)
     claim = await delivering(ledger, await reported(ledger))
     waiting = await reported(ledger)
-    [shown] = await ledger.reports.lanes()
+    shown = {row.lane.supplier: row for row in await ledger.reports.lanes()}[NORTH]
     assert (shown.lane.supplier, shown.lane.state) == (NORTH, LaneState.OPEN)
     assert (shown.waiting, shown.handed, shown.delivering) == (1, 3, 1)
     assert shown.oldest_due_at is not None
