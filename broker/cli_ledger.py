@@ -1,4 +1,4 @@
-"""The commands for the whole ledger: purge what is over, and move everything to the newest keys.
+"""The commands for the whole ledger: purge what is over, move everything to the newest keys, see that nothing is lost.
 
 Progress goes to standard error (a bar on a terminal, lines otherwise), results to standard output. Nothing personal
 is in either.
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from broker.cli_base import Configuration, DidNotWork, actor_of, as_json, asynchronously, show_rows
+from broker.ledger.conservation import Balance, Conservation, wanted
 from broker.ledger.reseal import KeyUse, Progress, Reseal, Resealed
 from broker.ledger.retention import Retention
 from broker.ledger.whole import ledger_target
@@ -69,6 +70,34 @@ async def reseal(configuration: Configuration, as_json: bool) -> None:
         _show(done)
     if done.broken:
         raise DidNotWork(f"{done.broken} rows do not open: their key is not configured, or they are damaged")
+
+
+@click.command("conserve")
+@as_json
+@click.pass_obj
+@asynchronously
+async def conserve(configuration: Configuration, as_json: bool) -> None:
+    """Say whether every request and every report is accounted for; name the ids of those that are not.
+
+    Accepted = answered + in flight + put aside; created = delivered + waiting + dead + discarded. Changes nothing.
+    Exit code 1 if there is a gap.
+    """
+    settings = configuration.settings()
+    codes = wanted(configuration.directory(settings).suppliers)
+    async with ledger_target(settings) as target:
+        seen = await Conservation(settings, target, codes).look()
+    _show_balance(seen, as_json)
+    if not seen.closes:
+        raise DidNotWork(f"{len(seen.gaps)} cannot be accounted for; see: jobnet-broker trace ID")
+
+
+def _show_balance(seen: Balance, as_json: bool) -> None:
+    gaps = [{"gap": gap.kind, "id": str(gap.id or ""), "meaning": gap.meaning} for gap in seen.gaps]
+    if as_json:
+        click.echo(json.dumps(seen.figures() | {"named": gaps}))
+        return
+    show_rows([seen.figures()])
+    show_rows(gaps)
 
 
 def _facts(done: Resealed) -> dict[str, Any]:
@@ -137,4 +166,4 @@ class Lines:
             click.echo(f"{title}: {far.looked_at} of {far.total} rows", err=True)
 
 
-LEDGER_COMMANDS: tuple[click.Command, ...] = (purge, reseal)
+LEDGER_COMMANDS: tuple[click.Command, ...] = (purge, reseal, conserve)
