@@ -1,0 +1,1 @@
+"""The others: a bare loop, FastStream, Dramatiq and Celery, each written as its documentation says."""

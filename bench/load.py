@@ -1,0 +1,147 @@
+"""The load: a process of its own that publishes requests with confirms and waits for their answers.
+
+Closed (`--window`): so many requests are always on their way. Open (`--rate`): requests leave by the clock,
+whatever comes back. It prints a line of JSON when its warm-up is over and one with the figures at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from collections import Counter
+from typing import Any
+from uuid import uuid4
+
+import aiormq
+import uvloop
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.commands import Basic
+
+from bench import job
+
+REQUEST_ID = re.compile(rb'"requestId":\s*\\?"([-0-9a-f]{36})')
+STATUS = re.compile(rb'"status":\s*\\?"([a-z]+)')
+SILENCE_S = 30.0
+"""Without a single answer for so long the run has failed."""
+
+
+class Load:
+    """One run. `wrap` puts a body into a framework's envelope, where the framework wants one."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._warm: int = options.warmup
+        self._sent: dict[bytes, float] = {}
+        self._taken: list[float] = []
+        self._statuses: Counter[str] = Counter()
+        self._answered = 0
+        self._began = 0.0
+        self._last = time.perf_counter()
+        self._window = asyncio.Semaphore(options.window or options.count)
+        self._done = asyncio.Event()
+
+    async def run(self) -> dict[str, Any]:
+        connections = [await aiormq.connect(job.AMQP_URL) for _ in range(2)]
+        publishing, consuming = await connections[0].channel(), await connections[1].channel()
+        await consuming.basic_consume(job.ANSWERS, self._on_answer, no_ack=True)
+        flights: set[asyncio.Task[None]] = set()
+        begun = time.perf_counter()
+        for number in range(self._options.count):
+            await self._turn(number, begun)
+            flight = asyncio.create_task(self._publish(publishing, number))
+            flights.add(flight)
+            flight.add_done_callback(flights.discard)
+        await self._all_answered()
+        for connection in connections:
+            await connection.close()
+        return self._figures()
+
+    async def _turn(self, number: int, begun: float) -> None:
+        if self._options.rate:
+            wait = begun + number / self._options.rate - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
+        else:
+            await self._window.acquire()
+
+    async def _publish(self, channel: AbstractChannel, number: int) -> None:
+        first = self._options.first
+        request_id, body = job.request(first + number, padding=self._options.padding)
+        exchange, key, properties, body = ENVELOPES[self._options.envelope](request_id, body)
+        self._sent[request_id.encode()] = time.perf_counter()
+        await channel.basic_publish(body, exchange=exchange, routing_key=key, properties=properties)
+
+    async def _on_answer(self, message: DeliveredMessage) -> None:
+        now = self._last = time.perf_counter()
+        found = REQUEST_ID.search(message.body)
+        sent = self._sent.pop(found[1], None) if found else None
+        if sent is None:
+            return  # a copy, or an answer to somebody else
+        self._window.release()
+        self._answered += 1
+        status = STATUS.search(message.body)
+        self._statuses[status[1].decode() if status else "?"] += 1
+        if self._answered == self._warm:
+            self._began = now
+            print(json.dumps({"warm": self._answered}), flush=True)
+        elif self._answered > self._warm:
+            self._taken.append(now - sent)
+        if self._answered == self._options.count:
+            self._done.set()
+
+    async def _all_answered(self) -> None:
+        while not self._done.is_set():
+            try:
+                await asyncio.wait_for(self._done.wait(), 1)
+            except TimeoutError:
+                if time.perf_counter() - self._last > SILENCE_S:
+                    raise SystemExit(f"only {self._answered} of {self._options.count} were answered") from None
+
+    def _figures(self) -> dict[str, Any]:
+        taken = sorted(self._taken)
+        seconds = self._last - self._began
+        return {
+            "answered": len(taken),
+            "seconds": seconds,
+            "rate": len(taken) / seconds,
+            "statuses": dict(self._statuses),
+            **{f"p{p}_ms": 1000 * taken[min(len(taken) - 1, len(taken) * p // 100)] for p in (50, 95, 99)},
+        }
+
+
+Envelope = tuple[str, str, Basic.Properties, bytes]
+
+
+def plain(request_id: str, body: bytes) -> Envelope:
+    """A request as the frontends send it."""
+    properties = Basic.Properties(
+        content_type="application/json",
+        message_type=job.TYPE,
+        message_id=str(uuid4()),
+        correlation_id=request_id,
+        reply_to=job.ANSWERS,
+        delivery_mode=2,
+    )
+    return job.REQUESTS, job.KEY, properties, body
+
+
+ENVELOPES = {"plain": plain}
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--window", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--padding", type=int, default=0)
+    parser.add_argument("--envelope", choices=ENVELOPES, default="plain")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    print(json.dumps(uvloop.run(Load(options()).run())), flush=True)

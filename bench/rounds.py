@@ -1,0 +1,109 @@
+"""One run of one contestant under a load, and rounds of such runs, one contestant after the other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.lab import Lab, Place
+from bench.measure import Memory, Reading
+from bench.teams import ROOT, Running, Setting, Team
+from scripts.processes import StartFailed, say
+
+WARMUP = 0.15
+"""The part of the answers of a run that is not counted."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the load generator is asked for; `rate` 0 keeps `window` requests on their way instead."""
+
+    count: int
+    window: int = 400
+    rate: float = 0.0
+    padding: int = 0
+    first: int = 0
+
+    def words(self) -> list[str]:
+        return [f"--{name}={value}" for name, value in asdict(self).items()]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one load on one contestant came to. CPU is in µs per request."""
+
+    rate: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_us: dict[str, float]
+    peak_mib: float
+    statuses: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def own_cpu_us(self) -> float:
+        return self.cpu_us["contestant"]
+
+
+def loaded(place: Place, team: Team, running: Running, load: Load) -> Run:
+    """Put the load on; the warm-up counts for memory only. Raises StartFailed if not all were done."""
+    pids = {
+        "contestant": running.popen.pid,
+        "rabbitmq": place.lab.rabbit.pid,
+        "postgresql": place.lab.postgres.pid,
+        "nginx": place.lab.stub.pid,
+    }
+    warmup = max(1, int(load.count * WARMUP))
+    command = [sys.executable, "-m", "bench.load", f"--envelope={team.envelope}", f"--warmup={warmup}"]
+    memory = Memory(running.popen.pid)
+    with (
+        memory.watched(),
+        subprocess.Popen(
+            [*command, *load.words()], cwd=ROOT, env=place.environment(), stdout=subprocess.PIPE, text=True
+        ) as loading,
+    ):
+        assert loading.stdout is not None  # noqa: S101  it is a PIPE
+        loading.stdout.readline()
+        before = Reading.of(pids)
+        last = loading.stdout.readline()
+        used = Reading.of(pids).since(before)
+    if not last:
+        raise StartFailed(f"{team.name} did not carry the load, see {running.log}")
+    figures: dict[str, Any] = json.loads(last)
+    wrong = {status: n for status, n in figures["statuses"].items() if status != "done"}
+    if wrong:
+        say(f"{team.name}: not all were booked: {wrong}")
+    per = 1e6 / figures["answered"]
+    return Run(
+        rate=figures["rate"],
+        p50_ms=figures["p50_ms"],
+        p95_ms=figures["p95_ms"],
+        p99_ms=figures["p99_ms"],
+        cpu_us={name: seconds * per for name, seconds in used.items()},
+        peak_mib=memory.peak,
+        statuses=figures["statuses"],
+    )
+
+
+@dataclass(frozen=True)
+class Both:
+    """One contestant's round: as fast as it can, then at half of that."""
+
+    full: Run
+    half: Run
+
+
+def full_and_half(lab: Lab, team: Team, setting: Setting, seconds: float, guess: float) -> Both:
+    """Each load lasts about so many seconds, if the contestant carries about `guess` a second."""
+    with lab.place() as place, team.at_work(place, setting) as running:
+        full = loaded(place, team, running, Load(count=max(200, int(guess * seconds))))
+        rate = full.rate / 2
+        half = loaded(place, team, running, Load(count=max(100, int(rate * seconds)), rate=rate, first=1_000_000))
+    say(
+        f"{team.name:14} {full.rate:6.0f}/s  {full.own_cpu_us:6.0f} µs  half load: p50 {half.p50_ms:.0f} ms,"
+        f" p99 {half.p99_ms:.0f} ms  {full.peak_mib:.0f} MiB"
+    )
+    return Both(full, half)
