@@ -18,10 +18,10 @@ from time import monotonic
 from broker.amqp import Arrival, Published
 from broker.clients import Systems
 from broker.clients.http import Caller
-from broker.errors import NotSent, Seen
+from broker.errors import BrokerError, NotSent, Seen
 from broker.execution import Errand, Execution, Unconcluded
 from broker.log import get_logger
-from broker.publishing import HOME, Publisher, event_of
+from broker.publishing import Publisher, event_of, home_of
 from broker.reporting import NOBODY, Addressee
 from broker.routes import ROUTES
 from broker.settle import Settlement, done, expired, refused, settle
@@ -42,12 +42,6 @@ NO_REPLY_TO = "must name the queue that waits for the answer, and match an allow
 
 DELIVERIES_MOST = 3
 """An arrival that came back so often is handled alone, and on the suspect queue not at all (DESIGN 8)."""
-
-
-def home_of(arrival: Arrival) -> str:
-    """The queue that it belongs to; a suspect brings its own along."""
-    home = arrival.headers.get(HOME) if arrival.queue == SUSPECTS else arrival.queue
-    return home if isinstance(home, str) else arrival.queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +82,21 @@ class Pipeline:
         told: Told | None = None
         try:
             message = self._read(arrival)
-            if answerable:
-                told = await self._acted(arrival, message)
-                if told is None:
-                    await self._set_apart(arrival)
-                    return
-            else:
-                problem = FieldProblem(field="reply_to", problem=NO_REPLY_TO)
-                await self._publisher.dead_letter(arrival, "no-reply-to", (problem,))
         except InvalidMessage as invalid:
             if answerable:
                 told = self._invalid(arrival, invalid)
             else:
                 await self._publisher.dead_letter(arrival, "invalid", invalid.problems)
+        except Exception:
+            log.exception("reading-bug", queue=arrival.queue)
+            await self._publisher.dead_letter(arrival, "bug", ())
+        else:
+            if not answerable:
+                problem = FieldProblem(field="reply_to", problem=NO_REPLY_TO)
+                await self._publisher.dead_letter(arrival, "no-reply-to", (problem,))
+            elif (told := await self._acted(arrival, message)) is None:
+                await self._set_apart(arrival)
+                return
         sent = await self._tell(arrival, told) if told else None
         acked = await arrival.ack()
         self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
@@ -174,7 +170,7 @@ class Pipeline:
         if not errand.route.claimed:
             settlement = await self._query(errand)
             if settlement.answer.status is Status.FAILED:
-                await self._execution.remember(errand, settlement)
+                await self._remember(errand, settlement)
             return self._told(errand, settlement)
         concluded = await self._execution.conclude(errand)
         if concluded is Unconcluded.SUSPECT:
@@ -184,6 +180,13 @@ class Pipeline:
         stored = concluded.stored
         event = event_of(errand.message.request_id, stored.ending, stored.facts)
         return Told(stored.ending.answer, event, stored.ending.status.value, concluded.settlement)
+
+    async def _remember(self, errand: Errand, settlement: Settlement) -> None:
+        """The answer does not hang on this: a query whose row is refused is answered all the same."""
+        try:
+            await self._execution.remember(errand, settlement)
+        except BrokerError as refusal:
+            log.error("failed-query-not-kept", request_id=errand.message.request_id, reason=refusal)
 
     async def _query(self, errand: Errand) -> Settlement:
         """Queries change nothing, so nothing is claimed, and a repeat asks again."""
@@ -249,6 +252,7 @@ class Pipeline:
             "queue": arrival.queue,
             "outcome": told.outcome if told else "dead",
             "cause": settlement.cause if settlement else None,
+            "error_code": settlement.answer.error_code if settlement else None,
             "system": seen.system if seen else None,
             "step": seen.step if seen else None,
             "what": seen.what if seen else None,

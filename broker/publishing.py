@@ -16,8 +16,16 @@ from tenacity.wait import wait_random_exponential
 from broker.amqp import Arrival, Outgoing, Published, Rabbit
 from broker.errors import RabbitAway
 from broker.ledger import DueEvent, DueReportEvent, Ending, Facts, Handed
+from broker.letters import (
+    FIELDS,
+    LETTER_ID,
+    LETTER_TYPE,
+    QUEUE,
+    REASON,
+    properties_header,
+    properties_of,
+)
 from broker.log import get_logger
-from broker.routes import ROUTES
 from broker.sealing import Sealer
 from broker.topology import OUTCOMES, SUSPECTS, dead_queue_of, lane_of
 from schemas.answers import ANSWER_TYPE
@@ -28,10 +36,6 @@ from schemas.reports import LANE_TYPE, LaneMessage
 
 log = get_logger("publishing")
 
-LETTER_TYPE = "letter.v1"
-REASON = "x-jobnet-reason"
-HOME = "x-jobnet-queue"
-"""Where a suspect or a letter came from."""
 LONGEST_PAUSE = 5.0
 """Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
 ANSWER_TRIES = 3
@@ -71,10 +75,8 @@ class Publisher:
         await self._insist(Outgoing(OUTCOMES, event.routing_key, body, OUTCOME_TYPE, mandatory=False))
 
     async def announce_due(self, due: DueEvent) -> None:
-        """An outcome that no arrival will publish; an unverified booking is a dead letter besides."""
+        """An outcome that no arrival will publish."""
         await self.announce(event_of_due(due))
-        if due.outcome == "unverified":
-            await self._letter(ROUTES[due.type].queue, str(due.request_id), b"", {REASON: due.outcome})
 
     async def hand_over(self, handed: Handed) -> bool:
         """Put a due report on its lane: an id and a number, nothing personal. False: give it back, it stays due."""
@@ -103,7 +105,7 @@ class Publisher:
 
     async def move_to_suspects(self, arrival: Arrival) -> None:
         """Put an arrival on the suspect queue as it came, with the queue that it came from."""
-        headers = {HOME: arrival.queue}
+        headers = {QUEUE: arrival.queue}
         if isinstance(traceparent := arrival.headers.get("traceparent"), str):
             headers["traceparent"] = traceparent
         out = Outgoing(
@@ -124,15 +126,17 @@ class Publisher:
         fields = ",".join(p.field for p in problems)[:500]
         headers = {
             REASON: reason,
-            "x-jobnet-fields": fields,
-            HOME: arrival.queue,
+            FIELDS: fields,
+            QUEUE: home_of(arrival),
             "x-jobnet-died-at": datetime.now(UTC).isoformat(),
         }
+        properties = properties_of(arrival).to_json()  # what a replay needs to be the same message
+        headers |= properties_header(self._sealer.seal(properties, of=letter_id, field="properties"))
         sealed = self._sealer.seal(arrival.body, of=letter_id, field="body")
-        await self._letter(arrival.queue, letter_id, sealed, headers)
+        await self._letter(home_of(arrival), letter_id, sealed, headers)
 
     async def _letter(self, queue: str, letter_id: str, body: bytes, headers: dict[str, str]) -> None:
-        headers = {"x-jobnet-letter-id": letter_id, **headers}
+        headers = {LETTER_ID: letter_id, **headers}
         await self._until_taken(Outgoing("", dead_queue_of(queue), body, LETTER_TYPE, headers=headers))
 
     async def _until_taken(self, out: Outgoing) -> None:
@@ -154,6 +158,12 @@ class Publisher:
             ),
         )
         return await retrying(self._rabbit.publish, out)
+
+
+def home_of(arrival: Arrival) -> str:
+    """The queue that it belongs to; a suspect brings its own along."""
+    home = arrival.headers.get(QUEUE) if arrival.queue == SUSPECTS else arrival.queue
+    return home if isinstance(home, str) else arrival.queue
 
 
 def event_of(request_id: UUID, ending: Ending, facts: Facts) -> OutcomeEvent:

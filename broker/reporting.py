@@ -137,7 +137,6 @@ def _citizens(
         error_text=message.error_text,
         occurred_at=settlement.answer.answered_at,
         jobcenter_code=message.jobcenter_code,
-        request_id=message.failed_request_id,
         supplier=addressee.supplier or None,
         traceparent=traceparent,
     )
@@ -194,8 +193,9 @@ def joined(report: Report, failed: Request) -> Report:
     Another citizen's request adds nothing, and is not named to the supplier.
     """
     if report.cpr != failed.cpr:
-        return report.model_copy(update={"request_id": None})
+        return report
     known = {
+        "request_id": failed.request_id,
         "offer_id": report.offer_id or getattr(failed, "offer_id", None),
         "invitation_id": report.invitation_id or getattr(failed, "invitation_id", None),
         "type": failed.TYPE,

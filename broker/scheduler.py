@@ -107,8 +107,6 @@ class Scheduler:
         if joinable.failed is not None and joinable.failed_type in ROUTES:
             failed = ROUTES[joinable.failed_type].message.from_json(joinable.failed)
             report = joined(report, failed)
-        else:
-            report = report.model_copy(update={"request_id": None})
         await self._ledger.reports.join(joinable.report_id, report.to_json())
 
     # -- everything else -------------------------------------------------------------------------------------

@@ -176,6 +176,7 @@ class TestCitizensWords:
         failed = book()
         report = joined(words(), failed)
         assert (report.offer_id, report.type) == (failed.offer_id, "booking.book.v1")
+        assert report.request_id == failed.request_id
 
     def test_somebody_elses_request_adds_nothing_and_is_not_named(self) -> None:
         failed = book().model_copy(update={"cpr": Cpr("0101364002")})
