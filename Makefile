@@ -2,13 +2,15 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check lock clean
+.PHONY: help run test check bench lock clean
 
 # The interpreter for .venv: the first of these that is new enough. Choose another with `make PYTHON=… test`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
+COMPILE := .local/uv/bin/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 # Arguments for the program behind a target, as in `make run ARGS=--once` or `make test ARGS=tests/broker`.
 ARGS ?=
 
@@ -29,10 +31,13 @@ check: .venv/.project ## formatting, lint, types, import rules
 	@echo "  mypy"; .venv/bin/mypy
 	@echo "  lint-imports"; .venv/bin/lint-imports
 
-lock: .local/uv/bin/uv ## renew requirements.lock from pyproject.toml (ARGS=--upgrade: newest versions)
-	@.local/uv/bin/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra dev $(ARGS) \
-		pyproject.toml --output-file requirements.lock
+bench: .venv/.project .local/bench-venv/.packages ## measure the broker beside others, write docs/benchmarks.* (QUICK=1: four minutes, to try it)
+	@$(PY) -m scripts.rabbitmq_dist
+	@exec $(PY) -m bench all $(if $(QUICK),--quick) $(ARGS)
+
+lock: .local/uv/bin/uv ## renew both lock files from pyproject.toml (ARGS=--upgrade: newest versions)
+	@$(COMPILE) --extra dev $(ARGS) pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --group bench $(ARGS) --output-file requirements-bench.lock
 
 clean: ## remove .venv/, .local/ and caches
 	rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
@@ -49,6 +54,14 @@ clean: ## remove .venv/, .local/ and caches
 
 .venv/.project: pyproject.toml .venv/.packages
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Those whom the broker is measured beside, apart from what it needs itself.
+.local/bench-venv/.packages: requirements-bench.lock
+	@echo "  installing the packages of requirements-bench.lock into .local/bench-venv"
+	@$(PYTHON) -m venv .local/bench-venv
+	@.local/bench-venv/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+		--only-binary :all: -r requirements-bench.lock
 	@touch $@
 
 .local/uv/bin/uv:

@@ -46,7 +46,7 @@ class Load:
     async def run(self) -> dict[str, Any]:
         connections = [await aiormq.connect(job.AMQP_URL) for _ in range(2)]
         publishing, consuming = await connections[0].channel(), await connections[1].channel()
-        await consuming.basic_consume(job.ANSWERS, self._on_answer, no_ack=True)
+        await consuming.basic_consume(self._options.answers, self._on_answer, no_ack=True)
         flights: set[asyncio.Task[None]] = set()
         begun = time.perf_counter()
         for number in range(self._options.count):
@@ -128,7 +128,34 @@ def plain(request_id: str, body: bytes) -> Envelope:
     return job.REQUESTS, job.KEY, properties, body
 
 
-ENVELOPES = {"plain": plain}
+def dramatiq(request_id: str, body: bytes) -> Envelope:
+    """As an actor's `send` would write it."""
+    message = {
+        "queue_name": job.BOOKINGS,
+        "actor_name": "carry",
+        "args": [json.loads(body)],
+        "kwargs": {},
+        "options": {},
+        "message_id": request_id,
+        "message_timestamp": int(time.time() * 1000),
+    }
+    return "", job.BOOKINGS, Basic.Properties(delivery_mode=2), json.dumps(message).encode()
+
+
+def celery(request_id: str, body: bytes) -> Envelope:
+    """Celery's message protocol, version 2."""
+    nothing = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    properties = Basic.Properties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        correlation_id=request_id,
+        delivery_mode=2,
+        headers={"lang": "py", "task": "carry", "id": request_id, "root_id": request_id, "retries": 0},
+    )
+    return "", job.BOOKINGS, properties, json.dumps([[json.loads(body)], {}, nothing]).encode()
+
+
+ENVELOPES = {"plain": plain, "dramatiq": dramatiq, "celery": celery}
 
 
 def options() -> argparse.Namespace:
@@ -139,6 +166,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--padding", type=int, default=0)
+    parser.add_argument("--answers", default=job.ANSWERS)
     parser.add_argument("--envelope", choices=ENVELOPES, default="plain")
     return parser.parse_args()
 

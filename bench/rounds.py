@@ -57,7 +57,8 @@ def loaded(place: Place, team: Team, running: Running, load: Load) -> Run:
         "nginx": place.lab.stub.pid,
     }
     warmup = max(1, int(load.count * WARMUP))
-    command = [sys.executable, "-m", "bench.load", f"--envelope={team.envelope}", f"--warmup={warmup}"]
+    command = [sys.executable, "-m", "bench.load", f"--warmup={warmup}"]
+    command += [f"--envelope={team.envelope}", f"--answers={team.answers}"]
     memory = Memory(running.popen.pid)
     with (
         memory.watched(),

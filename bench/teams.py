@@ -18,7 +18,7 @@ from config.settings import generate_keys
 from scripts.processes import LOCAL, StartFailed, tail
 
 ROOT = Path(__file__).parents[1]
-PYTHON = LOCAL / "bench-venv" / "bin" / "python"
+PYTHON = os.environ.get("BENCH_PYTHON") or str(LOCAL / "bench-venv" / "bin" / "python")
 START_S, STOP_S = 60.0, 40.0
 
 DIRECTORY_HEAD = """
@@ -77,6 +77,7 @@ class Team:
     prepare: Callable[[Place, Setting], tuple[list[str], dict[str, str]]]
     is_ready: Callable[[str], bool]
     envelope: str = "plain"
+    answers: str = job.ANSWERS
 
     @contextlib.contextmanager
     def at_work(self, place: Place, setting: Setting) -> Iterator[Running]:
@@ -174,7 +175,35 @@ def _bare(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", "bench.contestants.bare"], environment
 
 
+def _faststream(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    place.declare_requests()
+    words = ["faststream", "run", "bench.contestants.faststream_app:app"]
+    return [PYTHON, "-m", *words], _others(place, setting)
+
+
+def _dramatiq(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    words = ["dramatiq", "bench.contestants.dramatiq_app", "--queues", job.BOOKINGS]
+    words += ["--processes", str(setting.processes), "--threads", "8"]
+    return [PYTHON, "-m", *words], _others(place, setting)
+
+
+def _celery(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    words = ["celery", "-A", "bench.contestants.celery_app", "worker", "-Q", job.BOOKINGS]
+    words += ["--pool=threads", "--concurrency=8", "--loglevel=INFO"]
+    return [PYTHON, "-m", *words], _others(place, setting)
+
+
+def _others(place: Place, setting: Setting) -> dict[str, str]:
+    return place.environment(BENCH_PREFETCH=str(setting.prefetch))
+
+
 TEAMS = {
-    "jobnet-broker": Team("jobnet-broker", _broker, _broker_is_ready),
-    "bare": Team("bare", _bare, lambda line: line == "ready"),
+    team.name: team
+    for team in (
+        Team("jobnet-broker", _broker, _broker_is_ready),
+        Team("bare", _bare, lambda line: line == "ready"),
+        Team("faststream", _faststream, lambda line: "app started successfully" in line),
+        Team("dramatiq", _dramatiq, lambda line: "ready for action" in line, "dramatiq", "dramatiq.answers"),
+        Team("celery", _celery, lambda line: line.endswith(" ready."), "celery"),
+    )
 }

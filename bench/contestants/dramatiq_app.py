@@ -1,0 +1,47 @@
+"""The job on Dramatiq: an actor that sends its answer and its event to further actors' queues.
+
+Publisher confirms on; its queues are quorum queues, which takes the override below (Dramatiq declares classic ones).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dramatiq
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+from bench import job
+from bench.contestants.sync_calls import book
+
+ANSWERS, EVENTS = "dramatiq.answers", "dramatiq.events"
+
+
+class QuorumBroker(RabbitmqBroker):
+    """Its work queues as quorum queues, like everybody's here."""
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
+
+
+broker = QuorumBroker(url=job.AMQP_URL, confirm_delivery=True)
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor(queue_name=ANSWERS)
+def answer(body: dict[str, Any]) -> None:
+    """Handled by the frontend, not here."""
+
+
+@dramatiq.actor(queue_name=EVENTS)
+def event(body: dict[str, Any]) -> None:
+    """Handled by whoever listens."""
+
+
+@dramatiq.actor(queue_name=job.BOOKINGS)
+def carry(body: dict[str, Any]) -> None:
+    booking = book(body)
+    answer.send(job.answer(body, booking))
+    event.send(job.event(body))
+
+
+broker.declare_queue(ANSWERS, ensure=True)
