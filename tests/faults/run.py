@@ -1,0 +1,90 @@
+"""One seed from its plan to its audit: the load, the faults beside it, quiet, everybody's books."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.audit import Audit, audit
+from tests.faults.books import collect
+from tests.faults.faults import inflict, postgres_up
+from tests.faults.grounds import Grounds
+from tests.faults.load import Errand, Load
+from tests.faults.matrix import Plan
+from tests.faults.scene import Scene, quiet, scene_of
+
+EVERY_S = 0.03
+"""Between two requests: a load that two workers on a small machine carry easily."""
+QUIET_WITHIN_S = 150.0
+
+
+@dataclass
+class Result:
+    """What became of one seed."""
+
+    plan: Plan
+    audit: Audit
+    seconds: float
+    notes: list[str]
+
+
+async def run(plan: Plan, grounds: Grounds, folder: Path, *, within: float = QUIET_WITHIN_S) -> Result:
+    """Raises StartFailed when a server does not come up; anything else is in the result."""
+    began = time.monotonic()
+    folder.mkdir(parents=True)  # noqa: ASYNC240  a moment
+    async with scene_of(plan, grounds, folder) as scene:
+        load = Load(plan.seed, plan.requests, scene.stage)
+        await _play(scene, load.errands)
+        await _repair(scene)
+        stuck = await quiet(scene, within)
+        gaps = await _gaps(scene)
+        notes = list(scene.crew.ended_by_itself)
+        wrong = await scene.crew.stop()
+        await asyncio.sleep(1)  # the last events are on their way to the frontend
+        books = await collect(scene)
+        books.stuck, books.gaps = stuck, gaps
+        notes += wrong
+        return Result(plan, audit(load.errands, books), time.monotonic() - began, notes)
+
+
+async def _play(scene: Scene, errands: list[Errand]) -> None:
+    """Send at a steady pace; each fault begins when its request's turn comes."""
+    sends: list[asyncio.Task[None]] = []
+    harms: list[asyncio.Task[None]] = []
+    waiting = sorted(scene.plan.faults, key=lambda fault: fault.at_request)
+    for errand in errands:
+        while waiting and waiting[0].at_request <= errand.number:
+            harms.append(asyncio.create_task(inflict(scene, waiting.pop(0))))
+        sends.append(asyncio.create_task(_send(scene, errand)))
+        await asyncio.sleep(EVERY_S)
+    await asyncio.gather(*harms)
+    await asyncio.gather(*sends)
+
+
+async def _send(scene: Scene, errand: Errand) -> None:
+    for copy in range(errand.copies):
+        if copy:
+            await asyncio.sleep(0.5)
+        await scene.citizens.send(errand.type, errand.now())
+
+
+async def _repair(scene: Scene) -> None:
+    """Whatever two faults at once left behind: all servers are there, all links are good."""
+    await postgres_up(scene)
+    for link in scene.links.values():
+        link.freeze(False)
+        link.delay, link.answer_bytes = 0.0, None
+
+
+async def _gaps(scene: Scene) -> list[str]:
+    """What `jobnet-broker ledger conserve` names."""
+    code, out, err = await scene.stage.call("ledger", "conserve", "--json")
+    if code == 0:
+        return []
+    try:
+        return [f"{gap['gap']} {gap['id']}" for gap in json.loads(out)["named"]]
+    except (ValueError, KeyError):
+        return [f"ledger conserve: {err.strip()[-300:]}"]
