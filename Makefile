@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: faults help run test check bench lock clean
 
 # The interpreter for .venv: the first of these that is new enough. Choose another with `make PYTHON=… test`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -34,6 +34,10 @@ check: .venv/.project ## formatting, lint, types, import rules
 bench: .venv/.project .local/bench-venv/.packages ## measure the broker beside others, write docs/benchmarks.* (QUICK=1: four minutes, to try it)
 	@$(PY) -m scripts.rabbitmq_dist
 	@exec $(PY) -m bench all $(if $(QUICK),--quick) $(ARGS)
+
+faults: .venv/.project ## the fault matrix over all kinds (SEEDS=20: so many; SEED=17: that one again); writes docs/reliability.*
+	@$(PY) -m scripts.rabbitmq_dist
+	@exec $(PY) -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 lock: .local/uv/bin/uv ## renew both lock files from pyproject.toml (ARGS=--upgrade: newest versions)
 	@$(COMPILE) --extra dev $(ARGS) pyproject.toml --output-file requirements.lock
