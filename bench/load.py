@@ -24,7 +24,7 @@ from bench import job
 
 REQUEST_ID = re.compile(rb'"requestId":\s*\\?"([-0-9a-f]{36})')
 STATUS = re.compile(rb'"status":\s*\\?"([a-z]+)')
-SILENCE_S = 30.0
+SILENCE_S = 45.0
 """Without a single answer for so long the run has failed."""
 
 
@@ -34,7 +34,7 @@ class Load:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._warm: int = options.warmup
-        self._sent: dict[bytes, float] = {}
+        self._sent: dict[bytes, tuple[float, bool]] = {}
         self._taken: list[float] = []
         self._statuses: Counter[str] = Counter()
         self._answered = 0
@@ -68,10 +68,11 @@ class Load:
             await self._window.acquire()
 
     async def _publish(self, channel: AbstractChannel, number: int) -> None:
-        first = self._options.first
+        first: int = self._options.first - self._options.first % job.SYSTEMS
         request_id, body = job.request(first + number, padding=self._options.padding)
         exchange, key, properties, body = ENVELOPES[self._options.envelope](request_id, body)
-        self._sent[request_id.encode()] = time.perf_counter()
+        apart = self._options.apart and number % job.SYSTEMS == job.SYSTEMS - 1
+        self._sent[request_id.encode()] = time.perf_counter(), not apart
         await channel.basic_publish(body, exchange=exchange, routing_key=key, properties=properties)
 
     async def _on_answer(self, message: DeliveredMessage) -> None:
@@ -87,8 +88,8 @@ class Load:
         if self._answered == self._warm:
             self._began = now
             print(json.dumps({"warm": self._answered}), flush=True)
-        elif self._answered > self._warm:
-            self._taken.append(now - sent)
+        elif self._answered > self._warm and sent[1]:
+            self._taken.append(now - sent[0])
         if self._answered == self._options.count:
             self._done.set()
 
@@ -104,9 +105,9 @@ class Load:
         taken = sorted(self._taken)
         seconds = self._last - self._began
         return {
-            "answered": len(taken),
+            "answered": self._answered - self._warm,
             "seconds": seconds,
-            "rate": len(taken) / seconds,
+            "rate": (self._answered - self._warm) / seconds,
             "statuses": dict(self._statuses),
             **{f"p{p}_ms": 1000 * taken[min(len(taken) - 1, len(taken) * p // 100)] for p in (50, 95, 99)},
         }
@@ -166,6 +167,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--padding", type=int, default=0)
+    parser.add_argument("--apart", type=int, default=0, help="1: the last system's requests are not in the times")
     parser.add_argument("--answers", default=job.ANSWERS)
     parser.add_argument("--envelope", choices=ENVELOPES, default="plain")
     return parser.parse_args()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 from bench.lab import Lab, Place
 from bench.measure import Memory, Reading
-from bench.teams import ROOT, Running, Setting, Team
+from bench.teams import ROOT, TEAMS, Running, Setting, Team
 from scripts.processes import StartFailed, say
 
 WARMUP = 0.15
 """The part of the answers of a run that is not counted."""
+GUESS = 400.0
+"""Messages a second: sizes the first load of each contestant."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Load:
     rate: float = 0.0
     padding: int = 0
     first: int = 0
+    apart: int = 0
 
     def words(self) -> list[str]:
         return [f"--{name}={value}" for name, value in asdict(self).items()]
@@ -48,7 +53,7 @@ class Run:
         return self.cpu_us["contestant"]
 
 
-def loaded(place: Place, team: Team, running: Running, load: Load) -> Run:
+def loaded(place: Place, team: Team, running: Running, load: Load, *, quiet: bool = False) -> Run:
     """Put the load on; the warm-up counts for memory only. Raises StartFailed if not all were done."""
     pids = {
         "contestant": running.popen.pid,
@@ -75,7 +80,7 @@ def loaded(place: Place, team: Team, running: Running, load: Load) -> Run:
         raise StartFailed(f"{team.name} did not carry the load, see {running.log}")
     figures: dict[str, Any] = json.loads(last)
     wrong = {status: n for status, n in figures["statuses"].items() if status != "done"}
-    if wrong:
+    if wrong and not quiet:
         say(f"{team.name}: not all were booked: {wrong}")
     per = 1e6 / figures["answered"]
     return Run(
@@ -108,3 +113,45 @@ def full_and_half(lab: Lab, team: Team, setting: Setting, seconds: float, guess:
         f" p99 {half.p99_ms:.0f} ms  {full.peak_mib:.0f} MiB"
     )
     return Both(full, half)
+
+
+def contestants(lab: Lab, rounds: int, seconds: float) -> dict[str, list[Both]]:
+    """Every contestant once a round, in changing order; the first round's rate sizes the loads that follow."""
+    found: dict[str, list[Both]] = {name: [] for name in TEAMS}
+    for number in range(rounds):
+        for name in list(TEAMS)[:: 1 if number % 2 else -1]:
+            guess = found[name][0].full.rate if found[name] else GUESS
+            found[name].append(full_and_half(lab, TEAMS[name], Setting(), seconds, guess))
+    return found
+
+
+def summary(rounds: list[Both]) -> dict[str, Any]:
+    """Medians over the rounds; `spread` is the lowest and the highest rate."""
+    full, half = [each.full for each in rounds], [each.half for each in rounds]
+    rates = [run.rate for run in full]
+    return {
+        "messages_per_second": median(rates),
+        "spread": [min(rates), max(rates)],
+        "cpu_us_per_message": median(run.own_cpu_us for run in full),
+        **{
+            f"{name}_cpu_us_per_message": median(run.cpu_us[name] for run in full)
+            for name in ("rabbitmq", "postgresql", "nginx")
+        },
+        "p50_ms": median(run.p50_ms for run in half),
+        "p95_ms": median(run.p95_ms for run in half),
+        "p99_ms": median(run.p99_ms for run in half),
+        "peak_mib": median(run.peak_mib for run in full),
+    }
+
+
+def ratios(rounds: Mapping[str, list[Both]]) -> dict[str, dict[str, float]]:
+    """The broker against each other one: the median of the ratios inside each round."""
+    ours = rounds["jobnet-broker"]
+    return {
+        name: {
+            "rate": median(a.full.rate / b.full.rate for a, b in zip(ours, its, strict=True)),
+            "cpu": median(a.full.own_cpu_us / b.full.own_cpu_us for a, b in zip(ours, its, strict=True)),
+        }
+        for name, its in rounds.items()
+        if name != "jobnet-broker"
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.request import urlopen
 
 from bench.job import CASEWORKER, OFFER, ROOT
 from scripts.nginx_dist import nginx
@@ -47,6 +48,7 @@ http {{
         location ~ "^/s[0-9]+{root}/Moedetilbud/[-0-9a-f]+/Tider$" {{ return 200 '{times}'; }}
         location ~ "^/s[0-9]+{root}/Booking/[-0-9a-f]+/action/reserver$" {{ return 200 '{reserved}'; }}
         location ~ "^/s[0-9]+{root}/Booking/([-0-9a-f]+)$" {{ return 201 '{{"indkaldelseId":"$1",{booked}'; }}
+        location = /status {{ stub_status; }}
         location ~ "{root}/Fejlmelding$" {{ return 204; }}
     }}
 }}
@@ -82,6 +84,12 @@ class Stub:
     @property
     def pid(self) -> int:
         return self._kept.pid if self._kept else 0
+
+    def requests(self) -> int:
+        """How many requests it has answered so far, this question included."""
+        with urlopen(f"{self.url}/status", timeout=5) as response:  # noqa: S310  our own loopback server
+            line: str = response.read().decode().splitlines()[2]
+        return int(line.split()[2])
 
     def __enter__(self) -> Stub:
         self._folder.mkdir(parents=True, exist_ok=True)

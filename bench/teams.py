@@ -20,6 +20,8 @@ from scripts.processes import LOCAL, StartFailed, tail
 ROOT = Path(__file__).parents[1]
 PYTHON = os.environ.get("BENCH_PYTHON") or str(LOCAL / "bench-venv" / "bin" / "python")
 START_S, STOP_S = 60.0, 40.0
+KEYS = generate_keys()
+"""The broker's keys in every run: rows that the benchmark makes itself are sealed with them."""
 
 DIRECTORY_HEAD = """
 [planners.planner]
@@ -55,7 +57,8 @@ class Setting:
     dead_system: str | None = None
     dead_supplier: str | None = None
     module: str = "broker"
-    before: Callable[[Place, Mapping[str, str]], None] | None = None
+    root: Path = ROOT
+    before: Callable[[Place], None] | None = None
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Team:
         log = place.folder / f"{self.name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+                command, cwd=setting.root, env=environment, stdout=output, stderr=output, start_new_session=True
             )
         os.sched_setaffinity(popen.pid, contestant_cores(setting.processes))
         try:
@@ -142,7 +145,7 @@ def _broker(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
     config = write_configuration(place, setting)
     keys = {
         f"JOBNET_BROKER__KEYS__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in generate_keys().items()
+        for name, value in KEYS.items()
     }
     environment = place.environment(
         **keys,
@@ -152,9 +155,9 @@ def _broker(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
     )
     command = [sys.executable, "-m", setting.module, "--config", str(config)]
     for words in (("topology", "apply"), ("ledger", "upgrade")):
-        subprocess.run([*command, *words], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, *words], cwd=setting.root, env=environment, check=True, stdout=subprocess.DEVNULL)
     if setting.before:
-        setting.before(place, environment)
+        setting.before(place)
     workers = ["--workers", str(setting.processes)] if setting.processes > 1 else []
     return [*command, "run", *workers], environment
 
@@ -169,10 +172,14 @@ def _broker_is_ready(line: str) -> bool:
 # -- the others ------------------------------------------------------------------------------------------------
 
 
+def bare_delivery(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    place.queue(job.REPORTS)
+    return [sys.executable, "-m", "bench.contestants.bare_delivery"], _others(place, setting)
+
+
 def _bare(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
     place.declare_requests()
-    environment = place.environment(BENCH_PREFETCH=str(setting.prefetch))
-    return [sys.executable, "-m", "bench.contestants.bare"], environment
+    return [sys.executable, "-m", "bench.contestants.bare"], _others(place, setting)
 
 
 def _faststream(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
@@ -197,6 +204,7 @@ def _others(place: Place, setting: Setting) -> dict[str, str]:
     return place.environment(BENCH_PREFETCH=str(setting.prefetch))
 
 
+DELIVERING = Team("bare", bare_delivery, lambda line: line == "ready")
 TEAMS = {
     team.name: team
     for team in (

@@ -1,0 +1,32 @@
+"""The broker with a ledger that agrees to everything and writes nothing: only to see what the real one costs.
+
+`python -m bench.without_ledger …` takes the broker's own command line. Heartbeat and scheduler stay real. It guarantees
+nothing and is used nowhere but in the benchmark's curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from broker.cli import main
+from broker.ledger.claims import Claims
+from broker.ledger.model import Facts, Settled, State
+from broker.ledger.settles import Settles
+
+
+async def _claimed(self: Claims, entries: Sequence[Any]) -> list[Any]:
+    now = {"settled_at": datetime.now(UTC)}
+    return [self._inserted(entry, now) for entry in entries]
+
+
+async def _settled(self: Settles, entries: Sequence[Any]) -> list[Any]:
+    facts = Facts("booking.book.v1", "90001", "planner", "s90001", "f90001", State.SETTLED, False, datetime.now(UTC))
+    return [Settled(entry.ending, facts) for entry in entries]
+
+
+if __name__ == "__main__":
+    Claims.flush = _claimed  # type: ignore[method-assign]
+    Settles.flush = _settled  # type: ignore[method-assign]
+    main(prog_name="jobnet-broker")
