@@ -29,7 +29,7 @@ from broker.replaying import Replayer
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
 from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
-from broker.topology_ops import missing_lanes
+from broker.topology_ops import missing
 from broker.verifier import Verifier
 from config.dangers import notices, problems
 from config.directory import Directory, changed_systems, load_directory
@@ -68,8 +68,8 @@ class App:
             sealer = Sealer(settings.keys)
             ledger = await stack.enter_async_context(Ledger.open(settings, sealer))
             systems = await stack.enter_async_context(Systems(settings, self._directory))
-            if missing := await missing_lanes(settings, self._directory.suppliers):
-                raise RabbitAway("; ".join(missing))
+            if absent := await missing(settings, self._directory.suppliers):
+                raise RabbitAway("; ".join(absent))
             rabbit = await stack.enter_async_context(Rabbit(settings, name=f"jobnet-broker {os.getpid()}"))
             publisher = Publisher(rabbit, sealer)
             verifier = Verifier(settings, ledger, systems)
@@ -93,7 +93,9 @@ class App:
             desk = await stack.enter_async_context(Desk.open(settings, sealer))
             chores = self._chores(desk, rabbit, sealer, systems)
             scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
-            stack.push_async_callback(_end, asyncio.create_task(scheduler.run()))
+            scheduling = asyncio.create_task(scheduler.run())
+            scheduling.add_done_callback(self._scheduler_ended)
+            stack.push_async_callback(_end, scheduling)
             await stack.enter_async_context(consumer)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
@@ -152,6 +154,11 @@ class App:
 
         loop.add_signal_handler(signal.SIGHUP, reload)
 
+    def _scheduler_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("scheduler-ended", exc_info=task.exception())
+            self._hopeless("the scheduler ended by a bug")
+
     def _hopeless(self, why: str) -> None:
         log.error("hopeless", reason=why)
         self._exit_code = EXIT_HOPELESS
@@ -162,8 +169,7 @@ class App:
         try:
             fresh = load_directory(self._settings.directory.file)
             refusals = problems(self._settings, fresh) or await self._still_in_use(fresh, ledger)
-            new = set(fresh.suppliers) - set(self._directory.suppliers)
-            refusals = refusals or await missing_lanes(self._settings, new)
+            refusals = refusals or await missing(self._settings, fresh.suppliers)
         except ConfigProblem as problem:
             refusals = list(problem.problems)
         except Exception:
@@ -182,10 +188,11 @@ class App:
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
         """Sentences for systems that would go or move while requests that began with them are open."""
         changed = changed_systems(self._directory, fresh)
+        reported = {("supplier", name) for name in await ledger.reports.open_suppliers()}
         return [
-            f"{kind} {name} still has open requests and may not be removed or readdressed yet;"
+            f"{kind} {name} still has open requests or reports and may not be removed or readdressed yet;"
             f" see them with: jobnet-broker open {name}"
-            for kind, name in sorted(await ledger.open_systems())
+            for kind, name in sorted(await ledger.open_systems() | reported)
             if name in changed
         ]
 

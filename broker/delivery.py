@@ -11,7 +11,7 @@ from time import monotonic
 from broker.amqp import Arrival
 from broker.clients import Systems
 from broker.delivery_policy import Judgement
-from broker.errors import LedgerAway
+from broker.errors import BrokerError
 from broker.handlers import delivery
 from broker.ledger import Ledger, ReportClaim
 from broker.log import get_logger
@@ -41,21 +41,22 @@ class Deliveries:
             await self._publisher.dead_letter(arrival, "invalid", invalid.problems)
             await arrival.ack()
             return
-        claim = await self._claim(message)
+        claim = await self._ledger.reports.claim(message.report_id, message.number)
         if claim is None:
             log.info("old-copy", report_id=message.report_id, queue=arrival.queue)
         else:
-            judgement = await delivery.attempt(claim, self._systems, self._settings)
-            applied = await self._ledger.reports.finish(claim, judgement)
-            self._log(claim, judgement, applied, milliseconds=int((monotonic() - began) * 1000))
+            await self._attempt(claim, began)
         await arrival.ack()
 
-    async def _claim(self, message: LaneMessage) -> ReportClaim | None:
-        while True:
-            try:
-                return await self._ledger.reports.claim(message.report_id, message.number)
-            except LedgerAway:
-                await self._ledger.wait_until_back()
+    async def _attempt(self, claim: ReportClaim, began: float) -> None:
+        """What cannot be written down is found by the sweep: the row is the truth, the arrival only its messenger."""
+        judgement = await delivery.attempt(claim, self._systems, self._settings)
+        try:
+            applied = await self._ledger.reports.finish(claim, judgement)
+        except BrokerError as refusal:
+            log.error("attempt-not-written", report_id=claim.report_id, reason=refusal)
+        else:
+            self._log(claim, judgement, applied, milliseconds=int((monotonic() - began) * 1000))
 
     @staticmethod
     def _log(claim: ReportClaim, judgement: Judgement, applied: bool, *, milliseconds: int) -> None:

@@ -7,16 +7,17 @@ process carries is waited for; one whose process died is looked up and never sen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum
 from time import monotonic
+from typing import TypeVar
 from uuid import UUID
 
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
-from broker.errors import BrokerError, Misconfigured, NotSent, Seen, Unknown
+from broker.errors import BrokerError, LedgerAway, Misconfigured, NotSent, Seen, Unknown
 from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Running, Settled, TakenOver
 from broker.reporting import Addressee, ending_of
 from broker.routes import Route
@@ -27,6 +28,8 @@ from config.settings import Settings
 from schemas.answers import Result
 from schemas.codes import Reason
 from schemas.envelope import Request
+
+T = TypeVar("T")
 
 DEAD_OWNERS_SUSPECT = 2
 """A request whose owner died so often is handled alone, on the suspect queue (DESIGN 8)."""
@@ -46,6 +49,7 @@ class Errand:
     jobcenter: Jobcenter | None
     addressee: Addressee
     traceparent: str | None
+    deadline_at: datetime
     answer_by: float
     refusal: Reason | None
     suspect: bool = False
@@ -85,6 +89,7 @@ class Execution:
         self._ledger = ledger
         self._systems = systems
         self._verifier = verifier
+        self._too_old = settings.ledger.owner_dead_after_seconds / 2
         self._underway: dict[UUID, _Underway] = {}  # bounded by the prefetch of the bookings queue
 
     async def conclude(self, errand: Errand) -> Concluded | Unconcluded:
@@ -99,8 +104,12 @@ class Execution:
             concluded = await self._until_settled(errand, self._ask(errand, business))
             future.set_result(concluded)
             return concluded
+        except Exception as bug:
+            future.set_exception(bug)  # whoever joined has the same bug, and puts it aside in the same way
+            future.exception()  # and nobody need have joined
+            raise
         finally:
-            future.cancel()  # does nothing to a result; whoever joined a carrying that broke off is redelivered
+            future.cancel()  # only the process's stop leaves it open until here
             del self._underway[errand.message.request_id]
 
     async def _until_settled(self, errand: Errand, ask: Ask) -> Concluded | Unconcluded:
@@ -112,11 +121,12 @@ class Execution:
                 outcome = await self._ledger.record(ask, self._ending(errand, instead))
             match outcome:
                 case Settled():
-                    return Concluded(outcome, instead)
+                    ours = instead is not None and outcome.ending.answer == instead.answer.to_json()
+                    return Concluded(outcome, instead if ours else None)
                 case TakenOver(claim=claim) if (
                     claim.dead_owners == DEAD_OWNERS_SUSPECT and not errand.suspect
                 ):
-                    await self._ledger.release(claim)
+                    await self._patiently(lambda: self._ledger.release(claim))
                     return Unconcluded.SUSPECT
                 case New(claim=claim) | TakenOver(claim=claim):
                     settlement = await self._carry_out(errand, claim)
@@ -140,6 +150,7 @@ class Execution:
     async def _carry_out(self, errand: Errand, claim: Claim) -> Settlement:
         """Handle a claim of our own. Only a new one may expire; one taken over is looked up (DESIGN 5)."""
         message = errand.message
+        await self._heartbeat_of_ours(errand)
         if errand.late and not claim.taken_over:
             return expired(message, datetime.now(UTC))
         if errand.route.lookup is None:  # nothing leaves the house, so a second time is as good as the first
@@ -170,12 +181,24 @@ class Execution:
     async def _await_turn(self, errand: Errand, busy: Busy) -> Reason | None:
         """Wait a little for the citizen's other booking; a reason means that the patience is used up (rule 9)."""
         if busy.uncertain:
-            known = await self._verifier.verify_now(busy.request_id, answer_by=errand.answer_by)
-            return None if known else Reason.EARLIER_BOOKING_UNCERTAIN
+            by = errand.answer_by
+            known = await self._patiently(lambda: self._verifier.verify_now(busy.request_id, answer_by=by))
+            if known is not None:
+                return None if known else Reason.EARLIER_BOOKING_UNCERTAIN
         if monotonic() + self._settings.http.total_timeout_seconds >= errand.answer_by:
-            return Reason.BUSY  # what is left would not carry a create
+            # What is left would not carry a create.
+            return Reason.EARLIER_BOOKING_UNCERTAIN if busy.uncertain else Reason.BUSY
         await self._pause()
         return None
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Calls that are not gathered raise LedgerAway at once; here they wait like claims and settles do."""
+        while True:
+            try:
+                return await ask()
+            except LedgerAway:
+                await self._ledger.wait_until_back()
+                await self._pause()
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.requests.poll_ms / 1000)
@@ -200,15 +223,11 @@ class Execution:
             planner=jobcenter.planner if jobcenter else "",
             booking_system=jobcenter.booking_system if jobcenter else "",
             supplier=jobcenter.supplier if jobcenter else "",
-            deadline_at=self.deadline_of(message),
+            deadline_at=errand.deadline_at,
             message=message.to_json(),
             traceparent=errand.traceparent,
             turn=errand.route.turn,
         )
-
-    def deadline_of(self, message: Request) -> datetime:
-        """The earlier of the message's own deadline and its sending plus the citizen's patience."""
-        return message.effective_deadline(timedelta(seconds=self._settings.requests.patience_seconds))
 
     def _caller(self, errand: Errand, claim: Claim) -> Caller:
         message = errand.message
@@ -221,17 +240,21 @@ class Execution:
             may_commit=self._permit(claim, errand.answer_by),
         )
 
+    async def _heartbeat_of_ours(self, errand: Errand) -> None:
+        """After an outage of PostgreSQL claims may come through before the heartbeat does: a moment, not a failure."""
+        while self._ledger.heartbeat_age() >= self._too_old and not errand.late:
+            await self._pause()
+
     def _permit(self, claim: Claim, answer_by: float) -> Callable[[float], None]:
         """The check right before a create, accept or cancel leaves: time for the call, and a living claim.
 
         A process that was frozen finds its heartbeat too old here, and sends nothing: another may have taken over.
         """
-        too_old = self._settings.ledger.owner_dead_after_seconds / 2
 
         def may_commit(timeout: float) -> None:
             if monotonic() + timeout > answer_by:
                 raise NotSent(Seen(claim.booking_system, "commit", "no-time-left"))
-            if self._ledger.heartbeat_age() >= too_old:
+            if self._ledger.heartbeat_age() >= self._too_old:
                 raise NotSent(Seen(claim.booking_system, "commit", "heartbeat-too-old"))
 
         return may_commit

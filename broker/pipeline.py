@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from broker.amqp import Arrival, Published
 from broker.clients import Systems
+from broker.clients.calls import is_traceparent
 from broker.clients.http import Caller
-from broker.errors import BrokerError, NotSent, Seen
+from broker.errors import BrokerError, NotSent, RabbitAway, Seen
 from broker.execution import Errand, Execution, Unconcluded
 from broker.log import get_logger
 from broker.publishing import Publisher, event_of, home_of
@@ -35,7 +36,6 @@ from schemas.requests import read_request
 
 log = get_logger("pipeline")
 
-TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 WRONG_QUEUE = "is carried on another queue; publish to jobnet.requests with the type as routing key"
 NO_REPLY_TO = "must name the queue that waits for the answer, and match an allowed pattern"
 
@@ -137,9 +137,8 @@ class Pipeline:
         refusal = None if jobcenter or route.queue == CITIZEN_REPORTS else Reason.UNKNOWN_JOBCENTER
         if route.needs_contact_group and not getattr(message, "contact_group", None):
             refusal = Reason.NO_CONTACT_GROUP  # release note 3.3: before any call leaves
-        left = message.effective_deadline(
-            timedelta(seconds=self._settings.requests.patience_seconds)
-        ) - datetime.now(UTC)
+        deadline_at = message.effective_deadline(timedelta(seconds=self._settings.requests.patience_seconds))
+        left = deadline_at - datetime.now(UTC)
         margin = self._settings.requests.answer_margin_seconds
         traceparent = arrival.headers.get("traceparent")
         return Errand(
@@ -148,9 +147,8 @@ class Pipeline:
             jobcenter=jobcenter,
             addressee=Addressee.of(directory, jobcenter.supplier) if jobcenter else NOBODY,
             suspect=arrival.queue == SUSPECTS,
-            traceparent=traceparent
-            if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)
-            else None,
+            traceparent=traceparent if is_traceparent(traceparent) else None,
+            deadline_at=deadline_at,
             answer_by=monotonic() + left.total_seconds() - margin,
             refusal=refusal,
         )
@@ -176,7 +174,9 @@ class Pipeline:
         if concluded is Unconcluded.SUSPECT:
             return None
         if concluded is Unconcluded.CONFLICT:
-            return self._told(errand, refused(errand.message, Reason.CONFLICT, datetime.now(UTC)))
+            conflict = self._told(errand, refused(errand.message, Reason.CONFLICT, datetime.now(UTC)))
+            # The id is the other request's, which may be done: no event may call that one refused (ADR 4).
+            return replace(conflict, event=conflict.event.model_copy(update={"request_id": None}))
         stored = concluded.stored
         event = event_of(errand.message.request_id, stored.ending, stored.facts)
         return Told(stored.ending.answer, event, stored.ending.status.value, concluded.settlement)
@@ -228,9 +228,16 @@ class Pipeline:
 
     async def _tell(self, arrival: Arrival, told: Told) -> Published:
         sent, _ = await asyncio.gather(
-            self._publisher.answer(arrival, told.answer), self._publisher.announce(told.event)
+            self._publisher.answer(arrival, told.answer), self._announce(told.event)
         )
         return sent
+
+    async def _announce(self, event: OutcomeEvent) -> None:
+        """An answer must not wait for ever because the outcomes' exchange is gone."""
+        try:
+            await self._publisher.announce(event)
+        except RabbitAway as away:
+            log.error("outcome-not-told", request_id=event.request_id, outcome=event.outcome, reason=away)
 
     @staticmethod
     def _log(

@@ -10,7 +10,13 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from tenacity import AsyncRetrying, retry_if_exception_type, retry_if_result
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_never,
+)
 from tenacity.wait import wait_random_exponential
 
 from broker.amqp import Arrival, Outgoing, Published, Rabbit
@@ -27,7 +33,7 @@ from broker.letters import (
 )
 from broker.log import get_logger
 from broker.sealing import Sealer
-from broker.topology import OUTCOMES, SUSPECTS, dead_queue_of, lane_of
+from broker.topology import OUTCOMES, SUSPECTS, WORK_QUEUES, dead_queue_of, lane_of
 from schemas.answers import ANSWER_TYPE
 from schemas.codes import ErrorCode, Reason
 from schemas.envelope import FieldProblem
@@ -38,6 +44,8 @@ log = get_logger("publishing")
 
 LONGEST_PAUSE = 5.0
 """Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
+EVENT_TRIES = 5
+"""How often an outcome event is tried; what no arrival will publish again stays due in the ledger."""
 ANSWER_TRIES = 3
 """How often an answer queue that is full is asked; then the answer waits in the ledger for a repeat."""
 
@@ -70,9 +78,13 @@ class Publisher:
         return published
 
     async def announce(self, event: OutcomeEvent) -> None:
-        """Tell whoever listens; nobody needs to, and a listener whose queue is full has lost it."""
+        """Tell whoever listens; nobody needs to, and a listener whose queue is full has lost it.
+
+        Raises RabbitAway after some tries: the exchange may be gone while everything else works.
+        """
         body = event.to_json()
-        await self._insist(Outgoing(OUTCOMES, event.routing_key, body, OUTCOME_TYPE, mandatory=False))
+        out = Outgoing(OUTCOMES, event.routing_key, body, OUTCOME_TYPE, mandatory=False)
+        await self._insist(out, tries=EVENT_TRIES)
 
     async def announce_due(self, due: DueEvent) -> None:
         """An outcome that no arrival will publish."""
@@ -148,9 +160,11 @@ class Publisher:
         )
         await retrying(self._insist, out)
 
-    async def _insist(self, out: Outgoing) -> Published:
-        """Publish on whatever connection is current, until RabbitMQ gives a definite word."""
+    async def _insist(self, out: Outgoing, *, tries: int | None = None) -> Published:
+        """Publish on whatever connection is current, until RabbitMQ gives a definite word (or `tries` times)."""
         retrying = AsyncRetrying(
+            stop=stop_after_attempt(tries) if tries else stop_never,
+            reraise=True,
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
             retry=retry_if_exception_type(RabbitAway),
             before_sleep=lambda state: log.warning(
@@ -162,8 +176,8 @@ class Publisher:
 
 def home_of(arrival: Arrival) -> str:
     """The queue that it belongs to; a suspect brings its own along."""
-    home = arrival.headers.get(QUEUE) if arrival.queue == SUSPECTS else arrival.queue
-    return home if isinstance(home, str) else arrival.queue
+    home = arrival.headers.get(QUEUE) if arrival.queue == SUSPECTS else None
+    return home if isinstance(home, str) and home in WORK_QUEUES else arrival.queue
 
 
 def event_of(request_id: UUID, ending: Ending, facts: Facts) -> OutcomeEvent:

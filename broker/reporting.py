@@ -51,6 +51,8 @@ SEEN_DA = {
     "encoding": "svaret kunne ikke læses",
     "too-large": "svaret var for stort",
     "not-http": "svaret var ikke HTTP",
+    "tls": "den sikre forbindelse kunne ikke oprettes",
+    "retry-after": "systemet bad om at vente",
 }
 
 

@@ -13,15 +13,19 @@ from functools import partial
 
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
+from broker.handlers.citizen_reports import receipt_of
 from broker.ledger import Claim, Ending, Handed, Joinable, LaneLimits, Ledger
 from broker.log import get_logger
 from broker.publishing import Publisher
-from broker.reporting import joined
+from broker.reporting import Addressee, ending_of, joined
 from broker.routes import ROUTES
-from broker.verifier import Verifier
+from broker.settle import done
+from broker.verifier import Verifier, opened
 from config.settings import Settings
 from schemas.answers import Answer
+from schemas.envelope import InvalidMessage
 from schemas.reports import Report
+from schemas.requests import CitizenReport
 
 log = get_logger("scheduler")
 
@@ -37,7 +41,7 @@ class Chore:
 
 
 class Scheduler:
-    """Loops of a process: reports, woken as soon as one is due; bookings, each tick; and each chore at its own pace."""
+    """One loop for each kind of duty, so that none of them waits for another."""
 
     def __init__(
         self,
@@ -58,35 +62,44 @@ class Scheduler:
     async def run(self) -> None:
         """Until cancelled."""
         tick = self._settings.scheduler.tick_seconds
+        duties = (
+            *(Chore(each, tick) for each in (self.sweep, self.verify, self.announce, self.announce_reports)),
+            *self._chores,
+        )
         async with asyncio.TaskGroup() as loops:
             loops.create_task(
                 self._again_and_again(self.deliver, lambda: self._ledger.reports.wait_due(tick))
             )
-            loops.create_task(self._again_and_again(self.tick, lambda: asyncio.sleep(tick)))
-            for chore in self._chores:
-                loops.create_task(
-                    self._again_and_again(chore.duty, partial(asyncio.sleep, chore.every_seconds))
-                )
+            for chore in duties:
+                pause = partial(asyncio.sleep, chore.every_seconds)
+                loops.create_task(self._again_and_again(chore.duty, pause))
 
     async def _again_and_again(self, duty: Duty, pause: Callable[[], Awaitable[object]]) -> None:
+        """Nothing ends this but the process's stop: a library's stray cancellation is no stop either."""
         while True:
             try:
                 await duty()
                 await pause()
+                continue
             except LedgerAway:
                 await self._ledger.wait_until_back()
-            except RabbitAway:
-                await asyncio.sleep(self._settings.scheduler.tick_seconds)
+            except RabbitAway as away:
+                log.warning("rabbit-away", reason=away)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                log.warning("stray-cancellation")
             except Exception:
                 log.exception("scheduler-bug")
-                await asyncio.sleep(self._settings.scheduler.tick_seconds)
+            await asyncio.sleep(self._settings.scheduler.tick_seconds)
 
     # -- reports ---------------------------------------------------------------------------------------------
 
     async def deliver(self) -> None:
         """Hand due reports over to their lanes, as much as each lane takes."""
         for joinable in await self._ledger.reports.joinable(self._settings.scheduler.batch):
-            await self._join(joinable)
+            await self._ledger.reports.join(joinable.report_id, content_of(joinable))
         handed = await self._ledger.reports.hand_over(self._limits())
         await asyncio.gather(*(self._hand_over(each) for each in handed))
 
@@ -101,30 +114,33 @@ class Scheduler:
             log.warning("given-back", report_id=handed.report_id, supplier=handed.supplier)
             await self._ledger.reports.give_back(handed)
 
-    async def _join(self, joinable: Joinable) -> None:
-        """Let a citizen's report go, with what its failed request adds (DESIGN 6)."""
-        report = Report.from_json(joinable.content)
-        if joinable.failed is not None and joinable.failed_type in ROUTES:
-            failed = ROUTES[joinable.failed_type].message.from_json(joinable.failed)
-            report = joined(report, failed)
-        await self._ledger.reports.join(joinable.report_id, report.to_json())
+    # -- bookings --------------------------------------------------------------------------------------------
 
-    # -- everything else -------------------------------------------------------------------------------------
-
-    async def tick(self) -> None:
-        """One look at what is due."""
-        batch = self._settings.scheduler.batch
-        swept = await self._ledger.sweep(abandoned) + await self._ledger.reports.sweep()
+    async def sweep(self) -> None:
+        """Take back what dead processes left behind."""
+        swept = await self._ledger.sweep(self._abandoned) + await self._ledger.reports.sweep()
         if swept:
             log.warning("swept", count=swept)
+
+    async def verify(self) -> None:
+        """Look uncertain bookings up."""
         claims = await self._ledger.verifications_due(self._settings.verification.batch)
         await asyncio.gather(*(self._verify(claim) for claim in claims))
-        for event in await self._ledger.events_due(batch):
+
+    async def announce(self) -> None:
+        """Tell the outcomes of bookings that no arrival will tell; one that cannot be told stays due."""
+        for event in await self._ledger.events_due(self._settings.scheduler.batch):
             await self._publisher.announce_due(event)
             await self._ledger.event_sent([event.request_id])
-        for report_event in await self._ledger.reports.events_due(batch):
-            await self._publisher.announce_report(report_event)
-            await self._ledger.reports.event_sent([report_event.report_id])
+
+    async def announce_reports(self) -> None:
+        """Tell what became of reports."""
+        for event in await self._ledger.reports.events_due(self._settings.scheduler.batch):
+            await self._publisher.announce_report(event)
+            await self._ledger.reports.event_sent([event.report_id])
+
+    def _abandoned(self, claim: Claim) -> Ending:
+        return abandoned(claim, Addressee.of(self._systems.directory, claim.supplier))
 
     async def _verify(self, claim: Claim) -> None:
         try:
@@ -136,7 +152,28 @@ class Scheduler:
             await self._ledger.postpone(claim, self._settings.verification.longest_pause_seconds)
 
 
-def abandoned(claim: Claim) -> Ending:
-    """The ending of a booking whose process died and whose deadline is over: nobody knows, so `uncertain`."""
-    answer = Answer.uncertain(claim, now=datetime.now(UTC))
+def abandoned(claim: Claim, addressee: Addressee) -> Ending:
+    """The ending of a claim whose process died and whose deadline is over.
+
+    Of a booking nobody knows, so it is `uncertain`. A citizen's report called nobody: it is received now.
+    """
+    now = datetime.now(UTC)
+    message = opened(claim)
+    if isinstance(message, CitizenReport):
+        return ending_of(
+            message, done(message, receipt_of(message), now), addressee, traceparent=claim.traceparent
+        )
+    answer = Answer.uncertain(claim, now=now)
     return Ending(answer.status, answer.to_json(), last_sent_at=claim.deadline_at)
+
+
+def content_of(joinable: Joinable) -> bytes:
+    """A citizen's report with what its failed request adds (DESIGN 6); what no model reads adds nothing."""
+    if joinable.failed is None or joinable.failed_type not in ROUTES:
+        return joinable.content
+    try:
+        failed = ROUTES[joinable.failed_type].message.from_json(joinable.failed)
+        return joined(Report.from_json(joinable.content), failed).to_json()
+    except InvalidMessage:
+        log.error("report-not-joined", report_id=joinable.report_id)
+        return joinable.content

@@ -24,10 +24,32 @@ ALLOWED = frozenset(
         # what a line is
         *("event", "level", "timestamp", "logger", "dropped", "exception", "error"),
         # which message, and what became of it
-        *("request_id", "report_id", "type", "status", "outcome", "reason", "cause", "error_code", "fault"),
+        *(
+            "request_id",
+            "report_id",
+            "letter_id",
+            "replay_id",
+            "type",
+            "status",
+            "outcome",
+            "reason",
+            "cause",
+            "error_code",
+            "fault",
+        ),
         *("fields", "attempt", "tries", "traceparent"),
         # where it went, and what was met there
-        *("jobcenter", "planner", "booking_system", "system", "supplier", "step", "what", "http_status"),
+        *(
+            "jobcenter",
+            "planner",
+            "booking_system",
+            "system",
+            "supplier",
+            "step",
+            "what",
+            "http_status",
+            "probe",
+        ),
         *("milliseconds", "seconds"),
         # RabbitMQ
         *("queue", "exchange", "routing_key", "answer", "acked", "redelivered", "delivery_count", "prefetch"),

@@ -20,10 +20,7 @@ from broker.topology import (
     ROLES,
     Binding,
     Exchange,
-    Kind,
     Queue,
-    dead_queue_of,
-    lane_of,
     queues,
 )
 from config.settings import Settings
@@ -63,15 +60,14 @@ async def check(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
         return [s for d in declarations(settings, raw, suppliers) if d.look and (s := await _wrong(raw, d))]
 
 
-async def missing_lanes(settings: Settings, suppliers: Iterable[str]) -> list[str]:
-    """A sentence for each lane of these suppliers that is not there; needs no right to declare.
+async def missing(settings: Settings, suppliers: Iterable[str]) -> list[str]:
+    """A sentence for each exchange and queue that is not there; needs no right to declare, compares nothing.
 
     Raises RabbitAway.
     """
-    names = [name for lane in map(lane_of, suppliers) for name in (lane, dead_queue_of(lane))]
-    async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker lanes") as raw:
-        looks = [_queue(Queue(name, Kind.WORK), {}) for name in names]
-        return [s for d in looks if d.look and (s := await _no(raw, d.what, d.look))]
+    async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker look") as raw:
+        looks = [(d.what, d.look) for d in declarations(settings, raw, suppliers) if d.look]
+        return [s for what, look in looks if (s := await _no(raw, what, look))]
 
 
 async def _wrong(raw: Connection, declaration: Declaration) -> str | None:

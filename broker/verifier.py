@@ -20,7 +20,7 @@ from broker.reporting import Addressee, ending_of
 from broker.routes import ROUTES
 from broker.settle import Settlement, cause_of, done, not_carried_out
 from config.settings import Settings, VerificationSettings
-from schemas.envelope import Request
+from schemas.envelope import InvalidMessage, Request
 
 log = get_logger("verifier")
 
@@ -36,10 +36,13 @@ class Verifier:
         self._ledger = ledger
         self._systems = systems
 
-    async def verify_now(self, request_id: UUID, *, answer_by: float) -> bool:
-        """Look one up at once, while another booking of its citizen waits; True when it is settled now."""
+    async def verify_now(self, request_id: UUID, *, answer_by: float) -> bool | None:
+        """Look one up at once, while another booking of its citizen waits; True when it is settled now.
+
+        None: somebody else is looking, or it is not uncertain any more.
+        """
         claim = await self._ledger.claim_verification(request_id)
-        return claim is not None and await self.verify(claim, answer_by=answer_by)
+        return await self.verify(claim, answer_by=answer_by) if claim is not None else None
 
     async def verify(self, claim: Claim, *, answer_by: float | None = None) -> bool:
         """Look a claimed one up; True when that was the last word on it.
@@ -50,11 +53,11 @@ class Verifier:
             log.error("unverified", request_id=claim.request_id, cause="crash")
             await self._ledger.give_up(claim)
             return False
-        if claim.message is None:
-            log.error("seal-broken", request_id=claim.request_id)
+        message = opened(claim)
+        if message is None:
+            log.error("message-does-not-open", request_id=claim.request_id)
             await self._later(claim)
             return False
-        message = ROUTES[claim.type].message.from_json(claim.message)
         patience = 2 * self._settings.http.total_timeout_seconds
         caller = self._caller(claim, message, answer_by or monotonic() + patience)
         try:
@@ -76,12 +79,12 @@ class Verifier:
     ) -> Settlement | None:
         lookup = ROUTES[claim.type].lookup
         assert lookup is not None  # noqa: S101  only claimed types are ever uncertain
+        asked_at = datetime.now(UTC)  # what a read shows is as old as its beginning
         result = await lookup(message, caller, clients)
-        now = datetime.now(UTC)
         if result is not None:
-            return done(message, result, now)
+            return done(message, result, datetime.now(UTC))
         proves_at = absence_proves_at(claim, clients.booking.absence_proves_after_seconds)
-        return not_carried_out(message, now) if now >= proves_at else None
+        return not_carried_out(message, datetime.now(UTC)) if asked_at >= proves_at else None
 
     async def _later(self, claim: Claim) -> None:
         waited = self._waited(claim)
@@ -107,6 +110,16 @@ class Verifier:
             answer_by=answer_by,
             may_commit=_never,
         )
+
+
+def opened(claim: Claim) -> Request | None:
+    """The request as the ledger sealed it; None if its seal is broken or no model of ours reads it any more."""
+    if claim.message is None or claim.type not in ROUTES:
+        return None
+    try:
+        return ROUTES[claim.type].message.from_json(claim.message)
+    except InvalidMessage:
+        return None
 
 
 def absence_proves_at(claim: Claim, proves_after_seconds: float) -> datetime:

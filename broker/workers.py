@@ -41,12 +41,13 @@ class _Supervisor:
         self._command = _one_worker(sys.argv)
         self._grace = settings.stop.drain_seconds + 10
         self._stopping = False
-        self._workers = [self._start() for _ in range(count)]
-
-    def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._workers: list[_Worker] = []
+        for number in (signal.SIGTERM, signal.SIGINT):  # before the first worker, or a signal would orphan it
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
+        self._workers += [self._start() for _ in range(count)]
+
+    def run(self) -> int:
         while not self._stopping:
             for worker in self._workers:
                 self._look_after(worker)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel
@@ -100,7 +100,11 @@ def contract_headers(cpr: Cpr, jobcenter_code: str, x_request_id: str) -> dict[s
     }
 
 
+def is_traceparent(value: object) -> TypeGuard[str]:
+    """Whether this is a traceparent of W3C Trace Context, and not a stranger's fancy."""
+    return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
+
+
 def trace_header(traceparent: str | None) -> dict[str, str]:
     """The W3C trace of a call. A traceparent that is none is left out."""
-    valid = traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
-    return {"traceparent": traceparent} if traceparent and valid else {}
+    return {"traceparent": traceparent} if is_traceparent(traceparent) else {}

@@ -30,7 +30,7 @@ from broker.ledger.model import (
 )
 from broker.ledger.new_reports import NewReports, ReportEntry
 from broker.ledger.sealed import CLAIM, ENDING, Row, Safe, claim_of, facts_of, qualified
-from broker.ledger.workers import owner_is_dead
+from broker.ledger.workers import deaths, owner_is_dead
 from broker.sealing import SealBroken
 
 ROUNDS = 5
@@ -46,7 +46,8 @@ HOLDERS = "SELECT turn, request_id, state FROM requests WHERE turn = ANY($1::byt
 
 TAKE_OVER = f"""
 UPDATE requests SET
-    owner = $1, epoch = requests.epoch + 1, dead_owners = dead_owners + 1, claim_token = seen.token
+    owner = $1, epoch = requests.epoch + 1, claim_token = seen.token,
+    dead_owners = dead_owners + {deaths("requests.owner")}
 FROM unnest($3::uuid[], $4::bigint[], $5::uuid[]) AS seen (id, epoch, token)
 WHERE request_id = seen.id AND requests.epoch = seen.epoch AND state = 'running'
     AND (requests.owner = $1 OR {owner_is_dead("requests.owner")})

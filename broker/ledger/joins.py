@@ -21,8 +21,7 @@ log = get_logger("ledger.joins")
 
 JOINABLE = """
 SELECT r.report_id, r.content, q.request_id, q.type, q.message,
-    q.citizen_token AS its_token, q.citizen_key AS its_key,
-    coalesce(q.state IN ('settled', 'unverified'), false) AS settled
+    q.citizen_token AS its_token, q.citizen_key AS its_key
 FROM reports AS r LEFT JOIN requests AS q ON q.request_id = r.joins
 WHERE r.state = 'joining'
     AND (r.due_at <= (SELECT ledger_now()) OR q.state IN ('settled', 'unverified'))
@@ -62,7 +61,7 @@ class Joins:
 
     def _failed(self, row: Row, content: bytes) -> bytes | None:
         """With the key that the request's row names: it may be older than the reporter's."""
-        if not row["settled"]:
+        if row["request_id"] is None:
             return None
         reporter = Cpr(json.loads(content)["cpr"])
         if not self._safe.citizen(reporter, row["its_key"]).same(Token(row["its_key"], row["its_token"])):

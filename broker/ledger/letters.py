@@ -152,7 +152,7 @@ UNION ALL SELECT 'booking', state FROM requests WHERE request_id = $1
 VERIFY = """
 UPDATE requests SET state = 'uncertain', owner = NULL, epoch = epoch + 1, claim_token = NULL,
     verify_due_at = ledger_now(), uncertain_since = ledger_now(), settled_at = NULL,
-    event_due_at = NULL, verify_tries = 0
+    event_due_at = NULL, verify_tries = 0, dead_owners = 0
 WHERE request_id = $1 AND state = 'unverified'
 """
 

@@ -36,8 +36,11 @@ WHERE state IN ('running', 'uncertain')
 """
 
 OPEN_REQUESTS = """
-SELECT request_id, state FROM requests
+SELECT request_id AS id, state, created_at FROM requests
 WHERE state IN ('running', 'uncertain') AND $1 IN (planner, booking_system, supplier)
+UNION ALL
+SELECT report_id, state, created_at FROM reports
+WHERE state IN ('joining', 'waiting', 'handed', 'delivering') AND supplier = $1
 ORDER BY created_at LIMIT $2
 """
 OPEN_MOST = 100
@@ -58,7 +61,11 @@ RETURNING request_id, type, CASE state WHEN 'unverified' THEN 'unverified' ELSE 
     occurred_at
 """
 
-EVENTS_SENT = "UPDATE requests SET event_due_at = NULL WHERE request_id = ANY($1::uuid[])"
+# A lease that ran out is somebody else's, or a newer outcome's: only our own is cleared.
+EVENTS_SENT = """
+UPDATE requests SET event_due_at = NULL
+WHERE request_id = ANY($1::uuid[]) AND event_due_at > clock_timestamp()
+"""
 
 
 class Lookups:
@@ -87,10 +94,10 @@ class Lookups:
     async def open_systems(self) -> set[tuple[str, str]]:
         return {(row["kind"], row["name"]) for row in await self._fetch(OPEN_SYSTEMS) if row["name"]}
 
-    async def open_requests(self, system: str) -> list[tuple[UUID, State]]:
-        """The oldest open requests that need this system, at most 100."""
+    async def open_requests(self, system: str) -> list[tuple[UUID, str]]:
+        """The oldest open requests and reports that need this system, at most 100."""
         rows = await self._fetch(OPEN_REQUESTS, system, OPEN_MOST)
-        return [(row["request_id"], State(row["state"])) for row in rows]
+        return [(row["id"], row["state"]) for row in rows]
 
     async def workers(self) -> list[WorkerRow]:
         return [WorkerRow(**row) for row in await self._fetch(WORKERS, self._threshold)]

@@ -49,6 +49,13 @@ def owner_is_dead(owner: str, *, me: str = "$1", threshold: str = "$2") -> str:
             AND m.unbroken_since < clock_timestamp() - {limit})))"""  # noqa: S608  built from names and placeholders only
 
 
+def deaths(owner: str, *, me: str = "$1") -> str:
+    """SQL: how many owners died with this one: none if it is `me`, who dropped it, or one that stopped cleanly."""
+    return f"""CASE WHEN {owner} = {me} THEN 0
+    WHEN EXISTS (SELECT FROM workers AS w WHERE w.id = {owner} AND w.stopped_at IS NOT NULL) THEN 0
+    ELSE 1 END"""
+
+
 def now_s() -> float:
     """Seconds that also pass while the machine sleeps: a process that slept must find its heartbeat old."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -239,7 +239,7 @@ class Stage:
                 process.thaw()
                 with suppress(subprocess.TimeoutExpired):
                     await process.stop()
-                process.popen.kill()
+                process.kill()
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """What the ledger's tables hold."""

@@ -108,7 +108,7 @@ async def test_kills_and_restarts_during_failing_bookings_and_deliveries_lose_no
     await harming
     last_word = await settled(stage, [body["requestId"] for body in sent], within=90)
     failed = {body["requestId"] for body in sent if last_word[body["requestId"]] == "failed"}
-    assert len(failed) > FAILURES / 2
+    assert len(failed) > FAILURES / 10
 
     # No failure without its report: what our own limits refused is the only exception, and has none
     rows = await stage.rows("SELECT report_id, request_id FROM reports")
