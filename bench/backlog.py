@@ -26,7 +26,9 @@ FILL_S = 900.0
 def backlog(lab: Lab, count: int, seconds: float) -> dict[str, Any]:
     """Both backlogs, each watched for so many seconds while the broker works at it."""
     room = {"queues": {"max_length": 2 * count, "dead_max_length": 2 * count}}
-    reports = Setting(before=lambda there: asyncio.run(reports_made.make(there.dsn, min(count, REAL_REPORTS), count)))
+    reports = Setting(
+        before=lambda there: asyncio.run(reports_made.make(there.dsn, min(count, REAL_REPORTS), count))
+    )
     old = Setting(toml=room, before=lambda there: _fill(there, count))
     return {
         "waiting_reports": _watched(lab, "waiting reports", reports, count, seconds, _delivered),
@@ -44,7 +46,9 @@ def _fill(place: Place, count: int) -> None:
         time.sleep(1)
 
 
-def _watched(lab: Lab, what: str, setting: Setting, count: int, seconds: float, done: Any) -> dict[str, float]:
+def _watched(
+    lab: Lab, what: str, setting: Setting, count: int, seconds: float, done: Any
+) -> dict[str, float]:
     with lab.place() as place, BROKER.at_work(place, setting) as running:
         before, began = asyncio.run(done(place)), time.monotonic()
         with Memory(running.popen.pid).watched() as memory:
@@ -60,7 +64,9 @@ def _watched(lab: Lab, what: str, setting: Setting, count: int, seconds: float, 
         "last_mib": mean(samples[-fifth:]),
         "peak_mib": memory.peak,
     }
-    say(f"{what}: {found['done_per_second']:.0f}/s, {found['first_mib']:.0f} MiB, later {found['last_mib']:.0f} MiB")
+    say(
+        f"{what}: {found['done_per_second']:.0f}/s, {found['first_mib']:.0f} MiB, later {found['last_mib']:.0f} MiB"
+    )
     return found
 
 

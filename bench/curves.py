@@ -26,9 +26,7 @@ def curves(lab: Lab, rounds: int, count: int) -> dict[str, Any]:
     settings: dict[str, dict[str, tuple[Setting, Load]]] = {
         "workers": {str(n): (replace(base, processes=n), Load(count)) for n in (1, 2)},
         "prefetch": {str(n): (_prefetching(n), Load(count, window=2 * n)) for n in PREFETCHES},
-        "request_bytes": {
-            str(len(job.request(0)[1]) + n): (base, Load(count, padding=n)) for n in PADDINGS
-        },
+        "request_bytes": {str(len(job.request(0)[1]) + n): (base, Load(count, padding=n)) for n in PADDINGS},
         "ledger": {
             "PostgreSQL": (base, Load(count)),
             "stubbed": (replace(base, module="bench.without_ledger"), Load(count)),

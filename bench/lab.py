@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -94,7 +94,7 @@ class Place:
         path = f"/bindings/{self.name}/e/{quote(exchange)}/q/{quote(queue)}"
         self.lab.rabbit.api("POST", path, {"routing_key": key, "arguments": {}})
 
-    def put(self, what: str, name: str, body: dict[str, object]) -> None:
+    def put(self, what: str, name: str, body: Mapping[str, object]) -> None:
         self.lab.rabbit.api("PUT", f"/{what}/{self.name}/{quote(name)}", body)
 
 

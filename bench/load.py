@@ -99,7 +99,9 @@ class Load:
                 await asyncio.wait_for(self._done.wait(), 1)
             except TimeoutError:
                 if time.perf_counter() - self._last > SILENCE_S:
-                    raise SystemExit(f"only {self._answered} of {self._options.count} were answered") from None
+                    raise SystemExit(
+                        f"only {self._answered} of {self._options.count} were answered"
+                    ) from None
 
     def _figures(self) -> dict[str, Any]:
         taken = sorted(self._taken)
@@ -167,7 +169,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--padding", type=int, default=0)
-    parser.add_argument("--apart", type=int, default=0, help="1: the last system's requests are not in the times")
+    parser.add_argument(
+        "--apart", type=int, default=0, help="1: the last system's requests are not in the times"
+    )
     parser.add_argument("--answers", default=job.ANSWERS)
     parser.add_argument("--envelope", choices=ENVELOPES, default="plain")
     return parser.parse_args()

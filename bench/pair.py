@@ -1,10 +1,14 @@
-"""Two versions of the broker side by side, run in turns: what an optimisation gains, on a machine that is never quiet.
+"""Versions of the broker side by side at the same time: what an optimisation gains, on a machine that is never quiet.
 
-`python -m bench pair TREE [ROUNDS]`: TREE is another checkout (a git worktree); this one is the other contestant.
+`python -m bench pair TREE …`: each TREE is another checkout (a git worktree); this one is the base. All share one core and
+the same moments, so that what disturbs one disturbs all; only their CPU time for each booking can be compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
@@ -12,27 +16,32 @@ from bench.lab import Lab
 from bench.rounds import Load, Run, loaded
 from bench.teams import TEAMS, Setting
 
+TEAM = TEAMS["jobnet-broker"]
 
-def pair(lab: Lab, trees: dict[str, Path], rounds: int, count: int) -> dict[str, list[Run]]:
-    """Runs of each tree, one after the other, in changing order."""
-    runs: dict[str, list[Run]] = {name: [] for name in trees}
-    team = TEAMS["jobnet-broker"]
-    for number in range(rounds):
-        for name in list(trees)[:: 1 if number % 2 else -1]:
-            setting = Setting(root=trees[name])
-            with lab.place() as place, team.at_work(place, setting) as running:
-                runs[name].append(loaded(place, team, running, Load(count=count)))
+
+def pair(lab: Lab, trees: Mapping[str, Path], rounds: int, count: int) -> dict[str, list[Run]]:
+    """So many loads of each tree, all trees at once."""
+    with ExitStack() as stack, ThreadPoolExecutor(len(trees)) as threads:
+        running = {}
+        for name, tree in trees.items():
+            place = stack.enter_context(lab.place())
+            running[name] = place, stack.enter_context(TEAM.at_work(place, Setting(root=tree)))
+        runs: dict[str, list[Run]] = {name: [] for name in trees}
+        for number in range(rounds):
+            load = Load(count=count, first=number * count)
+            under = {name: threads.submit(loaded, p, TEAM, r, load) for name, (p, r) in running.items()}
+            for name, future in under.items():
+                runs[name].append(future.result())
     return runs
 
 
-def table(runs: dict[str, list[Run]]) -> str:
-    """Medians, and the gain of each against the first by the median of the rounds' ratios."""
+def table(runs: Mapping[str, list[Run]]) -> str:
+    """Medians, and each one's CPU against the first's: the median of the rounds' ratios."""
     first = next(iter(runs.values()))
     lines = []
     for name, its in runs.items():
-        ratio = median(a.own_cpu_us / b.own_cpu_us for a, b in zip(first, its, strict=True))
-        rate = median(b.rate / a.rate for a, b in zip(first, its, strict=True))
-        cpu, whole = median(r.own_cpu_us for r in its), median(sum(r.cpu_us.values()) for r in its)
-        lines.append(f"{name:24} {median(r.rate for r in its):7.0f}/s  {cpu:6.0f} µs own, {whole:6.0f} µs with its servers"
-                     f"  CPU x{1 / ratio:.3f}  rate x{rate:.3f}")
+        ratio = median(b.own_cpu_us / a.own_cpu_us for a, b in zip(first, its, strict=True))
+        cpu = median(run.own_cpu_us for run in its)
+        every = " ".join(f"{run.own_cpu_us:.0f}" for run in its)
+        lines.append(f"{name:20} {cpu:6.0f} µs a booking  x{ratio:.3f}  ({every})")
     return "\n".join(lines)

@@ -107,7 +107,9 @@ def full_and_half(lab: Lab, team: Team, setting: Setting, seconds: float, guess:
     with lab.place() as place, team.at_work(place, setting) as running:
         full = loaded(place, team, running, Load(count=max(200, int(guess * seconds))))
         rate = full.rate / 2
-        half = loaded(place, team, running, Load(count=max(100, int(rate * seconds)), rate=rate, first=1_000_000))
+        half = loaded(
+            place, team, running, Load(count=max(100, int(rate * seconds)), rate=rate, first=1_000_000)
+        )
     say(
         f"{team.name:14} {full.rate:6.0f}/s  {full.own_cpu_us:6.0f} µs  half load: p50 {half.p50_ms:.0f} ms,"
         f" p99 {half.p99_ms:.0f} ms  {full.peak_mib:.0f} MiB"

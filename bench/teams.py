@@ -89,7 +89,12 @@ class Team:
         log = place.folder / f"{self.name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
-                command, cwd=setting.root, env=environment, stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=setting.root,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         os.sched_setaffinity(popen.pid, contestant_cores(setting.processes))
         try:
@@ -125,7 +130,10 @@ def write_configuration(place: Place, setting: Setting) -> Path:
     }
     for name, values in setting.toml.items():
         tables.setdefault(name, {}).update(values)
-    lines = [f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items()) for t, rows in tables.items()]
+    lines = [
+        f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items())
+        for t, rows in tables.items()
+    ]
     config = place.folder / "broker.toml"
     config.write_text("\n".join(lines))
     url = place.lab.stub.url
@@ -155,7 +163,9 @@ def _broker(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
     )
     command = [sys.executable, "-m", setting.module, "--config", str(config)]
     for words in (("topology", "apply"), ("ledger", "upgrade")):
-        subprocess.run([*command, *words], cwd=setting.root, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*command, *words], cwd=setting.root, env=environment, check=True, stdout=subprocess.DEVNULL
+        )
     if setting.before:
         setting.before(place)
     workers = ["--workers", str(setting.processes)] if setting.processes > 1 else []

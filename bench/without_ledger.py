@@ -22,7 +22,9 @@ async def _claimed(self: Claims, entries: Sequence[Any]) -> list[Any]:
 
 
 async def _settled(self: Settles, entries: Sequence[Any]) -> list[Any]:
-    facts = Facts("booking.book.v1", "90001", "planner", "s90001", "f90001", State.SETTLED, False, datetime.now(UTC))
+    facts = Facts(
+        "booking.book.v1", "90001", "planner", "s90001", "f90001", State.SETTLED, False, datetime.now(UTC)
+    )
     return [Settled(entry.ending, facts) for entry in entries]
 
 

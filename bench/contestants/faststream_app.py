@@ -47,7 +47,9 @@ broker = RabbitBroker(job.AMQP_URL, default_channel=Channel(prefetch_count=job.P
 app = FastStream(broker, lifespan=lifespan)
 requests = RabbitExchange(job.REQUESTS, type=ExchangeType.TOPIC, durable=True, declare=False)
 outcomes = RabbitExchange(job.OUTCOMES, type=ExchangeType.TOPIC, durable=True, declare=False)
-bookings = RabbitQueue(job.BOOKINGS, queue_type=QueueType.QUORUM, durable=True, declare=False, routing_key=job.KEY)
+bookings = RabbitQueue(
+    job.BOOKINGS, queue_type=QueueType.QUORUM, durable=True, declare=False, routing_key=job.KEY
+)
 events = broker.publisher(exchange=outcomes, routing_key="booking.done", persist=True)
 
 
