@@ -7,39 +7,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
 
-from broker.handlers.citizen_reports import report_of
-from sandbox.books import citizen_token
-from tests.faults.books import OURS, Books, leaks
-from tests.faults.load import JOBCENTERS, QUERIES, Errand
+from tests.faults.books import NOT_TOLD, OURS, Books, leaks
+from tests.faults.findings import LATE, LEAKED, LOST, TWICE, UNTRUE, Finding, Said, last_word, told
+from tests.faults.inboxes import Reports
+from tests.faults.load import QUERIES, Errand
 from tests.faults.matrix import RECOVERY_S
 from tests.faults.scene import PATIENCE_S, Window
 
-LOST, TWICE, LATE, LEAKED, UNTRUE = "lost", "duplicated_effects", "late", "leaked", "untrue"
-SORTS = (LOST, TWICE, LATE, LEAKED, UNTRUE)
 TOLERANCE = timedelta(seconds=2)
 """Between the broker's deadline and the frontend's clock lie a confirmed publish and two busy processors."""
-NEAR_A_KILL = timedelta(seconds=3)
+NO_FAULT, WHOLE_RUN = "no fault near", "the run as a whole"
 FINAL_EFFECTS = {"booked": 1, "moved": 1, "accepted": 1, "cancelled": 1}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that should not be, about one request (or the whole run), and what explains it, if anything does."""
-
-    sort: str
-    about: str
-    says: str
-    explained: str | None = None
-    during: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        during = f" (during {', '.join(self.during)})" if self.during else ""
-        return f"{self.sort}: {self.about}: {self.says}{during}"
 
 
 @dataclass
@@ -60,19 +41,19 @@ def audit(errands: Iterable[Errand], books: Books) -> Audit:
     """Compare everything with everything."""
     result = Audit()
     errands = list(errands)
-    reports = _Reports(books)
+    reports = Reports(books)
     for errand in errands:
         life = _life(errand, books)
         during = tuple(sorted({w.fault.name for w in books.windows if _overlaps(w, *life)}))
-        for name in during or ("no fault",):
+        for name in during or (NO_FAULT,):
             result.per_fault[name]["requests"] += 1
-        result.outcomes[_last_word(errand, books) or "no word"] += 1
+        result.outcomes[last_word(errand, books) or "no word"] += 1
         for finding in _about(errand, books, reports):
             _take(result, Finding(finding.sort, finding.about, finding.says, finding.explained, during))
         for note in _notes(errand, books):
             result.explained[note] += 1
     for finding in (*_of_the_whole(books, reports), *_leaked(books, errands)):
-        _take(result, finding)
+        _take(result, replace(finding, during=(WHOLE_RUN,)))
     return result
 
 
@@ -81,7 +62,7 @@ def _take(result: Audit, finding: Finding) -> None:
         result.explained[finding.explained] += 1
         return
     result.findings.append(finding)
-    for name in finding.during or ("no fault",):
+    for name in finding.during or (NO_FAULT,):
         result.per_fault[name][finding.sort] += 1
 
 
@@ -101,25 +82,12 @@ def _overlaps(window: Window, begin: datetime, end: datetime) -> bool:
 # -- one request ---------------------------------------------------------------------------------------------------
 
 
-def _told(errand: Errand, books: Books) -> list[dict[str, Any]]:
-    """Different final answers; `uncertain` is a promise, not an answer yet. Queries may differ freely."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for answer in books.answers.get(errand.request_id, []):
-        if answer["status"] != "uncertain":
-            found.setdefault((answer["status"], answer.get("reason"), answer.get("fejlkode")), answer)
-    return list(found.values())
-
-
-def _last_word(errand: Errand, books: Books) -> str | None:
-    """The ledger's, else what was told."""
-    row = books.requests.get(errand.request_id)
-    if row is not None and errand.what not in QUERIES:
-        return str(row["status"] if row["state"] == "settled" else row["state"])
-    told = _told(errand, books)
-    return str(told[-1]["status"]) if told else None
-
-
-def _about(errand: Errand, books: Books, reports: _Reports) -> Iterator[Finding]:
+def _about(errand: Errand, books: Books, reports: Reports) -> Iterator[Finding]:
+    if not errand.taken and errand.request_id not in books.answers:
+        yield Finding(
+            LOST, errand.request_id, "never taken", "RabbitMQ never confirmed it, and the frontend knows"
+        )
+        return
     for rule in RULES:
         for sort, says, explained in rule(errand, books):
             yield Finding(sort, f"{errand.what} {errand.request_id}", says, explained)
@@ -127,28 +95,25 @@ def _about(errand: Errand, books: Books, reports: _Reports) -> Iterator[Finding]
         yield Finding(sort, f"{errand.what} {errand.request_id}", says, explained)
 
 
-Said = Iterator[tuple[str, str, str | None]]
-
-
 def _answered(errand: Errand, books: Books) -> Said:
     answers = books.answers.get(errand.request_id, [])
     if not answers:
         yield LOST, "never answered", None
         return
-    told = _told(errand, books)
-    if len(told) > 1 and errand.what not in QUERIES:
+    finals = told(errand, books)
+    if len(finals) > 1 and errand.what not in QUERIES:
         clocks = any(w.fault.name == "clock-jump" for w in books.windows)
-        invalid = clocks and any(answer.get("reason") == "invalid" for answer in told)
+        invalid = clocks and any(answer.get("reason") == "invalid" for answer in finals)
         yield (
             UNTRUE,
-            f"told different things: {[answer['status'] for answer in told]}",
+            f"told different things: {[answer['status'] for answer in finals]}",
             "refused by a worker whose clock was wrong, carried by the other one" if invalid else None,
         )
     row = books.requests.get(errand.request_id)
     if row is None or row["state"] != "settled" or errand.what in QUERIES:
         return
-    if len(told) == 1 and told[0]["status"] != row["status"] and told[0].get("reason") != "invalid":
-        yield UNTRUE, f"told {told[0]['status']}, and the ledger says {row['status']}", None
+    if len(finals) == 1 and finals[0]["status"] != row["status"] and finals[0].get("reason") != "invalid":
+        yield UNTRUE, f"told {finals[0]['status']}, and the ledger says {row['status']}", None
 
 
 def _in_time(errand: Errand, books: Books) -> Said:
@@ -159,17 +124,14 @@ def _in_time(errand: Errand, books: Books) -> Said:
         or answered - sent <= timedelta(seconds=PATIENCE_S) + TOLERANCE
     ):
         return
-    meanwhile = [
+    meanwhile = {
         w.fault.name
         for w in books.windows
         if w.fault.hits_answer_of(errand.system) and _overlaps(w, sent, answered)
-    ]
+    }
     waited = (answered - sent).total_seconds()
-    because = (
-        f"answered after more than {PATIENCE_S:g} s while {meanwhile[0]} was on the path"
-        if meanwhile
-        else None
-    )
+    names = " and ".join(sorted(meanwhile))
+    because = f"answered after more than {PATIENCE_S:g} s; on the path: {names}" if names else None
     yield LATE, f"answered after {waited:.1f} s", because
 
 
@@ -177,7 +139,7 @@ def _carried_out(errand: Errand, books: Books) -> Said:
     """The booking systems' books say what the last word says, once."""
     if errand.invitation is None or errand.what in (*QUERIES, "words"):
         return
-    last, there = _last_word(errand, books), _effect(errand, books)
+    last, there = last_word(errand, books), _effect(errand, books)
     if last == "unverified":
         yield UNTRUE, "nobody could tell", "left to a person as a dead letter (unverified)"
     elif there and last != "done":
@@ -198,15 +160,17 @@ def _effect(errand: Errand, books: Books) -> bool:
 
 def _announced(errand: Errand, books: Books) -> Said:
     """An outcome event says the last word. What could not be read has none with an id."""
-    last = _last_word(errand, books)
+    last = last_word(errand, books)
     answers = books.answers.get(errand.request_id, [])
     if last is None or all(answer.get("reason") == "invalid" for answer in answers):
         return
     outcomes = {event["outcome"] for event in books.events.get(errand.request_id, [])}
+    given_up = NOT_TOLD in books.causes.get(errand.request_id, set())
+    why = "an outcome event was given up after its tries, and the log says so" if given_up else None
     if last not in outcomes and errand.what not in QUERIES:
-        yield LOST, f"no outcome event says {last} (there are: {sorted(outcomes)})", None
+        yield LOST, f"no outcome event says {last} (there are: {sorted(outcomes)})", why
     elif not outcomes:
-        yield LOST, "no outcome event", None
+        yield LOST, "no outcome event", why
 
 
 RULES: tuple[Callable[[Errand, Books], Said], ...] = (_answered, _in_time, _carried_out, _announced)
@@ -215,7 +179,7 @@ RULES: tuple[Callable[[Errand, Books], Said], ...] = (_answered, _in_time, _carr
 def _notes(errand: Errand, books: Books) -> Iterator[str]:
     """What happened to a request that a person may ask about, by name."""
     statuses = [answer["status"] for answer in books.answers.get(errand.request_id, [])]
-    last = _last_word(errand, books)
+    last = last_word(errand, books)
     if "uncertain" in statuses:
         yield f"answered uncertain, corrected to {last}"
     if last == "expired":
@@ -227,83 +191,10 @@ def _notes(errand: Errand, books: Books) -> Iterator[str]:
         yield "told failed by our own limits, nothing was booked, no supplier told"
 
 
-# -- reports -------------------------------------------------------------------------------------------------------
-
-
-class _Reports:
-    """The ledger's reports beside the suppliers' inboxes."""
-
-    def __init__(self, books: Books) -> None:
-        self._books = books
-        self._rows = {str(row["report_id"]): row for row in books.reports}
-        self._due: Counter[tuple[str, str]] = Counter()
-        self._inbox: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-        for name, received in books.inbox.items():
-            for report in received:
-                self._inbox[name, report["citizen"]].append(report)
-
-    def about(self, errand: Errand) -> Said:
-        """A failure that is the outside's, or a citizen's words, is one report at its supplier."""
-        report_id = str(report_of(UUID(errand.request_id)))
-        row = self._rows.get(report_id)
-        last = _last_word(errand, self._books)
-        promised = last == ("done" if errand.what == "words" else "failed")
-        if row is None:
-            if promised and errand.what not in QUERIES and not self._merged(errand):
-                yield LOST, "a report was promised, and there is none", self._why_none(errand)
-            return
-        supplier = f"supplier-{JOBCENTERS.index(errand.jobcenter) + 1}"
-        self._due[supplier, citizen_token(str(errand.body["cpr"]))] += row["state"] == "delivered"
-        if row["state"] in ("dead", "discarded"):
-            yield LOST, f"its report is {row['state']}", f"its report is a dead letter ({row['cause']})"
-        elif row["state"] != "delivered":
-            yield LOST, f"its report is {row['state']} for ever", None
-
-    def _merged(self, errand: Errand) -> bool:
-        row = self._books.requests.get(errand.request_id)
-        return row is not None and row["report_id"] is not None
-
-    def _why_none(self, errand: Errand) -> str | None:
-        if self._books.causes.get(errand.request_id, set()) & OURS:
-            return "no report: what our own limits refused is not a supplier's failure"
-        row = self._books.requests.get(errand.request_id)
-        settled = row["settled_at"] if row else None
-        near = any(settled and abs(settled - at) <= NEAR_A_KILL for at in self._books.killed_at)
-        if near and errand.what not in ("words", "rejected", "swallowed"):
-            return "no report, and its worker died before it logged why (our own limits, or the outside)"
-        return None
-
-    def of_the_whole(self) -> Iterator[Finding]:
-        """Suppliers' books against the ledger's: as many, and each once."""
-        for key in {*self._due, *self._inbox}:
-            got, due = len(self._inbox[key]), self._due[key]
-            where = f"reports at {key[0]} about {key[1]}"
-            if got < due:
-                yield Finding(LOST, where, f"{due} delivered says the ledger, {got} are in the inbox")
-            elif got > due:
-                dead = self._dead_after_unanswered(key)
-                why = "a dead report that its supplier has: its last attempts were not answered"
-                yield Finding(TWICE, where, f"{got} in the inbox, {due} delivered", why if dead else None)
-            for report in self._inbox[key]:
-                if report["times"] > 1:
-                    yield Finding(TWICE, where, f"taken in {report['times']} times", _repeat(report))
-
-    def _dead_after_unanswered(self, key: tuple[str, str]) -> bool:
-        return any(row["state"] == "dead" and row["supplier"] == key[0] for row in self._rows.values())
-
-
-def _repeat(report: dict[str, Any]) -> str | None:
-    """A webhook is delivered at least once: the same id again, as long as nobody had answered us."""
-    ids = {arrival["xRequestId"] for arrival in report["arrivals"]}
-    if report["reportId"] and len(ids) == 1:
-        return "a webhook came again under its own webhook-id after an attempt whose answer never reached us"
-    return None
-
-
 # -- the whole run -------------------------------------------------------------------------------------------------
 
 
-def _of_the_whole(books: Books, reports: _Reports) -> Iterator[Finding]:
+def _of_the_whole(books: Books, reports: Reports) -> Iterator[Finding]:
     yield from reports.of_the_whole()
     yield from (Finding(TWICE, "the outside's books", what) for what in books.disagreements)
     yield from (Finding(UNTRUE, "the contract", what) for what in books.breaches)

@@ -25,6 +25,10 @@ OURS = frozenset({"at-capacity", "not-sent", "misconfigured", "bug"})
 """Causes in the log of failures that our own limits, set-up or bugs made: no supplier is told (DESIGN 5)."""
 
 
+NOT_TOLD = "outcome-not-told"
+"""The broker gave an outcome event up, and said so."""
+
+
 @dataclass
 class Books:
     """What everybody says."""
@@ -90,6 +94,8 @@ def _causes(scene: Scene) -> dict[str, set[str]]:
         for line in process.lines():
             if line.get("event") == "carried" and line.get("cause"):
                 causes[str(line.get("request_id"))].add(str(line["cause"]))
+            elif line.get("event") == NOT_TOLD:
+                causes[str(line.get("request_id"))].add(NOT_TOLD)
     return causes
 
 

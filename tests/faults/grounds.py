@@ -81,9 +81,12 @@ class Disk:
         if self.how == FILE_SIZE:
             _limit_files(postgres, FILE_LIMIT_BYTES)
             return
-        with self._ballast.open("wb") as file:
+        with suppress(OSError), self._ballast.open("wb", buffering=0) as file:
             free = os.statvfs(self._ballast.parent)
-            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - 4096))
+            os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize * 9 // 10))
+            file.seek(0, os.SEEK_END)
+            while True:  # PostgreSQL writes beside us; until the kernel says no
+                file.write(bytes(4096))
 
     def free(self, postgres: PostgresNode) -> None:
         """A person made room."""

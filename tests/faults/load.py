@@ -57,6 +57,8 @@ class Errand:
     invitation: UUID | None = None
     copies: int = 1
     sent_at: datetime | None = None
+    taken: bool = False
+    """Whether RabbitMQ confirmed it: from then on it is the broker's."""
 
     @property
     def request_id(self) -> str:

@@ -17,7 +17,8 @@ from typing import Any
 from scripts.postgres import binaries
 from scripts.processes import ROOT
 from scripts.rabbitmq_dist import installation
-from tests.faults.audit import SORTS, TOLERANCE
+from tests.faults.audit import TOLERANCE
+from tests.faults.findings import SORTS
 from tests.faults.matrix import KINDS, RECOVERY_S
 from tests.faults.run import Result
 from tests.faults.scene import PATIENCE_S, WORKERS

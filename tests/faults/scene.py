@@ -174,8 +174,9 @@ async def scene_of(plan: Plan, grounds: Grounds, folder: Path) -> AsyncIterator[
             for number in range(WORKERS)
         ]
         crew = Crew(stage, changes)
-        await crew.start()
+        # Some seconds before the first fault: RabbitMQ 3.10 may lose a queue that is killed as soon as it is declared.
         citizens = await stack.enter_async_context(Citizens(front))
+        await crew.start()
         yield Scene(plan, grounds, stage, citizens, crew, links, clock)
     with suppress(RuntimeError, OSError, LookupError):
         await asyncio.to_thread(server.delete_vhost, name)

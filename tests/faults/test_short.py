@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from broker.handlers.bookings import invitation_of
 from scripts.processes import LOCAL, private_folder
-from tests.faults.audit import LATE, LEAKED, LOST, TWICE, UNTRUE, audit
+from tests.faults.audit import audit
 from tests.faults.books import Books
 from tests.faults.faults import HARMS
+from tests.faults.findings import LATE, LEAKED, LOST, TWICE, UNTRUE
 from tests.faults.grounds import Grounds
 from tests.faults.load import Errand
 from tests.faults.matrix import BY_NAME, KINDS, Fault, plan_of
@@ -56,7 +57,9 @@ class TestThePlan:
 def errand(what: str = "book", **body: Any) -> Errand:
     request_id = uuid4()
     full = {"requestId": str(request_id), "cpr": cpr_of(1), "jobcenterkode": "90001", **body}
-    return Errand(1, what, "booking.book.v1", "90001", full, invitation_of(request_id), sent_at=NOW)
+    return Errand(
+        1, what, "booking.book.v1", "90001", full, invitation_of(request_id), sent_at=NOW, taken=True
+    )
 
 
 def books(one: Errand, status: str = "done", *, waited: float = 1.0, **changes: Any) -> Books:
