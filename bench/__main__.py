@@ -46,16 +46,10 @@ class Size:
 
 
 FULL = Size(
-    rounds=5,
-    seconds=10,
-    reports=20_000,
-    curve_rounds=2,
-    curve_count=4000,
-    waiting=1_000_000,
-    watch_seconds=60,
+    rounds=5, seconds=8, reports=6000, curve_rounds=2, curve_count=3000, waiting=1_000_000, watch_seconds=60
 )
 QUICK = Size(
-    rounds=1, seconds=4, reports=3000, curve_rounds=1, curve_count=800, waiting=20_000, watch_seconds=5
+    rounds=1, seconds=4, reports=1000, curve_rounds=1, curve_count=600, waiting=20_000, watch_seconds=5
 )
 HALF_RATE = 200.0
 """Bookings a second in the dead system's test, if the full rate was not measured yet."""

@@ -21,7 +21,7 @@ from bench.teams import DELIVERING, ROOT, TEAMS, Running, Setting, Team
 from scripts.processes import StartFailed, say
 
 LOOK_S = 0.1
-GIVE_UP_S = 120.0
+GIVE_UP_S = 300.0
 TRICKLE_PAUSE_S = 0.1
 
 
