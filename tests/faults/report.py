@@ -142,7 +142,7 @@ def markdown(facts: dict[str, Any]) -> str:
             _table([("what", "how often"), *facts["explained"].items()]),
             *_sentences("Not explained", facts["unexplained"]),
             *_sentences(
-                "Workers that ended by themselves, and were started again",
+                "Workers that ended by themselves (and were started again), or did not stop when told",
                 facts["workers_that_ended_by_themselves"],
             ),
             "\n## Seeds\n",

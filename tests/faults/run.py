@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.faults.audit import Audit, audit
 from tests.faults.books import collect
-from tests.faults.faults import inflict, postgres_up
+from tests.faults.faults import inflict
 from tests.faults.grounds import Grounds
 from tests.faults.load import Errand, Load
 from tests.faults.matrix import Plan
@@ -78,7 +78,7 @@ async def _send(scene: Scene, errand: Errand) -> None:
 
 async def _repair(scene: Scene) -> None:
     """Whatever two faults at once left behind: all servers are there, all links are good."""
-    await postgres_up(scene)
+    await asyncio.to_thread(scene.grounds.postgres.start)
     for link in scene.links.values():
         link.freeze(False)
         link.delay, link.answer_bytes = 0.0, None
