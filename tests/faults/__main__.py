@@ -103,7 +103,7 @@ class _Ground:
             stage = self._folder / f"seed-{plan.seed}-{attempt + 1}"
             try:
                 result = asyncio.run(run(plan, self.now, stage))
-                if result.audit.findings:
+                if result.audit.findings or result.notes:
                     _keep(stage, self.now)
                 return result
             except (
