@@ -22,7 +22,7 @@ from scripts.processes import StartFailed, say
 
 LOOK_S = 0.1
 GIVE_UP_S = 300.0
-TRICKLE_PAUSE_S = 0.1
+TRICKLE_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
