@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from broker import log as logging
 from broker.amqp import Arrival, Rabbit
@@ -20,6 +20,7 @@ from broker.errors import RabbitAway
 from broker.execution import Execution
 from broker.handlers.dead_letters import DeadLetters
 from broker.ledger import Ledger
+from broker.ledger.conservation import Conservation, wanted
 from broker.ledger.desk import Desk
 from broker.ledger.retention import Retention
 from broker.log import get_logger
@@ -28,6 +29,7 @@ from broker.publishing import Publisher
 from broker.replaying import Replayer
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
+from broker.tasks import ended
 from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.topology_ops import missing
 from broker.verifier import Verifier
@@ -38,6 +40,8 @@ from config.settings import ConfigProblem, Settings
 log = get_logger("app")
 
 EXIT_HOPELESS = 1
+CONSERVATION_EVERY_S = 60.0
+"""How often each process compares what was accepted with what became of it."""
 
 
 def serve(settings: Settings, directory: Directory) -> int:
@@ -95,7 +99,7 @@ class App:
             scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
             scheduling = asyncio.create_task(scheduler.run())
             scheduling.add_done_callback(self._scheduler_ended)
-            stack.push_async_callback(_end, scheduling)
+            stack.push_async_callback(ended, (scheduling,))
             await stack.enter_async_context(consumer)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
@@ -123,6 +127,10 @@ class App:
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),
             Chore(retention.purge_when_due, settings.scheduler.tick_seconds),
+            Chore(
+                lambda: Conservation(settings, desk.target, wanted(systems.directory.suppliers)).check(),
+                CONSERVATION_EVERY_S,
+            ),
             Chore(
                 lambda: letters.pass_over(dead_queues(systems.directory.suppliers)),
                 settings.dead.pass_every_seconds,
@@ -201,9 +209,3 @@ def supplier_of(directory: Directory, jobcenter_code: str) -> str | None:
     """Who hears of failures at this jobcenter now; None while the directory does not know it."""
     jobcenter = directory.jobcenter(jobcenter_code)
     return jobcenter.supplier if jobcenter else None
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -76,7 +76,8 @@ class Scheduler:
 
     async def _again_and_again(self, duty: Duty, pause: Callable[[], Awaitable[object]]) -> None:
         """Nothing ends this but the process's stop: a library's stray cancellation is no stop either."""
-        while True:
+        me = asyncio.current_task()
+        while me is None or not me.cancelling():  # a library may have swallowed the cancellation of a stop
             try:
                 await duty()
                 await pause()
@@ -86,8 +87,7 @@ class Scheduler:
             except RabbitAway as away:
                 log.warning("rabbit-away", reason=away)
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if me is None or me.cancelling():
                     raise
                 log.warning("stray-cancellation")
             except Exception:

@@ -22,6 +22,7 @@ from aiormq.exceptions import ChannelClosed
 
 from broker.amqp.properties import guard_decoding
 from broker.errors import BrokerError, RabbitAway
+from broker.tasks import ended
 from config.settings import RabbitmqSettings
 
 CONNECT_TIMEOUT_S = 10.0
@@ -148,8 +149,7 @@ class Link:
 
     async def close(self) -> None:
         if self._keeper:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await ended([self._keeper])
         if self._connection:
             await quietly(self._connection.close())
 

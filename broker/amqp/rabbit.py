@@ -18,6 +18,7 @@ from broker.amqp.connection import Backoff, Link
 from broker.amqp.consuming import Subscription
 from broker.amqp.publishing import Outlet, is_forged, publish_alone
 from broker.errors import RabbitAway
+from broker.tasks import ended
 from config.settings import Settings
 
 START_WITHIN_S = 30.0
@@ -127,10 +128,7 @@ class Rabbit:
         await self.pause()
         if self._subscriptions:
             await asyncio.sleep(ACKS_SETTLE_S)
-        for keeper in self._keepers:
-            keeper.cancel()
-        if self._keepers:
-            await asyncio.wait(self._keepers)
+        await ended(self._keepers)
         await self._consuming.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.publish_timeout_seconds):

@@ -43,6 +43,7 @@ from broker.ledger.verifications import Verifications
 from broker.ledger.versions import bring_up_to_date, check_version
 from broker.ledger.workers import Heartbeat
 from broker.sealing import Sealer
+from broker.tasks import ended
 from config.settings import Settings
 from schemas.personal import Cpr
 
@@ -153,9 +154,7 @@ class Ledger:
 
     async def _stop_tasks(self) -> None:
         """The heartbeat too, before the row says stopped: nothing of ours beats after that."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks)
 
     # -- gathered: these wait while PostgreSQL is away -------------------------------------------------------
 

@@ -103,7 +103,7 @@ async def test_a_takeover_whose_commit_has_an_unknown_fate_does_not_become_new(
     proxy.recover()
     outcome = await claiming
     assert isinstance(outcome, TakenOver)
-    assert (outcome.claim.epoch, outcome.claim.dead_owners) == (2, 1)
+    assert (outcome.claim.epoch, outcome.claim.dead_owners) == (2, 0)
 
 
 @pytest.mark.parametrize("end", [ending(), uncertain()], ids=["final", "uncertain"])

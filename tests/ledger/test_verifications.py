@@ -115,7 +115,9 @@ async def test_two_processes_share_what_is_due_and_double_nothing(opened: Opener
     for _ in range(20):
         await left_uncertain(one, ask())
     await asyncio.sleep(0.1)
-    shares = await asyncio.gather(*(ledger.verifications_due(7) for ledger in (one, other) * 3))
+    # One system never takes more than a quarter of the places at once: the others are waited for too
+    shares = await asyncio.gather(*(ledger.verifications_due(28) for ledger in (one, other) * 3))
+    assert all(len(share) <= 7 for share in shares)
     ids = [claim.request_id for share in shares for claim in share]
     assert len(ids) == len(set(ids)) == 20
 
