@@ -1,7 +1,7 @@
 """The load: a process of its own that publishes requests with confirms and waits for their answers.
 
 Closed (`--window`): so many requests are always on their way. Open (`--rate`): requests leave by the clock,
-whatever comes back. It prints a line of JSON when its warm-up is over and one with the figures at the end.
+whatever comes back. It prints a line of JSON when its warm-up is over, one when its tail begins, and the figures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Load:
         self._taken: list[float] = []
         self._statuses: Counter[str] = Counter()
         self._answered = 0
-        self._began = 0.0
+        self._counted: int = options.count - options.tail
+        self._began = self._ended = 0.0
         self._last = time.perf_counter()
         self._window = asyncio.Semaphore(options.window or options.count)
         self._done = asyncio.Event()
@@ -88,8 +89,11 @@ class Load:
         if self._answered == self._warm:
             self._began = now
             print(json.dumps({"warm": self._answered}), flush=True)
-        elif self._answered > self._warm and sent[1]:
+        elif self._warm < self._answered <= self._counted and sent[1]:
             self._taken.append(now - sent[0])
+        if self._answered == self._counted:
+            self._ended = now
+            print(json.dumps({"measured": self._counted - self._warm}), flush=True)
         if self._answered == self._options.count:
             self._done.set()
 
@@ -105,11 +109,11 @@ class Load:
 
     def _figures(self) -> dict[str, Any]:
         taken = sorted(self._taken)
-        seconds = self._last - self._began
+        seconds = self._ended - self._began
         return {
-            "answered": self._answered - self._warm,
+            "answered": self._counted - self._warm,
             "seconds": seconds,
-            "rate": (self._answered - self._warm) / seconds,
+            "rate": (self._counted - self._warm) / seconds,
             "statuses": dict(self._statuses),
             **{f"p{p}_ms": 1000 * taken[min(len(taken) - 1, len(taken) * p // 100)] for p in (50, 95, 99)},
         }
@@ -165,6 +169,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--tail", type=int, default=0, help="answers at the end that are not counted")
     parser.add_argument("--window", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--first", type=int, default=0)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -61,8 +61,11 @@ def loaded(place: Place, team: Team, running: Running, load: Load, *, quiet: boo
         "postgresql": place.lab.postgres.pid,
         "nginx": place.lab.stub.pid,
     }
-    warmup = max(1, int(load.count * WARMUP))
-    command = [sys.executable, "-m", "bench.load", f"--warmup={warmup}"]
+    # A closed load is measured between two full windows, so that no work of before or after is counted.
+    tail = 0 if load.rate else load.window
+    warmup = max(1, int(load.count * WARMUP), tail)
+    load = replace(load, count=load.count + warmup + tail)
+    command = [sys.executable, "-m", "bench.load", f"--warmup={warmup}", f"--tail={tail}"]
     command += [f"--envelope={team.envelope}", f"--answers={team.answers}"]
     memory = Memory(running.popen.pid)
     with (
@@ -74,14 +77,16 @@ def loaded(place: Place, team: Team, running: Running, load: Load, *, quiet: boo
         assert loading.stdout is not None  # noqa: S101  it is a PIPE
         loading.stdout.readline()
         before = Reading.of(pids)
-        last = loading.stdout.readline()
+        loading.stdout.readline()
         used = Reading.of(pids).since(before)
+        last = loading.stdout.readline()
     if not last:
         raise StartFailed(f"{team.name} did not carry the load, see {running.log}")
     figures: dict[str, Any] = json.loads(last)
     wrong = {status: n for status, n in figures["statuses"].items() if status != "done"}
     if wrong and not quiet:
-        say(f"{team.name}: not all were booked: {wrong}")
+        # A refusal costs less than a booking: a rate that counts them would flatter whoever refuses.
+        raise StartFailed(f"{team.name}: not all were booked: {wrong}, see {running.log}")
     per = 1e6 / figures["answered"]
     return Run(
         rate=figures["rate"],
