@@ -8,7 +8,7 @@ order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -134,7 +134,7 @@ class Claims:
             "settled_at": row["settled_at"],
         }
         if entry.ending is not None:
-            return Settled(replace(entry.ending, failure=None), facts_of(written))
+            return Settled(entry.ending, facts_of(written))
         return New(self._holdings.hold(claim_of(written, taken_over=False)))
 
     async def _judge_existing(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:

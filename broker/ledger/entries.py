@@ -36,7 +36,6 @@ COLUMNS = {
     "answer": "bytea",
     "reason": "text",
     "error_code": "integer",
-    "failure": "bytea",
     "traceparent": "text",
     "deadline_at": "timestamptz",
 }
@@ -96,7 +95,6 @@ def entry_of(ask: Ask, ending: Ending | None, *, owner: UUID, safe: Safe) -> Ent
         "answer": safe.seal(me, "answer", ending.answer) if ending else None,
         "reason": ending.reason if ending else None,
         "error_code": ending.error_code if ending else None,
-        "failure": safe.seal(me, "failure", ending.failure) if ending else None,
         "traceparent": ask.traceparent,
         "deadline_at": ask.deadline_at,
     }

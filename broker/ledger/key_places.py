@@ -43,7 +43,7 @@ PLACES = (
     Place(
         "requests",
         "request_id",
-        {"message": "message", "answer": "answer", "failure": "failure"},
+        {"message": "message", "answer": "answer"},
         "message",
         (
             Kept("turn_key", "turns that are held", "turn IS NOT NULL"),

@@ -95,7 +95,7 @@ class NewReport:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a request ends: what is stored, sealed, as its answer. `failure` is what a report needs (DESIGN 6).
+    """How a request ends: what is stored, sealed, as its answer. `report` goes with it, in the same commit (DESIGN 6).
 
     `last_sent_at` belongs to an uncertain ending: absence proves nothing until some time after it.
     """
@@ -105,7 +105,6 @@ class Ending:
     reason: str | None = None
     error_code: int | None = None
     last_sent_at: datetime | None = None
-    failure: bytes | None = field(default=None, repr=False)
     report: NewReport | None = field(default=None, repr=False)
 
 
@@ -139,7 +138,7 @@ class TakenOver:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """It ended before, or just now; `ending.answer` is what its asker gets. Here `ending.failure` is None."""
+    """It ended before, or just now; `ending.answer` is what its asker gets."""
 
     ending: Ending
     facts: Facts

@@ -26,7 +26,6 @@ COLUMNS = {
     "answer": "bytea",
     "reason": "text",
     "error_code": "integer",
-    "failure": "bytea",
     "last_sent_at": "timestamptz",
 }
 _arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(COLUMNS.values(), 2))
@@ -38,7 +37,7 @@ SETTLE = f"""
 UPDATE requests SET
     state = CASE given.status WHEN 'uncertain' THEN 'uncertain' ELSE 'settled' END,
     status = given.status, answer = given.answer, reason = given.reason, error_code = given.error_code,
-    failure = given.failure, settle_token = given.token,
+    settle_token = given.token,
     turn = CASE given.status WHEN 'uncertain' THEN turn END,
     owner = CASE given.status WHEN 'uncertain' THEN NULL ELSE requests.owner END,
     settled_at = CASE given.status WHEN 'uncertain' THEN NULL ELSE clock_timestamp() END,
@@ -95,7 +94,6 @@ class Settles:
             self._safe.seal(me, "answer", ending.answer),
             ending.reason,
             ending.error_code,
-            self._safe.seal(me, "failure", ending.failure),
             ending.last_sent_at,
         )
         report = report_entry(ending.report, me, self._safe) if ending.report else None

@@ -77,7 +77,6 @@ requests = Table(
     Column("status", Text),
     Column("reason", Text),
     Column("error_code", Integer),
-    Column("failure", LargeBinary, doc="sealed: what a report to the supplier needs"),
     Column("traceparent", Text),
     _moment("deadline_at", nullable=False),
     _moment("created_at", nullable=False, default=True),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
+from sandbox.layout import Layout
 from sandbox.servers import Sandbox
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.rabbitmq import RabbitNode, RabbitServer
@@ -32,24 +35,32 @@ def breakable_postgres(run_folder: Path) -> Iterator[PostgresNode]:
     node.kill()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(
-    rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+@asynccontextmanager
+async def staged(
+    rabbit: RabbitServer, postgres: PostgresServer, folder: Path, setting: Layout
 ) -> AsyncIterator[Stage]:
-    """A running broker that all tests of a module share."""
-    folder = tmp_path_factory.mktemp("stage")
-    name = folder.name.replace("-", "_") + folder.parent.name.replace("-", "_")
+    """A prepared stage with a virtual host, a database and a sandbox of its own; nothing is left of it."""
+    name = f"stage_{uuid4().hex[:12]}"
     url, dsn = rabbit.create_vhost(name), postgres.create_database(name)
-    async with Sandbox(layout(systems=3)) as sandbox:
+    async with Sandbox(setting) as sandbox:
         stage = Stage(url, dsn, folder, sandbox)
         try:
             await stage.prepare()
-            await stage.start()
             yield stage
         finally:
             await stage.close()
     rabbit.delete_vhost(name)
     postgres.drop_database(name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    """A running broker that all tests of a module share."""
+    async with staged(rabbit, postgres, tmp_path_factory.mktemp("stage"), layout(systems=3)) as stage:
+        await stage.start()
+        yield stage
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

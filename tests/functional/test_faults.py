@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from sandbox.servers import Sandbox
 from scripts.postgres import PostgresNode
 from scripts.rabbitmq import RabbitNode
+from tests.functional.conftest import staged
 from tests.functional.stage import Frontend, Stage, audit, booking, layout
 from tests.proxy import TcpProxy
 from tests.support import poll
@@ -33,18 +33,10 @@ BOOK = "booking.book.v1"
 async def stage(
     breakable_rabbit: RabbitNode, breakable_postgres: PostgresNode, tmp_path: Path
 ) -> AsyncIterator[Stage]:
-    name = tmp_path.name.replace("-", "_")
-    url = breakable_rabbit.create_vhost(name)
-    dsn = breakable_postgres.create_database(name)
-    async with Sandbox(layout()) as sandbox:
-        stage = Stage(url, dsn, tmp_path, sandbox)
-        try:
-            await stage.prepare()
-            yield stage
-        finally:
-            await stage.close()
-    breakable_rabbit.delete_vhost(name)
-    breakable_postgres.drop_database(name)
+    # No breaker: what is looked at is what becomes of calls that were cut, not of those that were never made
+    setting = layout(breaker_failures=100_000)
+    async with staged(breakable_rabbit, breakable_postgres, tmp_path, setting) as stage:
+        yield stage
 
 
 @pytest_asyncio.fixture

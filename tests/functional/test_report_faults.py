@@ -15,9 +15,9 @@ import pytest_asyncio
 
 from broker.handlers.citizen_reports import report_of
 from sandbox.books import citizen_token
-from sandbox.servers import Sandbox
 from scripts.postgres import PostgresNode
 from scripts.rabbitmq import RabbitNode
+from tests.functional.conftest import staged
 from tests.functional.stage import Frontend, Stage, booking, layout, settled
 from tests.support import poll
 
@@ -32,21 +32,11 @@ AT_A_TIME = 25
 async def stage(
     breakable_rabbit: RabbitNode, breakable_postgres: PostgresNode, tmp_path: Path
 ) -> AsyncIterator[Stage]:
-    name = tmp_path.name.replace("-", "_")
-    url, dsn = breakable_rabbit.create_vhost(name), breakable_postgres.create_database(name)
-    async with Sandbox(
-        layout(systems=4, suppliers=("contract", "webhook", "contract", "contract"))
-    ) as sandbox:
-        for system in sandbox.booking_systems.values():
+    setting = layout(systems=4, suppliers=("contract", "webhook", "contract", "contract"))
+    async with staged(breakable_rabbit, breakable_postgres, tmp_path, setting) as stage:
+        for system in stage.sandbox.booking_systems.values():
             system.script("reserve", "status", status=400, times=None)
-        stage = Stage(url, dsn, tmp_path, sandbox)
-        try:
-            await stage.prepare()
-            yield stage
-        finally:
-            await stage.close()
-    breakable_rabbit.delete_vhost(name)
-    breakable_postgres.drop_database(name)
+        yield stage
 
 
 @pytest_asyncio.fixture

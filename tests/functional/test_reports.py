@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -13,10 +13,10 @@ import pytest_asyncio
 from broker.handlers.bookings import invitation_of
 from broker.handlers.citizen_reports import report_of
 from sandbox.books import citizen_token
-from sandbox.servers import Sandbox
 from sandbox.supplier import SupplierServer
 from scripts.postgres import PostgresServer
 from scripts.rabbitmq import RabbitServer
+from tests.functional.conftest import staged
 from tests.functional.stage import Frontend, Stage, booking, layout, request, settled
 from tests.support import poll
 
@@ -30,21 +30,10 @@ CITIZEN = "report.citizen.v1"
 async def reporting(
     rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stage]:
-    folder = tmp_path_factory.mktemp("reporting")
-    name = f"reporting_{uuid4().hex[:8]}"
-    url, dsn = rabbit.create_vhost(name), postgres.create_database(name)
-    async with Sandbox(
-        layout(systems=4, suppliers=("contract", "webhook", "contract", "contract"))
-    ) as sandbox:
-        stage = Stage(url, dsn, folder, sandbox)
-        try:
-            await stage.prepare()
-            await stage.start()
-            yield stage
-        finally:
-            await stage.close()
-    rabbit.delete_vhost(name)
-    postgres.drop_database(name)
+    setting = layout(systems=4, suppliers=("contract", "webhook", "contract", "contract"))
+    async with staged(rabbit, postgres, tmp_path_factory.mktemp("reporting"), setting) as stage:
+        await stage.start()
+        yield stage
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -45,7 +45,6 @@ STATEMENTS = (
         status text,
         reason text,
         error_code integer,
-        failure bytea,
         traceparent text,
         deadline_at timestamptz NOT NULL,
         created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
