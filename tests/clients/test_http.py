@@ -114,10 +114,11 @@ async def test_a_lost_connection_is_never_silently_retried(method: str, end: Any
         error = await outcome(to, call(Kind.RESERVE, method), 0.3)
         ids = [request.x_request_id for request in server.requests[int(reused) :]]
     assert isinstance(error, Unavailable)
-    assert error.seen.what == "reset"
+    # The last try has what is left of the caller's time: it may end before the connection does.
+    assert error.seen.what in ("reset", "timeout")
     # Every try ends its connection: as many requests as connections, and the first on the kept one.
     assert [request.connection for request in server.requests[int(reused) :]] == list(range(1, len(ids) + 1))
-    assert server.connections == len(ids)
+    assert server.connections - len(ids) in ((0,) if error.seen.what == "reset" else (0, 1))
     assert len(server.requests) == len(ids) + int(reused)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+from collections.abc import Iterator
 from uuid import UUID
 
 import aio_pika
@@ -17,8 +19,15 @@ from tests.functional.stage import Frontend, Stage, booking, cpr_of, layout, req
 from tests.support import poll
 
 DEBUG = {"JOBNET_BROKER__LOG__LEVEL": "debug"}
-MARKED = range(700, 740)
-QUEUES = ("jobnet.queries.dead", "jobnet.bookings.dead", "test.outcomes")
+MARKED = range(700, 760)
+QUEUES = (
+    "jobnet.queries.dead",
+    "jobnet.bookings.dead",
+    "jobnet.citizen-reports.dead",
+    "jobnet.reports.supplier-1",
+    "jobnet.reports.supplier-1.dead",
+    "test.outcomes",
+)
 
 
 async def _bodies(url: str, queue: str) -> list[bytes]:
@@ -31,6 +40,24 @@ async def _bodies(url: str, queue: str) -> list[bytes]:
         while (message := await declared.get(fail=False)) is not None:
             found += [message.body, repr(message.info()).encode()]
         return found
+
+
+async def _report_every_way(stage: Stage, frontend: Frontend, numbers: Iterator[int]) -> None:
+    """Failures and citizens' words: delivered, rejected by the supplier, for nobody, with numbers in free text."""
+    system, supplier = stage.sandbox.booking_systems["system-1"], stage.sandbox.suppliers["supplier-1"]
+    supplier.script("report", "status", status=400, times=2)
+    for _ in range(4):
+        body = booking(stage, next(numbers))
+        invitation = str(invitation_of(UUID(body["requestId"])))
+        system.script("reserve", "status", status=400, invitation=invitation)
+        await frontend.ask("booking.book.v1", body)
+    for jobcenter in ("90001", "95555"):
+        words = f"Mit nummer er {cpr_of(next(numbers))}"
+        citizens = request(next(numbers), jobcenter, fejlkode=4, fejltekst=words)
+        await frontend.ask("report.citizen.v1", citizens)
+    await frontend.ask(
+        "report.citizen.v1", request(next(numbers), fejlkode=9, fejltekst=cpr_of(next(numbers)))
+    )
 
 
 async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
@@ -53,6 +80,7 @@ async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
     await frontend.send("booking.book.v1", cpr_of(next(numbers)).encode())
     await frontend.send("booking.book.v1", cpr_of(next(numbers)).encode(), reply_to=None)
     await frontend.send(cpr_of(next(numbers)) + ".v1", b"{}", routing_key="booking.book")
+    await _report_every_way(stage, frontend, numbers)
     for how in (
         {"action": "status", "status": 500},
         {"action": "garbage"},
@@ -105,6 +133,20 @@ async def test_no_marked_number_shows_where_it_should_not(
                 events = str(dict(frontend.events)).encode()
                 # An answer never repeats a number at all.
                 answers = str(dict(frontend.answers)).encode()
+            commands = [
+                ("dead", "list", "--json"),
+                ("dead", "list"),
+                ("dead", "groups", "--json"),
+                ("reports", "list", "--json"),
+                ("lanes", "list", "--json"),
+                ("ledger", "conserve", "--json"),
+            ]
+            told = {" ".join(words): (await stage.call(*words))[1].encode() for words in commands}
+            assert json.loads(told["dead list --json"])
+            letter = json.loads(told["dead list --json"])[0]["letter_id"]
+            told["dead show"] = (await stage.call("dead", "show", letter))[1].encode()
+            await stage.call("dead", "discard", letter, "--reason", "privacy test")
+            told["log"] = (await stage.call("log", "--json"))[1].encode()
             story = (await stage.call("trace", next(iter(frontend.events))))[1].encode()
             await second.stop()
             places = {
@@ -112,6 +154,7 @@ async def test_no_marked_number_shows_where_it_should_not(
                 "outcome events": events,
                 "answers": answers,
                 "trace": story,
+                **told,
             }
             for queue in QUEUES:
                 places[queue] = b"\n".join(await _bodies(vhost, queue))
