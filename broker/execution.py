@@ -159,7 +159,12 @@ class Execution:
         if claim.dead_owners >= DEAD_OWNERS_MOST:
             seen = Seen(claim.booking_system, "claim", "crash")
             return settle(message, Unknown(seen, last_sent_at=claim.deadline_at), datetime.now(UTC))
-        caller = self._caller(errand, claim)
+        caller = Caller.of(
+            message,
+            traceparent=errand.traceparent,
+            answer_by=errand.answer_by,
+            may_commit=self._permit(claim, errand.answer_by),
+        )
         try:
             clients = self._systems.clients(claim.planner, claim.booking_system)
         except Misconfigured as gone:  # the directory forgot it over a restart
@@ -227,17 +232,6 @@ class Execution:
             message=message.to_json(),
             traceparent=errand.traceparent,
             turn=errand.route.turn,
-        )
-
-    def _caller(self, errand: Errand, claim: Claim) -> Caller:
-        message = errand.message
-        return Caller(
-            request_id=message.request_id,
-            cpr=message.cpr,
-            jobcenter_code=message.jobcenter_code,
-            traceparent=errand.traceparent,
-            answer_by=errand.answer_by,
-            may_commit=self._permit(claim, errand.answer_by),
         )
 
     async def _heartbeat_of_ours(self, errand: Errand) -> None:

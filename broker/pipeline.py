@@ -19,7 +19,7 @@ from broker.amqp import Arrival, Published
 from broker.clients import Systems
 from broker.clients.calls import is_traceparent
 from broker.clients.http import Caller
-from broker.errors import BrokerError, NotSent, RabbitAway, Seen
+from broker.errors import BrokerError, RabbitAway
 from broker.execution import Errand, Execution, Unconcluded
 from broker.log import get_logger
 from broker.publishing import Publisher, event_of, home_of
@@ -198,7 +198,8 @@ class Pipeline:
             return refused(message, errand.refusal or Reason.UNKNOWN_JOBCENTER, now)
         try:
             clients = self._systems.clients(jobcenter.planner, jobcenter.booking_system)
-            result = await errand.route.handler(message, _asker(errand), clients)
+            asker = Caller.of(message, traceparent=errand.traceparent, answer_by=errand.answer_by)
+            result = await errand.route.handler(message, asker, clients)
             return done(message, result, datetime.now(UTC))
         except Exception as error:
             return settle(message, error, datetime.now(UTC))
@@ -274,19 +275,3 @@ class Pipeline:
             log.error("carried", **line, exc_info=settlement.bug)
         else:
             log.info("carried", **line)
-
-
-def _asker(errand: Errand) -> Caller:
-    message = errand.message
-    return Caller(
-        request_id=message.request_id,
-        cpr=message.cpr,
-        jobcenter_code=message.jobcenter_code,
-        traceparent=errand.traceparent,
-        answer_by=errand.answer_by,
-        may_commit=_reads_only,
-    )
-
-
-def _reads_only(_timeout: float) -> None:
-    raise NotSent(Seen("query", "commit", "reads-only"))

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
-from broker.errors import BrokerError, NotSent, Seen
+from broker.errors import BrokerError
 from broker.ledger import Claim, Ledger
 from broker.log import get_logger
 from broker.reporting import Addressee, ending_of
@@ -59,7 +59,8 @@ class Verifier:
             await self._later(claim)
             return False
         patience = 2 * self._settings.http.total_timeout_seconds
-        caller = self._caller(claim, message, answer_by or monotonic() + patience)
+        by = answer_by or monotonic() + patience
+        caller = Caller.of(message, traceparent=claim.traceparent, answer_by=by)
         try:
             clients = self._systems.clients(claim.planner, claim.booking_system)
             settlement = await self._look(claim, message, caller, clients)
@@ -100,17 +101,6 @@ class Verifier:
         since = claim.uncertain_since or datetime.now(UTC)
         return (datetime.now(UTC) - since).total_seconds()
 
-    @staticmethod
-    def _caller(claim: Claim, message: Request, answer_by: float) -> Caller:
-        return Caller(
-            request_id=message.request_id,
-            cpr=message.cpr,
-            jobcenter_code=message.jobcenter_code,
-            traceparent=claim.traceparent,
-            answer_by=answer_by,
-            may_commit=_never,
-        )
-
 
 def opened(claim: Claim) -> Request | None:
     """The request as the ledger sealed it; None if its seal is broken or no model of ours reads it any more."""
@@ -134,7 +124,3 @@ def pause_after(waited: float, tries: int, rules: VerificationSettings) -> float
     steady_tries = rules.steady_for_seconds / rules.every_seconds
     exponent = min(max(tries - steady_tries, 0) + 1, 64)  # 2.0 ** 64 s is far beyond any longest pause
     return float(min(rules.every_seconds * rules.growth**exponent, rules.longest_pause_seconds))
-
-
-def _never(_timeout: float) -> None:
-    raise NotSent(Seen("verifier", "commit", "reads-only"))

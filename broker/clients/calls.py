@@ -10,12 +10,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, TypeGuard, TypeVar
+from typing import Generic, Self, TypeGuard, TypeVar
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel
 
+from broker.errors import NotSent, Seen
 from schemas.codes import Fault
+from schemas.envelope import Request
 from schemas.personal import Cpr
 
 M = TypeVar("M", bound=BaseModel)
@@ -65,6 +67,11 @@ class Reply(Generic[M]):
     status: int
 
 
+def reads_only(_timeout: float) -> None:
+    """The permission of who only asks: no create, accept or cancel ever leaves. Raises NotSent."""
+    raise NotSent(Seen("nobody", "commit", "reads-only", sent=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """For whom a call is made, and until when (`answer_by`, seconds of `time.monotonic()`).
@@ -79,6 +86,25 @@ class Caller:
     traceparent: str | None
     answer_by: float
     may_commit: Callable[[float], None]
+
+    @classmethod
+    def of(
+        cls,
+        message: Request,
+        *,
+        traceparent: str | None,
+        answer_by: float,
+        may_commit: Callable[[float], None] = reads_only,
+    ) -> Self:
+        """Who sent this message; may only read unless told otherwise."""
+        return cls(
+            request_id=message.request_id,
+            cpr=message.cpr,
+            jobcenter_code=message.jobcenter_code,
+            traceparent=traceparent,
+            answer_by=answer_by,
+            may_commit=may_commit,
+        )
 
     def headers(self, x_request_id: str) -> dict[str, str]:
         """The headers of the contract (DESIGN 4)."""
