@@ -211,10 +211,11 @@ async def log(
     subject: str | None = None,
     actor: str | None = None,
     action: str | None = None,
+    before: int | None = None,
     limit: int = 100,
 ) -> list[LogEntry]:
-    """What operators did, newest first."""
-    return await desk.log.entries(subject=subject, actor=actor, action=action, limit=limit)
+    """What operators did, newest first; with `before`, only entries older than that one."""
+    return await desk.log.entries(subject=subject, actor=actor, action=action, before=before, limit=limit)
 
 
 async def reveal(desk: Desk, thing: UUID, field: str, by: Actor) -> str:

@@ -29,7 +29,8 @@ READ = """
 SELECT id, at, actor, action, reason, subject, details::text AS details FROM operator_log
 WHERE ($1::text IS NULL OR subject = $1) AND ($2::text IS NULL OR actor = $2)
     AND ($3::text IS NULL OR action = $3) AND ($4::bytea[] IS NULL OR citizen_token = ANY($4))
-ORDER BY id DESC LIMIT $5
+    AND ($5::bigint IS NULL OR id < $5)
+ORDER BY id DESC LIMIT $6
 """
 
 
@@ -108,14 +109,15 @@ class OperatorLog:
         actor: str | None = None,
         action: str | None = None,
         citizen: tuple[Token, ...] | None = None,
+        before: int | None = None,
         limit: int = 100,
     ) -> list[LogEntry]:
-        """At most `limit` (and 1000) entries."""
+        """At most `limit` (and 1000) entries; with `before`, older ones than that."""
         digests = [token.digest for token in citizen] if citizen is not None else None
 
         async def work(connection: Connection) -> list[Any]:
             wanted = min(limit, MOST_ENTRIES)
-            return await connection.fetch(READ, subject, actor, action, digests, wanted)
+            return await connection.fetch(READ, subject, actor, action, digests, before, wanted)
 
         rows = await self._lines.run(work)
         return [LogEntry(**{**row, "details": json.loads(row["details"])}) for row in rows]
