@@ -6,7 +6,7 @@ a reason. What is shown here is never personal, but for `reveal`, which says one
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -36,11 +36,16 @@ __all__ = [
     "Preview",
     "Progress",
     "Refusal",
+    "ReplayAct",
     "ReportRow",
     "ReportStory",
     "WholeStory",
     "login_name",
 ]
+
+
+ReplayAct = Callable[[Desk, UUID, Actor], Awaitable[None]]
+"""Start, stop or resume a replay."""
 
 
 @asynccontextmanager
@@ -216,6 +221,11 @@ async def log(
 ) -> list[LogEntry]:
     """What operators did, newest first; with `before`, only entries older than that one."""
     return await desk.log.entries(subject=subject, actor=actor, action=action, before=before, limit=limit)
+
+
+async def note(desk: Desk, by: Actor, action: str, subject: str) -> None:
+    """Write into the operators' log what was done outside the ledger: a log-in, the end of a session."""
+    await desk.log.note(by, action, subject)
 
 
 async def reveal(desk: Desk, thing: UUID, field: str, by: Actor) -> str:

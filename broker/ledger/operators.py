@@ -15,6 +15,7 @@ from typing import Any
 
 from broker.errors import BrokerError
 from broker.ledger.lines import Connection, Lines
+from broker.scrub import scrub
 from broker.sealing import Token
 
 MOST_REASON = 500
@@ -50,6 +51,8 @@ class Actor:
             raise Refusal("nobody acts without a name: log in, or give --as NAME")
         if not self.reason.strip():
             raise Refusal("a reason is needed; it is kept in the operators' log")
+        if scrub(self.reason) != self.reason or scrub(self.name) != self.name:
+            raise Refusal("a reason holds no CPR number: the log stays; name the citizen by an id of ours")
         if len(self.reason) > MOST_REASON or len(self.name) > 100:
             raise Refusal(f"a reason has at most {MOST_REASON} characters, a name at most 100")
 
@@ -97,7 +100,7 @@ async def write_down(
 
 
 class OperatorLog:
-    """Reading the log, newest first. Raises LedgerAway."""
+    """The log, newest first. Raises LedgerAway."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -121,3 +124,11 @@ class OperatorLog:
 
         rows = await self._lines.run(work)
         return [LogEntry(**{**row, "details": json.loads(row["details"])}) for row in rows]
+
+    async def note(self, by: Actor, action: str, subject: str) -> None:
+        """An entry by itself, for what is done outside the ledger."""
+
+        async def work(connection: Connection) -> None:
+            await write_down(connection, by, action, subject)
+
+        await self._lines.run(work)

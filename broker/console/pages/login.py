@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from broker import ops
 from broker.console.context import (
+    DESK,
     LINKS,
     LOGIN_TOKEN,
     PASSWORDS,
@@ -23,6 +25,7 @@ from broker.console.cookies import LOGIN, SESSION, give, login_token, login_valu
 from broker.console.links import LinkRefused
 from broker.console.passwords import TooMany
 from broker.log import get_logger
+from broker.ops import Actor
 
 log = get_logger("console")
 WRONG = "this name and password do not belong together"
@@ -50,7 +53,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     if user is None:
         log.warning("console-login-refused", reason="wrong")
         return _form(request, "login.html", 401, onward=onward, problem=WRONG)
-    return _welcome(request, name, user.roles, "password", onward)
+    return await _welcome(request, name, user.roles, "password", onward)
 
 
 async def offer_link(request: web.Request) -> web.StreamResponse:
@@ -72,7 +75,7 @@ async def take_link(request: web.Request) -> web.StreamResponse:
     except LinkRefused as refused:
         log.warning("console-login-refused", reason="link")
         return _form(request, "login.html", 403, onward="/", problem=str(refused))
-    return _welcome(request, offer.name, offer.roles, "one-time link", "/")
+    return await _welcome(request, offer.name, offer.roles, "one-time link", "/")
 
 
 async def log_out(request: web.Request) -> web.StreamResponse:
@@ -89,9 +92,11 @@ def _by_password(request: web.Request) -> None:
         raise web.HTTPNotFound
 
 
-def _welcome(
+async def _welcome(
     request: web.Request, name: str, roles: tuple[str, ...], way: str, onward: str
 ) -> web.StreamResponse:
+    by = Actor(name, f"{way}: {', '.join(roles)}")
+    await ops.note(request.app[DESK], by, "console.login", name)
     if before := session_of(request):
         request.app[SESSIONS].end(before.key)
     secret, _ = request.app[SESSIONS].begin(name, roles, way)

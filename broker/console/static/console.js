@@ -11,7 +11,8 @@ function renew(part) {
       if (answer.type === "opaqueredirect") return location.reload();
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.getElementById(part.id);
-      if (!fresh) return location.reload();
+      // What is offered beside it depends on its state.
+      if (!fresh || fresh.dataset.state !== part.dataset.state) return location.reload();
       part.replaceWith(fresh);
       if (fresh.dataset.refresh) renew(fresh);
     } catch {
