@@ -25,7 +25,7 @@ def test_a_password_is_hashed_for_the_configuration() -> None:
     assert result.exit_code == 0, result.output
     hash_ = result.stdout.strip()
     assert PasswordHasher().verify(hash_, "a long enough one")
-    assert ConsoleUser(roles=("viewer",), password_hash=hash_).password_hash  # type: ignore[arg-type]
+    assert ConsoleUser(roles=("viewer",), password_hash=hash_).password_hash
     assert "a long enough one" not in result.output
 
 
