@@ -154,7 +154,10 @@ def invite(ready: Stage) -> None:
     here = f"--config {CONFIG.relative_to(ROOT)} --directory {DIRECTORY.relative_to(ROOT)}"
     tell(
         f"""
-Everything keeps running until Ctrl-C.
+Everything keeps running until Ctrl-C. Open in a browser:
+  Jobnet           {ready.jobnet_url}/ book as an invented citizen (in Danish)
+  switches         {ready.jobnet_url}/sandbox make a system slow, silent, broken; the suppliers' inboxes
+And for a terminal:
   RabbitMQ         {ready.amqp_url}
   sandbox          {ready.desk_url}/ its systems, {ready.desk_url}/birk/_control/books one's books
                    {ready.desk_url}/fyrtaarn/_control/inbox the reports that a supplier got

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.postgres import PostgresNode
-from scripts.processes import LOCAL, ROOT, Kept, StartFailed, free_port, locked, say, wait_until
+from scripts.processes import LOCAL, ROOT, Kept, StartFailed, free_port, listens, locked, say, wait_until
 from scripts.rabbitmq import RabbitNode
 
 FOLDER = LOCAL / "play"
@@ -35,6 +35,7 @@ class Stage:
 
     amqp_url: str
     desk_url: str
+    jobnet_url: str
     broker: Kept
     environment: dict[str, str]
 
@@ -77,7 +78,8 @@ def stage() -> Iterator[Stage]:
             broker_command("run"), log=FOLDER / "broker.log", env=os.environ | environment, grace_s=30
         )
         running.callback(broker.stop)
-        yield Stage(amqp_url, desk_url, broker, environment)
+        jobnet_url = _jobnet(running, amqp_url, desk_url)
+        yield Stage(amqp_url, desk_url, jobnet_url, broker, environment)
 
 
 def _rabbitmq(running: contextlib.ExitStack) -> str:
@@ -109,6 +111,18 @@ def _sandbox(running: contextlib.ExitStack) -> str:
     sandbox = Kept(command, log=log, env=dict(os.environ), grace_s=5)
     running.callback(sandbox.stop)
     wait_until(DIRECTORY.exists, sandbox, timeout_s=START_S, what="the sandbox", log=log)
+    return f"http://127.0.0.1:{port}"
+
+
+def _jobnet(running: contextlib.ExitStack, amqp_url: str, desk_url: str) -> str:
+    say("starting the Jobnet page")
+    port = free_port()
+    command = [sys.executable, "-m", "sandbox.jobnet", f"--port={port}", f"--desk={desk_url}"]
+    log = FOLDER / "jobnet.log"
+    # RabbitMQ's address holds its password: not on a command line.
+    jobnet = Kept(command, log=log, env=os.environ | {"AMQP_URL": amqp_url}, grace_s=5)
+    running.callback(jobnet.stop)
+    wait_until(lambda: listens(port), jobnet, timeout_s=START_S, what="the Jobnet page", log=log)
     return f"http://127.0.0.1:{port}"
 
 
