@@ -1,6 +1,6 @@
 """What was promised, what is due when, and how it ended: the broker's memory in PostgreSQL (DESIGN 7)."""
 
-from broker.ledger import dead_tables  # makes its tables part of the metadata
+from broker.ledger import dead_tables, figures_tables  # make their tables part of the metadata
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import (
     Ask,
@@ -20,6 +20,7 @@ from broker.ledger.model import (
     State,
     Story,
     TakenOver,
+    Watch,
     WorkerRow,
 )
 from broker.ledger.report_lookups import ReportCount
@@ -65,8 +66,10 @@ __all__ = [
     "State",
     "Story",
     "TakenOver",
+    "Watch",
     "WorkerRow",
     "bring_up_to_date",
     "dead_tables",
+    "figures_tables",
     "upgrade",
 ]

@@ -17,12 +17,14 @@ from broker.ledger.letters import Letters
 from broker.ledger.lines import Connection, Lines, Target
 from broker.ledger.lookups import Lookups
 from broker.ledger.operators import Actor, OperatorLog, Refusal, write_down
+from broker.ledger.overview import Overviews
 from broker.ledger.people import People
 from broker.ledger.places import Places
 from broker.ledger.reach import Reach
 from broker.ledger.replays import Replays
 from broker.ledger.sealed import Safe
 from broker.ledger.stories import Stories
+from broker.ledger.suppliers import Suppliers
 from broker.ledger.versions import check_version
 from broker.sealing import Sealer
 from config.settings import Settings
@@ -47,6 +49,8 @@ class Desk:
         self.people = People(lines, sealer)
         self.lookups = Lookups(threshold, lines, Safe(sealer))
         self.lanes = LaneDesk(lines, settings.reports)
+        self.overviews = Overviews(lines, threshold)
+        self.suppliers = Suppliers(lines)
         self._lines = lines
 
     async def tell_lane(self, supplier: str, event: Event, by: Actor, action: str) -> Lane:
