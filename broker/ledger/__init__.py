@@ -20,7 +20,7 @@ from broker.ledger.model import (
     State,
     Story,
     TakenOver,
-    Watch,
+    Sight,
     WorkerRow,
 )
 from broker.ledger.report_lookups import ReportCount
@@ -66,7 +66,7 @@ __all__ = [
     "State",
     "Story",
     "TakenOver",
-    "Watch",
+    "Sight",
     "WorkerRow",
     "bring_up_to_date",
     "dead_tables",

@@ -5,12 +5,15 @@ So a large list or a long replay never waits in line before a booking. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Self
+from uuid import UUID
 
 from broker.lanes import Event, Lane
+from broker.ledger.figures import Reader
+from broker.ledger.flow import Counted, Rollup
 from broker.ledger.lanes import LOCKED, LaneDesk, learn, look
 from broker.ledger.ledger import dsn_of
 from broker.ledger.letters import Letters
@@ -51,7 +54,12 @@ class Desk:
         self.lanes = LaneDesk(lines, settings.reports)
         self.overviews = Overviews(lines, threshold)
         self.suppliers = Suppliers(lines)
+        self.figures = Reader(lines, threshold)
         self._lines = lines
+
+    def rollup(self, worker: UUID, counted: Callable[[], Counted]) -> Rollup:
+        """What writes a process's counts down, minute by minute."""
+        return Rollup(self._lines, worker, counted)
 
     async def tell_lane(self, supplier: str, event: Event, by: Actor, action: str) -> Lane:
         """A person's word to a lane, in one commit with the operators' log."""

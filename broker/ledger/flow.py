@@ -7,6 +7,8 @@ count twice: these are figures for people, and whether anything is lost is conse
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from broker.errors import BrokerError
 from broker.ledger.lines import Connection, Lines
 
 Counted = Mapping[tuple[str, ...], int]
@@ -21,6 +24,8 @@ Key = tuple[str, str]
 
 EVERY_S = 10.0
 """How often a process writes its counts down."""
+LAST_S = 2.0
+"""How long a stop waits for the last ones."""
 MOST_KEYS = 1000
 """Kinds of counts that one process writes in a minute; labels are from closed lists and the directory."""
 MOST_MINUTES = 24 * 60
@@ -62,6 +67,12 @@ class Rollup:
         arrays = [list(column) for column in zip(*rows, strict=True)]
         await self._lines.run(lambda connection: connection.execute(ADD, self._worker, *arrays))
         self._written.update(more)
+
+    async def write_last(self) -> None:
+        """At a stop: write if that is quick, and leave it if it is not."""
+        with contextlib.suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                await self.write()
 
 
 def figures_of(counted: Counted) -> Counter[Key]:

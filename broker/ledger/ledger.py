@@ -31,7 +31,7 @@ from broker.ledger.model import (
     Outcome,
     Settled,
     Story,
-    Watch,
+    Sight,
     WorkerRow,
 )
 from broker.ledger.new_reports import NewReports
@@ -94,10 +94,10 @@ class Ledger:
         self.reports = Reports(settings, self.owner, self._lines, target, self.reach, self._safe)
         most, linger_s = ledger.batch_size, ledger.batch_linger_ms / 1000
         self._claiming: Batcher[ClaimEntry, Outcome] = Batcher(
-            self._claims.flush, self.reach, most=most, linger_s=linger_s
+            self._claims.flush, self.reach, most=most, linger_s=linger_s, what="claims"
         )
         self._settling: Batcher[SettleEntry, Settled | None] = Batcher(
-            self._settles.flush, self.reach, most=most, linger_s=linger_s
+            self._settles.flush, self.reach, most=most, linger_s=linger_s, what="settles"
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -237,9 +237,9 @@ class Ledger:
         self._heart.ready = ready
         self.reach.nudged.set()
 
-    def show(self, watch: Callable[[], Watch | None]) -> None:
+    def show(self, sight: Callable[[], Sight | None]) -> None:
         """From now on each heartbeat also writes down what this process sees of itself."""
-        self._heart.watch = watch
+        self._heart.sight = sight
 
     def heartbeat_age(self) -> float:
         """Seconds since the last committed heartbeat began (the time the machine slept included)."""

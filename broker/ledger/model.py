@@ -229,7 +229,7 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Sight:
     """What a process sees of itself: consumers it should have and has, and what keeps it from carrying arrivals."""
 
     expected: int

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from broker.ledger.figures import STATES
 from broker.ledger.flow import Flow, flow_of
 from broker.ledger.lanes import LIST, lane_row_of
 from broker.ledger.lines import Connection, Lines
@@ -38,7 +39,6 @@ SELECT supplier, state, CASE WHEN attempts > 0 THEN cause END AS cause, count(*)
     min(created_at) AS oldest_at, min(due_at) AS next_due_at
 FROM reports WHERE {states} GROUP BY 1, 2, 3
 """
-STATES = ("state = 'waiting'", "state IN ('handed', 'delivering')", "state = 'joining'")
 WAITING = (
     " UNION ALL ".join(WAITING_IN.format(states=states) for states in STATES)
     + " ORDER BY count DESC LIMIT $1"

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from broker.errors import LedgerAway
 from broker.ledger.lines import Connection, Line
-from broker.ledger.model import Watch
+from broker.ledger.model import Sight
 from broker.ledger.reach import Reach
 from broker.log import get_logger
 
@@ -71,7 +71,7 @@ class Heartbeat:
     def __init__(self, me: UUID, line: Line, reach: Reach, *, every_s: float, threshold: timedelta) -> None:
         self.me = me
         self.ready = False
-        self.watch: Callable[[], Watch | None] = lambda: None
+        self.sight: Callable[[], Sight | None] = lambda: None
         self._line = line
         self._reach = reach
         self._every_s = every_s
@@ -91,7 +91,7 @@ class Heartbeat:
         self._reach.found()
 
     async def _write(self, connection: Connection) -> None:
-        seen = self.watch() or Watch(0, 0, None)
+        seen = self.sight() or Sight(0, 0, None)
         mine = (self.me, os.getpid(), self.ready, self._threshold, socket.gethostname())
         await connection.execute(BEAT, *mine, seen.expected, seen.consuming, seen.problem)
 
