@@ -6,7 +6,7 @@ a reason. What is shown here is never personal, but for `reveal`, which says one
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -49,6 +49,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Refusal",
+    "ReplayAct",
     "ReportRow",
     "ReportStory",
     "SupplierFigures",
@@ -57,6 +58,10 @@ __all__ = [
     "WholeStory",
     "login_name",
 ]
+
+
+ReplayAct = Callable[[Desk, UUID, Actor], Awaitable[None]]
+"""Start, stop or resume a replay."""
 
 
 @asynccontextmanager
@@ -257,10 +262,16 @@ async def log(
     subject: str | None = None,
     actor: str | None = None,
     action: str | None = None,
+    before: int | None = None,
     limit: int = 100,
 ) -> list[LogEntry]:
-    """What operators did, newest first."""
-    return await desk.log.entries(subject=subject, actor=actor, action=action, limit=limit)
+    """What operators did, newest first; with `before`, only entries older than that one."""
+    return await desk.log.entries(subject=subject, actor=actor, action=action, before=before, limit=limit)
+
+
+async def note(desk: Desk, by: Actor, action: str, subject: str) -> None:
+    """Write into the operators' log what was done outside the ledger: a log-in, the end of a session."""
+    await desk.log.note(by, action, subject)
 
 
 async def reveal(desk: Desk, thing: UUID, field: str, by: Actor) -> str:

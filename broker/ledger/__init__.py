@@ -17,10 +17,10 @@ from broker.ledger.model import (
     RowRefused,
     Running,
     Settled,
+    Sight,
     State,
     Story,
     TakenOver,
-    Sight,
     WorkerRow,
 )
 from broker.ledger.report_lookups import ReportCount
@@ -63,10 +63,10 @@ __all__ = [
     "RowRefused",
     "Running",
     "Settled",
+    "Sight",
     "State",
     "Story",
     "TakenOver",
-    "Sight",
     "WorkerRow",
     "bring_up_to_date",
     "dead_tables",

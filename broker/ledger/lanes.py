@@ -73,7 +73,8 @@ def lane_of(row: Row) -> Lane:
 def lane_row_of(row: Row) -> LaneRow:
     """A row of LIST."""
     waiting, oldest_due_at = row["waiting"]
-    return LaneRow(lane_of(row), row["next_start_at"], waiting, *row["taken"], oldest_due_at)
+    handed, delivering = row["taken"]
+    return LaneRow(lane_of(row), row["next_start_at"], waiting, handed, delivering, oldest_due_at)
 
 
 async def look(connection: Connection, supplier: str, statement: str = READ) -> Standing | None:

@@ -30,8 +30,8 @@ from broker.ledger.model import (
     LedgerMisfit,
     Outcome,
     Settled,
-    Story,
     Sight,
+    Story,
     WorkerRow,
 )
 from broker.ledger.new_reports import NewReports
