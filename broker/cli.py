@@ -15,6 +15,7 @@ import click
 
 from broker import __version__
 from broker.cli_base import FILE, Configuration, DidNotWork, Mistake, asynchronously, show_rows
+from broker.cli_console import console
 from broker.cli_ledger import LEDGER_COMMANDS
 from broker.cli_ops import COMMANDS
 from broker.errors import BrokerError
@@ -202,5 +203,6 @@ async def status(configuration: Configuration, as_json: bool) -> None:
 
 for command in COMMANDS:
     main.add_command(command)
+main.add_command(console)
 for command in LEDGER_COMMANDS:
     ledger.add_command(command)

@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.console_section import ConsoleSettings
 from config.dangers import KEYS_ABSENT, problems
+from config.health_sections import HealthSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
     KEY_BYTES,
@@ -38,8 +40,10 @@ from config.sources import PREFIX, ConfigProblem, Tree, from_environment, merge,
 __all__ = [
     "AnswerSettings",
     "ConfigProblem",
+    "ConsoleSettings",
     "DeadSettings",
     "DirectorySettings",
+    "HealthSettings",
     "HttpLimits",
     "HttpSettings",
     "KeySettings",
@@ -83,10 +87,12 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     stop: StopSettings = StopSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    health: HealthSettings = HealthSettings()
     answers: AnswerSettings = AnswerSettings()
     keys: KeySettings = KeySettings()
     log: LogSettings = LogSettings()
     directory: DirectorySettings = DirectorySettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     def limits(self, overrides: dict[str, Any] | None = None) -> HttpLimits:
         """The HTTP settings with `overrides`; in flight is a tenth of the bookings prefetch unless said."""
