@@ -36,6 +36,7 @@ class Stage:
     amqp_url: str
     desk_url: str
     jobnet_url: str
+    console_url: str
     broker: Kept
     environment: dict[str, str]
 
@@ -79,7 +80,8 @@ def stage() -> Iterator[Stage]:
         )
         running.callback(broker.stop)
         jobnet_url = _jobnet(running, amqp_url, desk_url)
-        yield Stage(amqp_url, desk_url, jobnet_url, broker, environment)
+        console_url = _console(running, environment)
+        yield Stage(amqp_url, desk_url, jobnet_url, console_url, broker, environment)
 
 
 def _rabbitmq(running: contextlib.ExitStack) -> str:
@@ -126,12 +128,30 @@ def _jobnet(running: contextlib.ExitStack, amqp_url: str, desk_url: str) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+def _console(running: contextlib.ExitStack, environment: dict[str, str]) -> str:
+    """Its port becomes part of the environment: whoever makes a link with it is led there."""
+    say("starting the operators' console")
+    port = free_port()
+    environment["JOBNET_BROKER__CONSOLE__PORT"] = str(port)
+    log = FOLDER / "console.log"
+    console = Kept(broker_command("console"), log=log, env=os.environ | environment, grace_s=5)
+    running.callback(console.stop)
+    wait_until(lambda: listens(port), console, timeout_s=START_S, what="the console", log=log)
+    return f"http://127.0.0.1:{port}"
+
+
+def login_link(ready: Stage) -> str:
+    """An address that logs in at the console, once: as whoever tries things here, with every role. Raises StartFailed."""
+    roles = [f"--role={role}" for role in ("operator", "privacy", "admin")]
+    return _command(ready.environment, "console", "link", "--as", "you", *roles).strip()
+
+
 def broker_command(*words: str) -> list[str]:
     return [sys.executable, "-m", "broker", "--config", str(CONFIG), "--directory", str(DIRECTORY), *words]
 
 
-def _command(environment: dict[str, str], *words: str) -> None:
-    """One of the broker's own commands, to its end."""
+def _command(environment: dict[str, str], *words: str) -> str:
+    """One of the broker's own commands, to its end; what it said."""
     done = subprocess.run(  # noqa: S603 - the words are written above
         broker_command(*words),
         env=os.environ | environment,
@@ -142,3 +162,4 @@ def _command(environment: dict[str, str], *words: str) -> None:
     )
     if done.returncode != 0:
         raise StartFailed(f"jobnet-broker {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout

@@ -14,8 +14,11 @@ from xml.sax.saxutils import escape
 from scripts.debian import distribution, libraries, on_path, unpacked
 from scripts.processes import StartFailed, say
 
-# What the generic families mean; the distribution's own rules for that may not be on this machine.
-FONTS = {"system-ui": "DejaVu Sans", "sans-serif": "DejaVu Sans", "monospace": "DejaVu Sans Mono"}
+# What the generic families mean: the distribution's own rules for that may not be on this machine. The last line is for
+# every family that is not here.
+FONT_RULES = """\
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+  <match target="pattern"><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>"""
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 SORRY = (
     "Chromium is not on the PATH, and its packages could not be unpacked here ({why}).\n"
@@ -77,15 +80,11 @@ def _fonts(root: Path) -> Path:
     folders = [root / "usr/share/fonts", Path("/usr/share/fonts")]
     lines = [f"  <dir>{escape(str(folder))}</dir>" for folder in folders]
     lines.append(f"  <cachedir>{escape(str(root / 'font-cache'))}</cachedir>")
-    lines += [_preferred(family, font) for family, font in FONTS.items()]
+    lines.append(FONT_RULES)
     text = "\n".join(['<?xml version="1.0"?>', "<fontconfig>", *lines, "</fontconfig>", ""])
     if not file.exists() or file.read_text() != text:
         file.write_text(text)
     return file
-
-
-def _preferred(family: str, font: str) -> str:
-    return f"  <alias><family>{family}</family><prefer><family>{font}</family></prefer></alias>"
 
 
 def main() -> int:
