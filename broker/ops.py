@@ -12,12 +12,16 @@ from uuid import UUID
 
 from broker.lanes import Event, Lane, Paused, Resumed
 from broker.ledger.desk import Desk
-from broker.ledger.letters import Filter, Group, Letter
+from broker.ledger.flow import Flow, FlowStep
+from broker.ledger.lane_changes import LaneChange
+from broker.ledger.letters import Filter, Group, Letter, LetterPage, Place
 from broker.ledger.operators import Actor, LogEntry, Refusal, login_name
+from broker.ledger.overview import DeadCause, Overview, Problem, Waiting
 from broker.ledger.people import Found
 from broker.ledger.replays import NO_BOOKINGS, Item, Preview, Progress
 from broker.ledger.report_model import LaneRow, ReportRow, ReportStory
 from broker.ledger.stories import WholeStory
+from broker.ledger.suppliers import LaneAttempt, SupplierFigures, SupplierStory
 from broker.sealing import Sealer
 from config.settings import Settings
 from schemas.personal import Cpr
@@ -25,20 +29,32 @@ from schemas.personal import Cpr
 __all__ = [
     "NO_BOOKINGS",
     "Actor",
+    "DeadCause",
     "Desk",
     "Filter",
+    "Flow",
+    "FlowStep",
     "Found",
     "Group",
     "Item",
+    "LaneAttempt",
+    "LaneChange",
     "LaneRow",
     "Letter",
+    "LetterPage",
     "LogEntry",
+    "Overview",
+    "Place",
     "Preview",
+    "Problem",
     "Progress",
     "Refusal",
     "ReplayAct",
     "ReportRow",
     "ReportStory",
+    "SupplierFigures",
+    "SupplierStory",
+    "Waiting",
     "WholeStory",
     "login_name",
 ]
@@ -55,6 +71,29 @@ async def at_the_desk(settings: Settings) -> AsyncIterator[Desk]:
         yield desk
 
 
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+async def overview(desk: Desk, *, hours: float = 3, step_minutes: int = 1) -> Overview:
+    """Are we healthy, in one glance; with the flow of the last hours, at most 14 days, in steps of some minutes."""
+    if not (0 < hours <= 14 * 24 and 1 <= step_minutes <= 24 * 60):
+        raise Refusal("the flow is told for at most 14 days, in steps of 1 to 1440 minutes")
+    return await desk.overviews.overview(hours, step_minutes)
+
+
+async def suppliers(desk: Desk) -> list[SupplierFigures]:
+    """Every supplier's lane, attempts, latency and what was delivered, over the last day."""
+    return await desk.suppliers.figures()
+
+
+async def supplier(desk: Desk, name: str, *, limit: int = 50) -> SupplierStory:
+    """One supplier with its newest attempts and how its lane changed. Raises Refusal."""
+    found = await desk.suppliers.story(name, limit=limit)
+    if found is None:
+        raise Refusal(f"no lane {name} is known")
+    return found
+
+
 # -- dead letters ----------------------------------------------------------------------------------------------------
 
 
@@ -63,6 +102,13 @@ async def dead_letters(
 ) -> list[Letter]:
     """Dead letters, newest first; with `discarded`, those put aside instead."""
     return await desk.letters.listed(wanted, limit=limit, discarded=discarded)
+
+
+async def letter_page(
+    desk: Desk, wanted: Filter, *, limit: int = 50, after: Place | None = None, discarded: bool = False
+) -> LetterPage:
+    """A page of dead letters, newest first, behind a place; letters that die meanwhile shift nothing."""
+    return await desk.letters.page(wanted, limit=limit, after=after, discarded=discarded)
 
 
 async def groups(desk: Desk, wanted: Filter, *, limit: int = 100) -> list[Group]:

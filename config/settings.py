@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from config.console_section import ConsoleSettings
 from config.dangers import KEYS_ABSENT, problems
+from config.health_sections import HealthSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
     KEY_BYTES,
@@ -42,6 +43,7 @@ __all__ = [
     "ConsoleSettings",
     "DeadSettings",
     "DirectorySettings",
+    "HealthSettings",
     "HttpLimits",
     "HttpSettings",
     "KeySettings",
@@ -85,6 +87,7 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     stop: StopSettings = StopSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    health: HealthSettings = HealthSettings()
     answers: AnswerSettings = AnswerSettings()
     keys: KeySettings = KeySettings()
     log: LogSettings = LogSettings()
