@@ -157,7 +157,7 @@ def _not_everything(wanted: Filter, what: str) -> None:
 async def prepare_replay(desk: Desk, wanted: Filter, by: Actor, *, rate: float | None = None) -> Preview:
     """Freeze which letters are meant, and show them; `rate` in letters a second. Raises Refusal."""
     _not_everything(wanted, "replay")
-    rate = rate or desk.settings.dead.replay_rate_per_second
+    rate = desk.settings.dead.replay_rate_per_second if rate is None else rate
     if not 0 < rate <= 10_000:
         raise Refusal("a rate is more than 0 and at most 10000 letters a second")
     return await desk.replays.prepare(wanted, by, rate=rate)

@@ -192,6 +192,10 @@ class RabbitNode(RabbitServer):
             )
         return done.stdout
 
+    def write_out(self) -> None:
+        """Everything that RabbitMQ keeps in tables of files, its list of quorum queues among them, onto the disk now."""
+        self.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -75,7 +75,7 @@ def _session(request: web.Request) -> Session | None:
 
 
 def _named_by_the_proxy(request: web.Request, settings: ConsoleSettings) -> Session:
-    if not _from_a_proxy(request.remote, settings):
+    if not from_a_proxy(request.remote, settings):
         log.warning("console-refused", reason="not from a trusted proxy")
         raise web.HTTPForbidden(
             text="this console is reached through its proxy only (console.trusted_proxies)"
@@ -88,7 +88,8 @@ def _named_by_the_proxy(request: web.Request, settings: ConsoleSettings) -> Sess
     return request.app[SESSIONS].of_proxy(names[0], user.roles)
 
 
-def _from_a_proxy(remote: str | None, settings: ConsoleSettings) -> bool:
+def from_a_proxy(remote: str | None, settings: ConsoleSettings) -> bool:
+    """Whether this address is one of the trusted proxies."""
     try:
         address = ipaddress.ip_address(remote or "")
     except ValueError:

@@ -24,10 +24,10 @@ def own_vhost(own_node: RabbitNode) -> str:
     return own_node.create_vhost(f"test-{uuid4().hex[:12]}")
 
 
-async def declared(url: str, *queues: str) -> None:
-    """Queues that survive a kill: RabbitMQ 3.10 writes its list of quorum queues every half second."""
+async def declared(node: RabbitNode, url: str, *queues: str) -> None:
+    """Queues that survive a kill: RabbitMQ 3.10 writes its list of quorum queues late, after some rest."""
     await asyncio.to_thread(foreign.declare, url, *queues)
-    await asyncio.sleep(1.5)
+    await asyncio.to_thread(node.write_out)
 
 
 async def test_a_killed_node_that_returns_is_consumed_and_published_to_again(
@@ -35,7 +35,7 @@ async def test_a_killed_node_that_returns_is_consumed_and_published_to_again(
 ) -> None:
     # Given an arrival in flight
     seen = Seen()
-    await declared(own_vhost, "q", "out")
+    await declared(own_node, own_vhost, "q", "out")
     await asyncio.to_thread(foreign.publish, own_vhost, "q", (b"1", None))
     async with Rabbit(settings_for(own_vhost), name="test") as rabbit:
         rabbit.subscribe("q", 10, seen)
@@ -58,7 +58,7 @@ async def test_a_killed_node_that_returns_is_consumed_and_published_to_again(
 async def test_every_publish_in_flight_at_a_kill_ends_and_what_was_confirmed_is_there(
     own_node: RabbitNode, own_vhost: str
 ) -> None:
-    await declared(own_vhost, "out")
+    await declared(own_node, own_vhost, "out")
     confirmed: set[bytes] = set()
     ended = 0
 
@@ -166,9 +166,14 @@ async def test_a_publish_without_a_connection_waits_for_one(own_node: RabbitNode
         settings = settings_for(own_vhost.replace(f":{at.port}/", f":{proxy.port}/"))
         async with Rabbit(settings, name="test") as rabbit:
             proxy.refuse()
-            await poll(lambda: not rabbit.connected, what="the loss")
-            waiting = asyncio.create_task(rabbit.publish(Outgoing("", "out", b"1")))
-            await asyncio.sleep(0.2)
-            assert not waiting.done()
+
+            async def waiting() -> asyncio.Task[Published] | None:
+                """A publish that neither ends nor fails; until the loss is noticed, one goes down with the connection."""
+                task = asyncio.create_task(rabbit.publish(Outgoing("", "out", b"1")))
+                done, _ = await asyncio.wait([task], timeout=0.2)
+                assert not done or isinstance(task.exception(), RabbitAway)
+                return None if done else task
+
+            publishing = await poll(waiting, what="a publish that waits")
             proxy.refuse(False)
-            assert await waiting is Published.CONFIRMED
+            assert await publishing is Published.CONFIRMED

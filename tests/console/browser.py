@@ -42,9 +42,10 @@ class Browser:
 
     def __init__(self, app: web.Application) -> None:
         self.app = app
-        self.origin = app[SETTINGS].console.origin
+        self.origin = f"http://127.0.0.1:{app[SETTINGS].console.port}"
         self.seen: list[str] = []
         self.session: Session | None = None
+        self._secret = ""
         self._http = aiohttp.ClientSession(
             cookie_jar=aiohttp.CookieJar(unsafe=True), timeout=aiohttp.ClientTimeout(total=30)
         )
@@ -59,9 +60,18 @@ class Browser:
 
     def come_in(self, *roles: str, name: str = "bo") -> Self:
         """Logged in, without the work of a password."""
-        secret, self.session = self.app[SESSIONS].begin(name, roles, "test")
-        self._http.cookie_jar.update_cookies({SESSION: secret}, URL(self.origin))
+        self._secret, self.session = self.app[SESSIONS].begin(name, roles, "test")
+        self.put_back()
         return self
+
+    def put_back(self) -> None:
+        """The cookie of `come_in`, as somebody has it who copied it."""
+        self._http.cookie_jar.update_cookies({SESSION: self._secret}, URL(self.origin))
+
+    async def forget(self) -> None:
+        """As if it were closed and opened again."""
+        self._http.cookie_jar.clear()
+        self.session = None
 
     async def get(self, path: str, **headers: str) -> Page:
         return await self._ask("GET", path, headers=_names(headers))
