@@ -43,6 +43,7 @@ READ: dict[str, Callable[[str], Any]] = {
     "error_code": _code,
     "before": _time,
     "after": _time,
+    "about": UUID,
     "ids": _ids,
 }
 NAMES = tuple(f.name for f in fields(Filter))

@@ -36,15 +36,15 @@ SELECT date_trunc('minute', (SELECT ledger_now())), $1, given.* FROM unnest($2::
 ON CONFLICT (minute, worker, what, label) DO UPDATE SET count = flow.count + excluded.count
 """
 
-# Whole minutes in steps, so that a day has as many points as an hour; the last step is still filling.
-READ = """
-SELECT date_bin($2::interval, minute, to_timestamp(0)) AS at, what, label, sum(count)::bigint AS count FROM flow
-WHERE minute >= date_bin($2::interval, (SELECT ledger_now()) - $1::interval, to_timestamp(0)) + $2::interval
-GROUP BY 1, 2, 3
+# Whole minutes in steps, so that a day has as many points as an hour; the last step is still filling. The beginning is
+# a value that PostgreSQL knows when it plans: so it takes the few minutes that are meant by their key.
+BEGINNING = """
+SELECT date_bin($2::interval, ledger_now() - $1::interval, to_timestamp(0)) + $2::interval AS first, ledger_now() AS now
 """
-STEPS = """
-SELECT generate_series(date_bin($2::interval, now - $1::interval, to_timestamp(0)) + $2::interval, now, $2::interval) AS at
-FROM (SELECT ledger_now() AS now) AS clock
+STEPS = "SELECT generate_series($1::timestamptz, $2::timestamptz, $3::interval) AS at"
+READ = """
+SELECT date_bin($2::interval, minute, to_timestamp(0)) AS at, what, label, sum(count)::bigint AS count
+FROM flow WHERE minute >= $1::timestamptz GROUP BY 1, 2, 3
 """
 
 
@@ -130,9 +130,11 @@ PLACES = {
 async def flow_of(connection: Connection, hours: float, step_minutes: int) -> Flow:
     """The last hours (at most a day at one minute a step, more with longer steps)."""
     minutes = min(int(hours * 60), MOST_MINUTES * step_minutes)
-    span = timedelta(minutes=minutes), timedelta(minutes=step_minutes)
-    steps = {row["at"]: FlowStep(row["at"]) for row in await connection.fetch(STEPS, *span)}
-    for row in await connection.fetch(READ, *span):
+    step = timedelta(minutes=step_minutes)
+    [clock] = await connection.fetch(BEGINNING, timedelta(minutes=minutes), step)
+    moments = await connection.fetch(STEPS, clock["first"], clock["now"], step)
+    steps = {row["at"]: FlowStep(row["at"]) for row in moments}
+    for row in await connection.fetch(READ, clock["first"], step):
         _put(steps, row)
     return Flow(step_minutes, tuple(steps.values()))
 

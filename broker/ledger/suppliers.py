@@ -26,8 +26,9 @@ HOURS, STEP_MINUTES = 24, 30
 ATTEMPTS = """
 SELECT lanes.supplier, a.* FROM lanes, LATERAL (
     SELECT count(*) AS attempts, count(*) FILTER (WHERE verdict = 'delivered') AS delivered,
-        percentile_cont(0.5) WITHIN GROUP (ORDER BY milliseconds) AS p50_ms,
-        percentile_cont(0.95) WITHIN GROUP (ORDER BY milliseconds) AS p95_ms, max(finished_at) AS last_at
+        round(percentile_cont(0.5) WITHIN GROUP (ORDER BY milliseconds))::integer AS p50_ms,
+        round(percentile_cont(0.95) WITHIN GROUP (ORDER BY milliseconds))::integer AS p95_ms,
+        max(finished_at) AS last_at
     FROM (SELECT verdict, milliseconds, finished_at FROM attempt_results AS r
           WHERE r.supplier = lanes.supplier AND r.finished_at > (SELECT ledger_now()) - $1::interval
           ORDER BY finished_at DESC LIMIT $2) AS newest) AS a
@@ -35,7 +36,7 @@ SELECT lanes.supplier, a.* FROM lanes, LATERAL (
 
 ENDED = """
 SELECT label AS supplier, what, sum(count)::bigint AS count FROM flow
-WHERE what IN ('created', 'delivered', 'dead') AND minute > (SELECT ledger_now()) - $1::interval GROUP BY 1, 2
+WHERE what IN ('created', 'delivered', 'dead') AND minute > $1::timestamptz GROUP BY 1, 2
 """
 
 DEAD = """
@@ -62,8 +63,8 @@ class SupplierFigures:
     lane: LaneRow
     attempts: int
     answered: int
-    p50_ms: float | None
-    p95_ms: float | None
+    p50_ms: int | None
+    p95_ms: int | None
     last_attempt_at: datetime | None
     created: int
     delivered: int
@@ -129,7 +130,8 @@ class Suppliers:
 
 async def _figures(connection: Connection) -> list[SupplierFigures]:
     attempts = {row["supplier"]: row for row in await connection.fetch(ATTEMPTS, BACK, ATTEMPTS_MOST)}
-    ended = {(row["supplier"], row["what"]): row["count"] for row in await connection.fetch(ENDED, BACK)}
+    since = await connection.fetchval("SELECT ledger_now()") - BACK
+    ended = {(row["supplier"], row["what"]): row["count"] for row in await connection.fetch(ENDED, since)}
     dead = {row["supplier"]: row for row in await connection.fetch(DEAD)}
     lanes = [lane_row_of(row) for row in await connection.fetch(LIST)]
     return [
