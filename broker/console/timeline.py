@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from broker.ops import ReportStory, WholeStory
 
+HAIR = timedelta(milliseconds=500)
 Mood = Literal["plain", "good", "warn", "bad"]
 
 
@@ -66,11 +67,25 @@ def _report(story: ReportStory) -> Iterator[Moment]:
             yield Moment(attempt.finished_at, "attempt", words, "good" if good else "warn", detail)
     if report.settled_at:
         mood: Mood = "good" if report.state.value == "delivered" else "bad"
-        yield Moment(report.settled_at, "report", report.state.value, mood, report.cause or "")
+        yield Moment(
+            _after_it(story, report.settled_at), "report", report.state.value, mood, report.cause or ""
+        )
+
+
+def _after_it(story: ReportStory, settled_at: datetime) -> datetime:
+    """An attempt's result and what it did to the report are one commit, whose times differ by a hair."""
+    close = [
+        attempt.finished_at
+        for attempt in story.attempts
+        if attempt.finished_at and abs(attempt.finished_at - settled_at) < HAIR
+    ]
+    return max([settled_at, *close])
 
 
 def _letters(story: WholeStory) -> Iterator[Moment]:
     for letter in story.letters:
+        if letter.kind == "report":  # told by the report itself
+            continue
         words = f"dead letter: {letter.cause}"
         yield Moment(letter.last_seen_at, "letter", words, "bad", f"in {letter.queue}")
     for replayed in story.replays:
