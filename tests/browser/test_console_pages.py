@@ -170,3 +170,29 @@ async def test_console_pages_fit_and_keep_nobody_out(
         await page.goto(console.address + path)
         wrong[path] = (await barriers(page), await overflow(page))
     assert {path: found for path, found in wrong.items() if found != ([], 0)} == {}
+
+
+async def test_an_operator_pauses_a_lane_and_lets_it_go_on(
+    page: Page, jobnet: str, console: Console, stage: Stage
+) -> None:
+    await console.log_in(page, "operator")
+    for verb, state in (("Pause", "paused"), ("Resume", "open")):
+        await page.goto(f"{console.address}/suppliers/bro/{verb.lower()}")
+        await page.get_by_label("Reason").fill(f"{verb} for the test")
+        await page.get_by_role("button", name=verb, exact=True).click()
+        await expect(page.get_by_role("status")).to_have_text(f"The lane of bro is {state}.")
+    await page.get_by_role("link", name="Operator log").click()
+    await expect(page.get_by_role("row", name="Pause for the test")).to_contain_text("bro")
+
+
+async def test_an_admin_ends_the_session_of_another(new_page: NewPage, console: Console) -> None:
+    viewer, admin = await new_page(), await new_page()
+    await console.log_in(viewer, "viewer")
+    await console.log_in(admin, "admin")
+    await admin.get_by_role("link", name="Sessions").click()
+    session = admin.locator("section", has=admin.get_by_role("heading", name="viewer")).first
+    await session.get_by_label("Reason").fill("left the desk")
+    await session.get_by_role("button", name="End it").click()
+    await expect(admin.get_by_role("status")).to_contain_text("ended")
+    await viewer.goto(f"{console.address}/trace")
+    await expect(viewer.get_by_role("heading", level=1)).to_have_text("Log in")
