@@ -11,6 +11,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from broker.console.charts import columns, spark
 from broker.console.context import FILES
 
 HERE = Path(__file__).parent
@@ -29,7 +30,8 @@ def set_up(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": when, "ago": ago, "span": span}
+    environment.filters |= {"when": when, "ago": ago, "span": span, "spark": spark, "columns": columns}
+    environment.filters["field_time"] = field_time
     app[FILES] = {
         file.name: (KINDS[file.suffix], file.read_bytes()) for file in sorted((HERE / "static").iterdir())
     }
@@ -41,6 +43,11 @@ def when(at: datetime | None) -> str:
         return ""
     shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S")
     return Markup('<time datetime="{}">{}</time>').format(at.astimezone(UTC).isoformat(), shown)
+
+
+def field_time(at: datetime | None) -> str:
+    """A time as a field of a form takes it, in Danish time."""
+    return at.astimezone(DANISH).strftime("%Y-%m-%dT%H:%M") if at else ""
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:
