@@ -77,7 +77,10 @@ async def console(stage: Stage) -> AsyncIterator[Console]:
             stage.command("console"), env=stage.environment(settings), stdout=out, stderr=out
         )
     stage.processes.append(Process(process, log))  # ends with the stage
-    await poll(lambda: listens(port) or process.poll(), timeout=30, what=f"the console, see {log}")
+    await poll(
+        lambda: listens(port) or process.poll() is not None, timeout=30, what=f"the console, see {log}"
+    )
+    assert process.poll() is None, log.read_text()[-3000:]
     yield Console(stage, f"http://127.0.0.1:{port}", settings)
 
 
