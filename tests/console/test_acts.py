@@ -81,7 +81,7 @@ class TestLanes:
         report_id = await sql.fetchval("SELECT report_id FROM reports WHERE type = 'report.test.v1'")
         assert page.location == f"/trace/{report_id}"
         assert (await operator.get(page.location)).status == 200
-        assert await logged(sql) == [("bo", "lanes.test", "new certificate", "birkelund")]
+        assert await logged(sql) == [("bo", "lanes.test", "new certificate", str(report_id))]
         refused = await operator.post("/suppliers/nordlys/test", {"reason": "new certificate"})
         assert (refused.status, "no test citizen is agreed" in refused.text) == (409, True)
 
@@ -151,7 +151,7 @@ class TestReplays:
         assert (await operator.post(f"{replay}/start", {"reason": "repaired"})).status == 303
         assert await step(desk) == 1
         shown = await operator.get(replay)
-        assert ("canary" in shown.text, 'data-refresh="1"' in shown.text) == (True, True)
+        assert ("canary" in shown.text, 'data-refresh="2"' in shown.text) == (True, True)
         assert ("1 of 2 replayed" in shown.text, "Stop" in shown.text) == (True, True)
         assert "nordsoft" in (await operator.get("/replays")).text
         assert [entry[1] for entry in await logged(sql)] == ["dead.replay"]
