@@ -31,7 +31,7 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"when": when, "ago": ago, "span": span, "spark": spark, "columns": columns}
-    environment.filters["field_time"] = field_time
+    environment.filters |= {"field_time": field_time, "number": number}
     app[FILES] = {
         file.name: (KINDS[file.suffix], file.read_bytes()) for file in sorted((HERE / "static").iterdir())
     }
@@ -43,6 +43,11 @@ def when(at: datetime | None) -> str:
         return ""
     shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S")
     return Markup('<time datetime="{}">{}</time>').format(at.astimezone(UTC).isoformat(), shown)
+
+
+def number(count: int) -> str:
+    """A large number with its thousands apart."""
+    return f"{count:,}"
 
 
 def field_time(at: datetime | None) -> str:
