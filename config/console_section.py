@@ -52,6 +52,8 @@ class ConsoleSettings(Section):
     login_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
     login_window_seconds: Seconds = 600
     link_seconds: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 300
+    live_every_seconds: Seconds = 3
+    listeners_most: Annotated[int, Field(ge=1, le=10_000)] = 100
 
     @field_validator("url")
     @classmethod

@@ -44,7 +44,7 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     row = request.app[ROWS][request.match_info.route]
     _at_our_address(request)
     _nothing_personal_in(request)
-    if session := _session(request):
+    if session := _session(request, quietly=row.quiet or QUIETLY in request.headers):
         request[SESSION_OF] = session
     if row.method != "GET":
         await _from_a_page_of_ours(request)
@@ -75,12 +75,12 @@ def _nothing_personal_in(request: web.Request) -> None:
         raise web.HTTPBadRequest(text="this address holds what looks like a CPR number; it was not looked at")
 
 
-def _session(request: web.Request) -> Session | None:
+def _session(request: web.Request, *, quietly: bool) -> Session | None:
     settings = settings_of(request)
     if settings.trusted_header:
         return _named_by_the_proxy(request, settings)
     secret = request.cookies.get(cookie(settings, SESSION), "")
-    return request.app[SESSIONS].find(secret, quietly=QUIETLY in request.headers) if secret else None
+    return request.app[SESSIONS].find(secret, quietly=quietly) if secret else None
 
 
 def _named_by_the_proxy(request: web.Request, settings: ConsoleSettings) -> Session:

@@ -11,6 +11,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from broker.console.charts import columns, spark
 from broker.console.context import FILES
 
 HERE = Path(__file__).parent
@@ -30,6 +31,7 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"when": when, "exactly": exactly, "ago": ago, "span": span}
+    environment.filters |= {"spark": spark, "columns": columns, "field_time": field_time, "number": number}
     app[FILES] = {
         file.name: (KINDS[file.suffix], file.read_bytes()) for file in sorted((HERE / "static").iterdir())
     }
@@ -46,6 +48,16 @@ def when(at: datetime | None, more: str = "") -> str:
 def exactly(at: datetime) -> str:
     """To the millisecond, where the order matters."""
     return when(at, f".{at.microsecond // 1000:03}")
+
+
+def number(count: int) -> str:
+    """A large number with its thousands apart."""
+    return f"{count:,}"
+
+
+def field_time(at: datetime | None) -> str:
+    """A time as a field of a form takes it, in Danish time."""
+    return at.astimezone(DANISH).strftime("%Y-%m-%dT%H:%M") if at else ""
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:

@@ -87,9 +87,16 @@ class Browser:
 
     async def _ask(self, method: str, path: str, **more: Any) -> Page:
         async with self._http.request(method, self.origin + path, allow_redirects=False, **more) as answer:
-            page = Page(answer.status, answer.headers, await answer.text())
+            page = Page(answer.status, answer.headers, await _text(answer))
         self.seen.append(page.text + repr(dict(page.headers)))
         return page
+
+
+async def _text(answer: aiohttp.ClientResponse) -> str:
+    """All of it; of a stream, which has no end, the first event."""
+    if answer.content_type != "text/event-stream":
+        return await answer.text()
+    return (await answer.content.readuntil(b"\n\n")).decode()
 
 
 def _names(headers: Mapping[str, str]) -> dict[str, str]:
