@@ -24,8 +24,9 @@ from broker.amqp.connection import (
     open_channel,
     translated,
 )
-from broker.amqp.publishing import confirmed, properties_of
+from broker.amqp.publishing import ready_of
 from broker.amqp.rabbit import ACKS_SETTLE_S
+from broker.amqp.traffic import Publishing
 from broker.errors import RabbitAway
 from config.settings import RabbitmqSettings
 
@@ -45,6 +46,7 @@ class Drawer:
     def __init__(self, raw: Connection, channel: Channel, publish_timeout: float) -> None:
         self._raw = raw
         self._channel = channel
+        self._publishing = Publishing(channel)
         self._publish_timeout = publish_timeout
         self.threw = False
 
@@ -75,11 +77,11 @@ class Drawer:
 
     async def lay(self, out: Outgoing) -> Published:
         """Publish and wait for RabbitMQ's word. Raises RabbitAway."""
-        properties = properties_of(out)
+        ready = ready_of(out)
         with translated("publishing a dead letter"):
             async with asyncio.timeout(self._publish_timeout):
                 await self._raw.ready()
-                return await confirmed(self._channel, out, properties)
+                return await self._publishing.publish(ready)
 
     async def throw(self, drawn: Drawn) -> None:
         """Acknowledge. Raises RabbitAway when that is not possible any more."""
