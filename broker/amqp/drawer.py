@@ -30,6 +30,8 @@ from broker.amqp.traffic import Publishing
 from broker.errors import RabbitAway
 from config.settings import RabbitmqSettings
 
+ACK_TIMEOUT_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -38,6 +40,21 @@ class Drawn:
     arrival: Arrival
     exchange: str
     routing_key: str = field(repr=False)
+
+
+class _Patient:
+    """The library's way to acknowledge waits for a place in its queue; here only so long."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @property
+    def is_closed(self) -> bool:
+        return self._channel.is_closed
+
+    async def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = False) -> None:
+        async with asyncio.timeout(ACK_TIMEOUT_S):
+            await self._channel.basic_ack(delivery_tag, multiple, wait)
 
 
 class Drawer:
@@ -70,7 +87,7 @@ class Drawer:
         delivery = message.delivery
         if not isinstance(delivery, Basic.GetOk):
             return None
-        receipt = Receipt(self._channel, delivery.delivery_tag or 0)
+        receipt = Receipt(_Patient(self._channel), delivery.delivery_tag or 0)
         properties = message.header.properties
         arrival = read_arrival(queue, message.body, properties, bool(delivery.redelivered), receipt)
         return Drawn(arrival, delivery.exchange or "", delivery.routing_key or "")
@@ -81,7 +98,7 @@ class Drawer:
         with translated("publishing a dead letter"):
             async with asyncio.timeout(self._publish_timeout):
                 await self._raw.ready()
-                return await self._publishing.publish(ready)
+                return await self._publishing.publish(ready, within=self._publish_timeout)
 
     async def throw(self, drawn: Drawn) -> None:
         """Acknowledge. Raises RabbitAway when that is not possible any more."""

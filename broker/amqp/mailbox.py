@@ -48,7 +48,7 @@ class Mailbox:
         ready = ready_of(out)
         with translated("sending"):
             async with asyncio.timeout(RPC_TIMEOUT_S):
-                published = await self._publishing.publish(ready)
+                published = await self._publishing.publish(ready, within=RPC_TIMEOUT_S)
         if published is not Published.CONFIRMED:
             raise RabbitAway(f"the request was {published.value}")
 

@@ -47,6 +47,10 @@ class Outlet:
         ready = ready_of(out)
         self.waiting += 1
         try:
+            channel = self._channel
+            if channel is not None and self._proven and channel.usable and not self._window.locked():
+                async with self._window:
+                    return await channel.publish(ready, within=self._timeout)
             with translated("publishing"):
                 async with asyncio.timeout(self._timeout), self._window:
                     return await self._send(ready)
@@ -60,7 +64,7 @@ class Outlet:
             async with self._opening:
                 if (channel := self._proven_on(raw)) is None:
                     return await self._send_first(raw, ready)
-        return await channel.publish(ready)
+        return await channel.publish(ready, within=self._timeout)
 
     def _proven_on(self, raw: Connection) -> Publishing | None:
         channel = self._channel
@@ -78,7 +82,7 @@ class Outlet:
                 await self._backoff.pause()  # it closed this channel alone, and may do it again
             self._proven = False
             self._channel = Publishing(await open_channel(raw, confirms=True))
-        published = await self._channel.publish(ready)
+        published = await self._channel.publish(ready, within=self._timeout)
         self._proven = True
         self._backoff.reset()
         return published
@@ -132,7 +136,9 @@ async def publish_alone(
                 turn,
                 connected(settings.url.get_secret_value(), name) as raw,
             ):
-                return await Publishing(await open_channel(raw, confirms=True)).publish(ready)
+                return await Publishing(await open_channel(raw, confirms=True)).publish(
+                    ready, within=settings.publish_timeout_seconds
+                )
     except RabbitAway as error:
         if isinstance(error.__cause__, ConnectionInternalError):
             return Published.UNROUTABLE

@@ -33,6 +33,8 @@ KINDS = frozenset({1, 2, 3, 8})
 MOST_FRAME_BYTES = 1_048_576
 """RabbitMQ announces 131072. Whoever sends more does not speak AMQP, and the library is left to say so."""
 READ_LIMIT_BYTES = 65_536
+BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
+"""How RabbitMQ says that an alarm stops publishers, and that it is over."""
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 ALIVE_EVERY_S = 1.0
 """The library counts the frames that it sees as signs of life; those that it does not see are told as a heartbeat."""
@@ -55,10 +57,13 @@ class Stream(asyncio.StreamReaderProtocol):
         self._strange = False
         self._fed_at = time.monotonic()
         self._transport_now: asyncio.WriteTransport | None = None
+        self.blocked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._transport_now = cast(asyncio.WriteTransport, transport)  # a socket's is one, and uvloop's acts as one
+        self._transport_now = cast(
+            asyncio.WriteTransport, transport
+        )  # a socket's is one, and uvloop's acts as one
 
     def register(self, channel: int, taker: Taker) -> None:
         self._takers[channel] = taker
@@ -92,6 +97,8 @@ class Stream(asyncio.StreamReaderProtocol):
             after = at + OVERHEAD + size
             if after > end:
                 break
+            if not channel:
+                self._note(data[at + HEAD.size : at + HEAD.size + 4])
             taker = self._takers.get(channel)
             if taker is not None and taker.take(kind, data[at + HEAD.size : after - 1]):
                 self._feed(data[kept_from:at])
@@ -102,6 +109,10 @@ class Stream(asyncio.StreamReaderProtocol):
         if self._strange:
             self._feed(self._rest)
         self._show_life()
+
+    def _note(self, name: bytes) -> None:
+        if name in (BLOCKED, UNBLOCKED):
+            self.blocked = name == BLOCKED
 
     def _feed(self, data: bytes) -> None:
         if data:

@@ -37,6 +37,8 @@ ACKNOWLEDGE = Struct(">BHI4sQBB")
 HEADER_START = Struct(">BHIHHQH")
 MAX_SHORT_STRING = 255
 NO_MORE = "the channel was lost"
+SWEEP_S = 0.25
+"""How late a timeout may be noticed."""
 APP_ID_NAME = "jobnet-broker"
 
 # The flags of the properties that we write, in the order in which they are written (AMQP 0-9-1, class basic).
@@ -133,23 +135,44 @@ class Publishing(Taking):
         super().__init__(channel)
         self._most: int = channel.connection.connection_tune.frame_max - OVERHEAD
         self._sent = 0
-        self._waiting: dict[int, asyncio.Future[Published]] = {}  # in the order of their numbers
+        self._loop = asyncio.get_running_loop()
+        self._sweeping: asyncio.TimerHandle | None = None
+        # By number, in their order, with the time until which they may take.
+        self._waiting: dict[int, tuple[asyncio.Future[Published], float]] = {}
         self._numbers: dict[str, int] = {}
         self._ids: dict[int, str] = {}
         self._returning = 0  # bytes of a returned message that are still to come
         self._headed = True  # whether its content header has come
 
-    def publish(self, ready: Ready) -> asyncio.Future[Published]:
-        """Sent when this returns; the future is RabbitMQ's word. Raises RabbitAway; then nothing was sent."""
+    @property
+    def usable(self) -> bool:
+        """Open, and no alarm says that what is sent now arrives after it was given up."""
+        return not (self.channel.is_closed or self._stream.blocked)
+
+    def publish(self, ready: Ready, *, within: float) -> asyncio.Future[Published]:
+        """Sent when this returns; the future is RabbitMQ's word, or RabbitAway after `within` seconds without one.
+
+        Raises RabbitAway; then nothing was sent.
+        """
         if self.channel.is_closed:
             raise RabbitAway(NO_MORE)
         self._stream.write(self._frames(ready))
         self._sent += 1
-        future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self._waiting[self._sent] = future
+        future: asyncio.Future[Published] = self._loop.create_future()
+        self._waiting[self._sent] = future, self._loop.time() + within
         self._numbers[ready.message_id] = self._sent
         self._ids[self._sent] = ready.message_id
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         return future
+
+    def _sweep(self) -> None:
+        """One timer for all that wait: one for each would cost as much as the publish."""
+        now = self._loop.time()
+        for future, until in self._waiting.values():
+            if until <= now and not future.done():
+                future.set_exception(RabbitAway("publishing: no answer in time"))
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._waiting else None
 
     def _frames(self, ready: Ready) -> bytes:
         method, body, (flags, values) = ready.method, ready.body, ready.properties
@@ -187,7 +210,7 @@ class Publishing(Taking):
 
     def _returned(self, message_id: str | None) -> None:
         number = self._numbers.get(message_id or "")
-        if number is not None and not (future := self._waiting[number]).done():
+        if number is not None and not (future := self._waiting[number][0]).done():
             future.set_result(Published.UNROUTABLE)  # its Ack follows, and says nothing
 
     def _confirmed(self, number: int, all_before: bool, said: Published) -> None:
@@ -200,15 +223,17 @@ class Publishing(Taking):
             self._tell(waiting, said)
 
     def _tell(self, number: int, said: Published) -> None:
-        future = self._waiting.pop(number, None)
+        waiting = self._waiting.pop(number, None)
         self._numbers.pop(self._ids.pop(number, ""), None)
-        if future is not None and not future.done():  # its publisher may have stopped waiting
-            future.set_result(said)
+        if waiting is not None and not waiting[0].done():  # its publisher may have stopped waiting
+            waiting[0].set_result(said)
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
         super()._closed(closing)
         reason = None if closing.cancelled() else closing.exception()
-        for future in self._waiting.values():
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for future, _ in self._waiting.values():
             if not future.done():
                 away = RabbitAway(f"{NO_MORE}: {type(reason).__name__} {reason!s:.200}")
                 away.__cause__ = reason

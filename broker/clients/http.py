@@ -27,7 +27,7 @@ from broker.clients.retry_after import retry_after
 from broker.clients.tls import Bearer, SetupProblem, tls_context
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
-from broker.clients.wire import Raw, Way, Wire, lost
+from broker.clients.wire import Outward, Raw, Way, Wire, lost
 from broker.errors import AtCapacity, Seen
 from config.directory import SystemConfig
 from config.settings import HttpLimits
@@ -174,9 +174,9 @@ class HttpSystem:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         way = Way()
+        request = Outward(call.method, self._target(call), headers, call.body)
         try:
-            async with asyncio.timeout(seconds):
-                raw = await wire.exchange(call.method, self._target(call), headers, call.body, way)
+            raw = await wire.exchange(request, seconds, way)
         except (TimeoutError, ClientError, HttpProcessingError) as error:
             return lost(error, way)
         return _answer(raw, self.limits.max_response_bytes)

@@ -35,7 +35,17 @@ _VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")
 _BODILESS = frozenset({"GET", "HEAD"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Outward:
+    """What leaves. `target` is path and query, encoded."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes | None
+
+
+@dataclass(slots=True)
 class Raw:
     """What came back, unjudged. `body` is None when there was more of it than may be kept."""
 
@@ -50,6 +60,12 @@ class Way:
 
     connected: bool = False
     fresh: bool = False
+    expired: bool = False
+
+    def expire(self, transport: asyncio.Transport) -> None:
+        """The time is over: whoever reads from this transport is woken by its end."""
+        self.expired = True
+        transport.abort()
 
 
 class Wire:
@@ -62,7 +78,8 @@ class Wire:
         )
         # Only says whom to connect to; what leaves is written below.
         self._whom = aiohttp.ClientRequest("GET", URL(base_url), loop=asyncio.get_running_loop(), ssl=secure)
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=limits.connect_timeout_seconds)
+        self._connect_s = limits.connect_timeout_seconds
+        self._timeout = aiohttp.ClientTimeout(connect=self._connect_s)
         self._head = f" HTTP/1.1\r\nHost: {self._whom.headers['Host']}\r\n{_ALWAYS}"
         self._most = limits.max_response_bytes
         self._used: WeakSet[ResponseHandler] = WeakSet()
@@ -71,21 +88,27 @@ class Wire:
         """Cuts what is in flight."""
         await self._connector.close()
 
-    async def exchange(
-        self, method: str, target: str, headers: dict[str, str], body: bytes | None, way: Way
-    ) -> Raw:
-        """Send once, read one answer. Raises TimeoutError, aiohttp.ClientError, HttpProcessingError, or
-        ValueError for what HTTP cannot carry; `way` says how far it got."""
-        sent = self._request(method, target, headers, body)
-        connection = await self._connector.connect(self._whom, [], self._timeout)
+    async def exchange(self, request: Outward, seconds: float, way: Way) -> Raw:
+        """Send once, read one answer, in so many seconds altogether; `way` says how far it got.
+
+        Raises TimeoutError, aiohttp.ClientError, HttpProcessingError, or ValueError for what HTTP cannot carry.
+        """
+        sent = self._bytes_of(request)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        limit = self._timeout if seconds >= self._connect_s else aiohttp.ClientTimeout(connect=seconds)
+        connection = await self._connector.connect(self._whom, [], limit)
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            connection.close()
+            raise aiohttp.ServerDisconnectedError
+        # A timer of our own, on the transport: asyncio.timeout costs 15 µs, and a booking makes three calls.
+        timer = loop.call_at(until, way.expire, transport)
         try:
-            protocol, transport = connection.protocol, connection.transport
-            if protocol is None or transport is None:
-                raise aiohttp.ServerDisconnectedError
             way.connected, way.fresh = True, protocol not in self._used
             self._used.add(protocol)
             protocol.set_response_params(
-                skip_payload=method == "HEAD",
+                skip_payload=request.method == "HEAD",
                 read_until_eof=True,
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
@@ -95,12 +118,15 @@ class Wire:
         except BaseException:
             connection.close()
             raise
+        finally:
+            timer.cancel()
         connection.close() if kept is None else connection.release()
         return Raw(message.code, message.headers, kept)
 
-    def _request(self, method: str, target: str, headers: dict[str, str], body: bytes | None) -> bytes:
+    def _bytes_of(self, request: Outward) -> bytes:
+        method, target, body = request.method, request.target, request.body
         lines = [method, " ", target, self._head]
-        for name, value in headers.items():
+        for name, value in request.headers.items():
             if not _VALUE.fullmatch(value):
                 raise ValueError(f"the header {name} would hold a control character")
             lines += (name, ": ", value, "\r\n")
@@ -130,7 +156,7 @@ def lost(error: Exception, way: Way) -> Met:
 
     It ends here: aiohttp's hold the address and, in places, what the other side wrote.
     """
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or way.expired:
         return Lost("timeout" if way.connected else "connect-timeout", connected=way.connected)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
         return _not_connected(error)
