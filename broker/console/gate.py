@@ -12,7 +12,16 @@ from urllib.parse import quote, unquote_plus, urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from broker.console.context import FORM_OF, SESSION_OF, SESSIONS, SETTINGS, TOKEN, session_of, settings_of
+from broker.console.context import (
+    FORM_OF,
+    SESSION_OF,
+    SESSIONS,
+    SETTINGS,
+    TOKEN,
+    render,
+    session_of,
+    settings_of,
+)
 from broker.console.cookies import SESSION, cookie, login_token, login_value
 from broker.console.rights import Right
 from broker.console.sessions import Session
@@ -127,7 +136,11 @@ def _forged(why: str) -> web.HTTPForbidden:
 def _to_the_login(request: web.Request) -> web.Response:
     if request.method != "GET":
         raise web.HTTPForbidden(text="nothing was done: your session has ended; log in and do it again")
-    return web.Response(status=303, headers={"Location": f"/login?next={quote(request.path_qs, safe='/')}"})
+    login = f"/login?next={quote(request.path_qs, safe='/')}"
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # A link from elsewhere: the browser keeps our cookie back, and sends it when a page of ours asks.
+        return render("again.html", request, login=login)
+    return web.Response(status=303, headers={"Location": login})
 
 
 def _allowed(request: web.Request, right: Right) -> None:

@@ -57,6 +57,8 @@ TABLE: tuple[Row, ...] = (
     Row("POST", "/suppliers/{supplier}/pause", LANES, lanes.pause),
     Row("GET", "/suppliers/{supplier}/resume", LANES, lanes.ask_resume),
     Row("POST", "/suppliers/{supplier}/resume", LANES, lanes.resume),
+    Row("GET", "/suppliers/{supplier}/test", LANES, lanes.ask_test),
+    Row("POST", "/suppliers/{supplier}/test", LANES, lanes.test),
     # stories
     Row("GET", "/trace", SEE, trace.ask, place="Trace"),
     Row("POST", "/trace", SEE, trace.look_up),

@@ -30,19 +30,24 @@ def set_up(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": when, "ago": ago, "span": span, "spark": spark, "columns": columns}
-    environment.filters |= {"field_time": field_time, "number": number}
+    environment.filters |= {"when": when, "exactly": exactly, "ago": ago, "span": span}
+    environment.filters |= {"spark": spark, "columns": columns, "field_time": field_time, "number": number}
     app[FILES] = {
         file.name: (KINDS[file.suffix], file.read_bytes()) for file in sorted((HERE / "static").iterdir())
     }
 
 
-def when(at: datetime | None) -> str:
+def when(at: datetime | None, more: str = "") -> str:
     """A time as a Danish clock shows it, and exactly for programs."""
     if at is None:
         return ""
-    shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S")
+    shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S") + more
     return Markup('<time datetime="{}">{}</time>').format(at.astimezone(UTC).isoformat(), shown)
+
+
+def exactly(at: datetime) -> str:
+    """To the millisecond, where the order matters."""
+    return when(at, f".{at.microsecond // 1000:03}")
 
 
 def number(count: int) -> str:

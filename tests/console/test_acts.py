@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,9 @@ import pytest
 from broker import ops
 from broker.ledger.desk import Desk
 from broker.ops import Filter
+from config.settings import DEFAULTS
 from tests.console.browser import Browser, Page
+from tests.console.conftest import Serve
 from tests.ledger.dead import dead_booking, dead_reports, state_of, step
 from tests.ledger.support import Sql
 
@@ -28,6 +31,18 @@ def fields_on(page: Page) -> dict[str, str]:
 async def logged(sql: Sql) -> list[Any]:
     rows = await sql.fetch("SELECT actor, action, reason, subject FROM operator_log ORDER BY id")
     return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+async def browser_with_directory(served: Serve, tmp_path: Path) -> Browser:
+    """Where a test citizen is agreed with birkelund alone."""
+    text = DEFAULTS.with_name("directory.toml").read_text()
+    head = "[suppliers.birkelund]\n"
+    assert head in text
+    file = tmp_path / "directory.toml"
+    file.write_text(text.replace(head, f'{head}test_cpr = "0101364999"\n'))
+    browser: Browser = await served(directory=file)
+    return browser
 
 
 @pytest.fixture
@@ -56,6 +71,19 @@ class TestLanes:
         page = await operator.post("/suppliers/nordsoft/pause", {"reason": reason})
         assert (page.status, "reason" in page.text) == (409, True)
         assert (await sql.fetchval("SELECT state FROM lanes"), await logged(sql)) == ("open", [])
+
+    async def test_a_test_report_is_due_and_its_story_shown(
+        self, browser_with_directory: Browser, sql: Sql
+    ) -> None:
+        operator = browser_with_directory.come_in("operator")
+        assert "invented citizen" in (await operator.get("/suppliers/birkelund/test")).text
+        page = await operator.post("/suppliers/birkelund/test", {"reason": "new certificate"})
+        report_id = await sql.fetchval("SELECT report_id FROM reports WHERE type = 'report.test.v1'")
+        assert page.location == f"/trace/{report_id}"
+        assert (await operator.get(page.location)).status == 200
+        assert await logged(sql) == [("bo", "lanes.test", "new certificate", str(report_id))]
+        refused = await operator.post("/suppliers/nordlys/test", {"reason": "new certificate"})
+        assert (refused.status, "no test citizen is agreed" in refused.text) == (409, True)
 
     async def test_a_lane_that_nobody_knows_is_said(self, operator: Browser) -> None:
         assert "no lane" in (await operator.get("/suppliers/nobody/pause")).text
@@ -123,7 +151,7 @@ class TestReplays:
         assert (await operator.post(f"{replay}/start", {"reason": "repaired"})).status == 303
         assert await step(desk) == 1
         shown = await operator.get(replay)
-        assert ("canary" in shown.text, 'data-refresh="1"' in shown.text) == (True, True)
+        assert ("canary" in shown.text, 'data-refresh="2"' in shown.text) == (True, True)
         assert ("1 of 2 replayed" in shown.text, "Stop" in shown.text) == (True, True)
         assert "nordsoft" in (await operator.get("/replays")).text
         assert [entry[1] for entry in await logged(sql)] == ["dead.replay"]
