@@ -26,6 +26,7 @@ from broker.publishing import Publisher, event_of, home_of
 from broker.reporting import NOBODY, Addressee
 from broker.routes import ROUTES
 from broker.settle import Settlement, done, expired, refused, settle
+from broker.tally import TALLY
 from broker.topology import CITIZEN_REPORTS, SUSPECTS
 from config.settings import Settings
 from schemas.answers import Answer
@@ -74,6 +75,7 @@ class Pipeline:
     async def carry(self, arrival: Arrival) -> None:
         """One arrival from validation to acknowledgement; raises only what is a bug or the process's stop."""
         began = monotonic()
+        TALLY.arrived(arrival.type)
         if arrival.delivery_count >= DELIVERIES_MOST:
             await self._stop(arrival)
             return
@@ -99,6 +101,9 @@ class Pipeline:
                 return
         sent = await self._tell(arrival, told) if told else None
         acked = await arrival.ack()
+        TALLY.answered(
+            arrival.type, told.outcome if told else "dead", told.event.error_code if told else None, began
+        )
         self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
 
     async def _stop(self, arrival: Arrival) -> None:

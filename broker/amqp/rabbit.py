@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Self
 
 import structlog
@@ -18,6 +19,7 @@ from broker.amqp.connection import Backoff, Link
 from broker.amqp.consuming import Subscription
 from broker.amqp.publishing import Outlet, is_forged, publish_alone
 from broker.errors import RabbitAway
+from broker.tally import TALLY
 from broker.tasks import ended
 from config.settings import Settings
 
@@ -121,7 +123,13 @@ class Rabbit:
             return await publish_alone(self._settings, f"{self._name} alone", self._alone, out)
         if out.exchange not in self._outlets:
             self._outlets[out.exchange] = Outlet(self._publishing, self._settings)
-        return await self._outlets[out.exchange].publish(out)
+        began, said = monotonic(), "unknown"
+        try:
+            published = await self._outlets[out.exchange].publish(out)
+            said = published.value
+        finally:
+            TALLY.published(out.exchange or "default", said, began)
+        return published
 
     async def close(self) -> None:
         """Cancel the consumers, close their connection, wait for publishes under way, close theirs."""

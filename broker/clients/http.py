@@ -29,6 +29,7 @@ from broker.clients.tls import Bearer, SetupProblem, tls_context
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
 from broker.errors import AtCapacity, Seen
+from broker.tally import TALLY
 from config.directory import SystemConfig
 from config.settings import HttpLimits
 
@@ -106,6 +107,7 @@ class HttpSystem:
             self._calls -= 1
             await self._close_if_idle()
         judgement = classify(call, met, after_unanswered=after_unanswered)
+        TALLY.called(self.name, call.step, judgement.verdict.name, time.monotonic() - began)
         return judgement, self._seen(call.step, judgement, began)
 
     def _seen(self, step: str, judgement: Judgement[M], began: float) -> Seen:
@@ -126,6 +128,7 @@ class HttpSystem:
         try:
             place = await self._gate.enter(time.monotonic() + self.limits.total_timeout_seconds)
         except NoEntry as refusal:
+            TALLY.turned_away[(self.name, refusal.what)] += 1
             raise AtCapacity(Seen(self.name, step, refusal.what, sent=False)) from None
         try:
             yield

@@ -93,10 +93,10 @@ class Ledger:
         self.reports = Reports(settings, self.owner, self._lines, target, self.reach, self._safe)
         most, linger_s = ledger.batch_size, ledger.batch_linger_ms / 1000
         self._claiming: Batcher[ClaimEntry, Outcome] = Batcher(
-            self._claims.flush, self.reach, most=most, linger_s=linger_s
+            self._claims.flush, self.reach, most=most, linger_s=linger_s, what="claims"
         )
         self._settling: Batcher[SettleEntry, Settled | None] = Batcher(
-            self._settles.flush, self.reach, most=most, linger_s=linger_s
+            self._settles.flush, self.reach, most=most, linger_s=linger_s, what="settles"
         )
         self._tasks: list[asyncio.Task[None]] = []
 
