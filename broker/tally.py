@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from time import monotonic
 
+from schemas.codes import ErrorCode, Status
 from schemas.requests import REQUESTS
 
 Key = tuple[str, ...]
@@ -21,6 +22,13 @@ Key = tuple[str, ...]
 OTHER = ("other",)
 TYPES = {type_: (type_,) for type_ in REQUESTS}
 """The label of each type that we know; a stranger's own word is no label."""
+
+ENDS = (
+    *((status.value, "") for status in Status if status is not Status.FAILED),
+    *((Status.FAILED.value, str(int(code))) for code in ErrorCode),
+    ("dead", ""),
+)
+"""Every way in which a request ends: status and error code. `dead`: put aside for a person, without an answer."""
 
 REQUEST_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30)
 """Seconds. A citizen waits at most 30."""
@@ -74,8 +82,11 @@ class Tally:
     """The counts of one process. The methods are called where it happens, once each."""
 
     def __init__(self) -> None:
-        self.arrivals: defaultdict[Key, int] = defaultdict(int)  # (type,)
-        self.answers: defaultdict[Key, int] = defaultdict(int)  # (type, status, error code)
+        types = (*TYPES.values(), OTHER)
+        # From the start with zeros: Prometheus does not see a first one that comes out of nothing.
+        self.arrivals: defaultdict[Key, int] = defaultdict(int, dict.fromkeys(types, 0))  # (type,)
+        # (type, status, error code)
+        self.answers: defaultdict[Key, int] = defaultdict(int, {(*t, *e): 0 for t in types for e in ENDS})
         self.carrying = Spreads(REQUEST_BOUNDS)  # (type,)
         self.calls: defaultdict[Key, int] = defaultdict(int)  # (system, step, verdict)
         self.calling = Spreads(CALL_BOUNDS)  # (system, step)

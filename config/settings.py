@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from config.dangers import KEYS_ABSENT, problems
+from config.health_sections import HealthSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
     KEY_BYTES,
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigProblem",
     "DeadSettings",
     "DirectorySettings",
+    "HealthSettings",
     "HttpLimits",
     "HttpSettings",
     "KeySettings",
@@ -83,6 +85,7 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     stop: StopSettings = StopSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    health: HealthSettings = HealthSettings()
     answers: AnswerSettings = AnswerSettings()
     keys: KeySettings = KeySettings()
     log: LogSettings = LogSettings()

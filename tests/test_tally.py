@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
 
-from broker.tally import COUNTS, Spread, Tally
+from broker.tally import COUNTS, Key, Spread, Tally
+
+
+def met(counts: Mapping[Key, int]) -> dict[Key, int]:
+    """What has happened at all."""
+    return {key: number for key, number in counts.items() if number}
 
 
 def test_a_type_that_nobody_knows_is_counted_as_other() -> None:
     tally = Tally()
     for type_ in ("query.offers.v1", "0101364001", None, "query.offers.v9"):
         tally.arrived(type_)
-    assert dict(tally.arrivals) == {("query.offers.v1",): 1, ("other",): 3}
+    assert met(tally.arrivals) == {("query.offers.v1",): 1, ("other",): 3}
 
 
 def test_an_answer_is_counted_by_type_status_and_error_code() -> None:
@@ -19,7 +25,7 @@ def test_an_answer_is_counted_by_type_status_and_error_code() -> None:
     tally.answered("booking.book.v1", "failed", 4, monotonic())
     tally.answered("booking.book.v1", "done", None, monotonic())
     tally.answered("nonsense", "refused", None, monotonic())
-    assert dict(tally.answers) == {
+    assert met(tally.answers) == {
         ("booking.book.v1", "failed", "4"): 1,
         ("booking.book.v1", "done", ""): 1,
         ("other", "refused", ""): 1,
@@ -41,6 +47,6 @@ def test_everything_that_grows_is_there_flat_and_as_a_copy() -> None:
     tally.attempted("fyrtaarn", "delivered", monotonic())
     before = tally.counted()
     tally.called("birk", "create", "DONE", 0.1)
-    assert before == {("calls", "birk", "create", "done"): 1, ("attempts", "fyrtaarn", "delivered"): 1}
+    assert met(before) == {("calls", "birk", "create", "done"): 1, ("attempts", "fyrtaarn", "delivered"): 1}
     assert tally.counted()[("calls", "birk", "create", "done")] == 2
     assert {key[0] for key in before} <= set(COUNTS)

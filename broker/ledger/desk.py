@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Self
 
 from broker.lanes import Event, Lane
+from broker.ledger.figures import Reader
 from broker.ledger.lanes import LOCKED, LaneDesk, learn, look
 from broker.ledger.ledger import dsn_of
 from broker.ledger.letters import Letters
@@ -47,6 +48,7 @@ class Desk:
         self.people = People(lines, sealer)
         self.lookups = Lookups(threshold, lines, Safe(sealer))
         self.lanes = LaneDesk(lines, settings.reports)
+        self.figures = Reader(lines, threshold)
         self._lines = lines
 
     async def tell_lane(self, supplier: str, event: Event, by: Actor, action: str) -> Lane:

@@ -90,6 +90,9 @@ canary_wait_seconds = 10
 check_seconds = 0.5
 recover_within_seconds = 40
 loop_lag_seconds = 1
+[health]
+port = 0
+figures_every_seconds = 0.5
 """
 
 
