@@ -14,8 +14,9 @@ import pytest
 from broker.handlers.bookings import invitation_of
 from sandbox.servers import Sandbox
 from scripts.postgres import PostgresServer
+from scripts.processes import free_port
 from scripts.rabbitmq import RabbitServer
-from tests.functional.stage import Frontend, Stage, booking, cpr_of, layout, request
+from tests.functional.stage import Frontend, Stage, booking, cpr_of, fetched, layout, request
 from tests.support import poll
 
 DEBUG = {"JOBNET_BROKER__LOG__LEVEL": "debug"}
@@ -113,7 +114,8 @@ async def test_no_marked_number_shows_where_it_should_not(
         stage = Stage(vhost, database, folder, sandbox)
         try:
             await stage.prepare()
-            process = await stage.start(changes=DEBUG)
+            watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port())}
+            process = await stage.start(changes=DEBUG | watched)
             async with Frontend(vhost) as frontend:
                 await _walk_every_path(stage, frontend)
                 await poll(lambda: len(frontend.answers) >= 12, what="the answers")
@@ -121,8 +123,9 @@ async def test_no_marked_number_shows_where_it_should_not(
                 sandbox.booking_systems["system-1"].script("create", "slow", seconds=1.5)
                 await frontend.send("booking.book.v1", booking(stage, MARKED[-1]))
                 await asyncio.sleep(0.5)
+                shown = (await fetched(watched, "metrics"))[1]
                 process.kill()
-                second = await stage.start(changes=DEBUG)
+                second = await stage.start(changes=DEBUG | watched)
 
                 async def all_final() -> bool:
                     return not await stage.rows(
@@ -130,6 +133,8 @@ async def test_no_marked_number_shows_where_it_should_not(
                     )
 
                 await poll(all_final, timeout=60, what="the last word on everything")
+                shown += (await fetched(watched, "metrics"))[1] + (await fetched(watched, "readyz"))[1]
+                assert "jobnet_dead_letters{" in shown
                 events = str(dict(frontend.events)).encode()
                 # An answer never repeats a number at all.
                 answers = str(dict(frontend.answers)).encode()
@@ -154,6 +159,7 @@ async def test_no_marked_number_shows_where_it_should_not(
                 "outcome events": events,
                 "answers": answers,
                 "trace": story,
+                "metrics": shown.encode(),
                 **told,
             }
             for queue in QUEUES:
