@@ -68,7 +68,7 @@ def exported() -> set[str]:
     """The names that a worker's list gives to Prometheus."""
     names: set[str] = set()
     for row in METRICS:
-        ends = HISTOGRAM_ENDS if row.family is HISTOGRAM else ("",)
+        ends = HISTOGRAM_ENDS if row.kind is HISTOGRAM else ("",)
         names |= {f"jobnet_{row.name}{end}" for end in ends}
     return names
 
