@@ -23,6 +23,7 @@ run: .venv/.project ## start the sandbox and the broker, send the sample day, ke
 
 test: .venv/.project ## run all tests, against servers of their own (ARGS=… goes to pytest)
 	@$(if $(AMQP_URL),:,$(PY) -m scripts.rabbitmq_dist)
+	@$(PY) -m scripts.chromium_dist
 	@exec $(PY) -m pytest --numprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/.project ## formatting, lint, types, import rules

@@ -22,6 +22,7 @@ from broker.handlers.dead_letters import DeadLetters
 from broker.health import HealthServer
 from broker.ledger import Ledger
 from broker.ledger.desk import Desk
+from broker.ledger.flow import EVERY_S as FLOW_EVERY_S
 from broker.ledger.retention import Retention
 from broker.log import get_logger
 from broker.pipeline import Pipeline
@@ -29,6 +30,7 @@ from broker.publishing import Publisher
 from broker.replaying import Replayer
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
+from broker.tally import TALLY
 from broker.tasks import ended
 from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.topology_ops import missing
@@ -97,13 +99,15 @@ class App:
                 on_ready=ledger.set_ready,
             )
             desk = await stack.enter_async_context(Desk.open(settings, sealer))
-            chores = self._chores(desk, rabbit, sealer, systems)
+            flow = desk.rollup(ledger.owner, TALLY.counted)
+            chores = [*self._chores(desk, rabbit, sealer, systems), Chore(flow.write, FLOW_EVERY_S)]
             scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
             scheduling = asyncio.create_task(scheduler.run())
             scheduling.add_done_callback(self._scheduler_ended)
             stack.push_async_callback(ended, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
+            ledger.show(self._vitals.sight)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
@@ -112,6 +116,7 @@ class App:
             self._vitals.stopping = True
             log.info("stopping")
             await consumer.drain(settings.stop.drain_seconds)
+            await flow.write_last()
         log.info("stopped", code=self._exit_code)
         return self._exit_code
 

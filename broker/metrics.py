@@ -69,6 +69,8 @@ METRICS: tuple[Row, ...] = (
         "Calls that our own cap, breaker or pause did not let out"),
 
     # Reports and lanes.
+    Row("reports_created_total", COUNTER, "supplier", lambda v: v.tally.created,
+        "Failure reports that were made; merged ones count on the report that is there"),
     Row("attempts_total", COUNTER, "supplier verdict", lambda v: v.tally.attempts,
         "Attempts to deliver a report, by verdict: delivered, later, dead, kept"),
     Row("attempt_duration_seconds", HISTOGRAM, "supplier", lambda v: v.tally.delivering,

@@ -85,6 +85,7 @@ class Tally:
         self.calling = Spreads(CALL_BOUNDS)  # (system, step)
         self.turned_away: defaultdict[Key, int] = defaultdict(int)  # (system, why)
         self.retries: defaultdict[Key, int] = defaultdict(int)  # (system, step)
+        self.created: defaultdict[Key, int] = defaultdict(int)  # (supplier,)
         self.attempts: defaultdict[Key, int] = defaultdict(int)  # (supplier, verdict)
         self.delivering = Spreads(CALL_BOUNDS)  # (supplier,)
         self.publishes: defaultdict[Key, int] = defaultdict(int)  # (exchange, what RabbitMQ said)
@@ -114,6 +115,10 @@ class Tally:
 
     # -- reports -----------------------------------------------------------------------------------------------
 
+    def reported(self, supplier: str) -> None:
+        """A report was made, not merged into one that was there; "" while nobody is known to hear of it."""
+        self.created[(supplier,)] += 1
+
     def attempted(self, supplier: str, verdict: str, began: float) -> None:
         """An attempt to deliver a report ended; `began` is monotonic."""
         self.attempts[(supplier, verdict)] += 1
@@ -141,7 +146,7 @@ class Tally:
         return {(name, *key): number for name in COUNTS for key, number in getattr(self, name).items()}
 
 
-COUNTS = ("arrivals", "answers", "calls", "turned_away", "retries", "attempts", "publishes")
+COUNTS = ("arrivals", "answers", "calls", "turned_away", "retries", "created", "attempts", "publishes")
 
 TALLY = Tally()
 """This process's."""

@@ -14,7 +14,7 @@ from time import monotonic, time
 from broker.amqp import Rabbit
 from broker.consumer import Consumer
 from broker.handlers.dead_letters import PassReport
-from broker.ledger import Ledger
+from broker.ledger import Ledger, Sight
 from broker.ledger.conservation import Balance
 from broker.ledger.figures import Figures
 from broker.tally import TALLY, Tally
@@ -61,6 +61,14 @@ class Vitals:
     async def look_at_alarms(self) -> None:
         """Ask the connection whether RabbitMQ takes publishes; `blocked` is the answer."""
         self.blocked = self.rabbit is not None and not await self.rabbit.takes_publishes(ALARM_S)
+
+    def sight(self) -> Sight | None:
+        """The same for the table of workers; None while the parts are not there yet."""
+        if self.rabbit is None:
+            return None
+        return Sight(
+            len(self.rabbit.expected), len(self.rabbit.alive), "; ".join(self.why_not_ready()) or None
+        )
 
     def why_not_ready(self) -> list[str]:
         """Sentences, each a reason why requests are not carried here now; none: they are."""

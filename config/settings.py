@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.console_section import ConsoleSettings
 from config.dangers import KEYS_ABSENT, problems
 from config.health_sections import HealthSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
@@ -39,6 +40,7 @@ from config.sources import PREFIX, ConfigProblem, Tree, from_environment, merge,
 __all__ = [
     "AnswerSettings",
     "ConfigProblem",
+    "ConsoleSettings",
     "DeadSettings",
     "DirectorySettings",
     "HealthSettings",
@@ -90,6 +92,7 @@ class Settings(Section):
     keys: KeySettings = KeySettings()
     log: LogSettings = LogSettings()
     directory: DirectorySettings = DirectorySettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     def limits(self, overrides: dict[str, Any] | None = None) -> HttpLimits:
         """The HTTP settings with `overrides`; in flight is a tenth of the bookings prefetch unless said."""

@@ -7,6 +7,8 @@ deleted is no gap.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +33,8 @@ ALWAYS_BACK = timedelta(hours=1)
 
 ANSWERED, IN_FLIGHT, PUT_ASIDE = ("settled",), ("running", "uncertain"), ("unverified",)
 WAITING = ("joining", "waiting", "handed", "delivering")
+LOOK = "conservation"
+"""The name of its row in last_looks."""
 KNOWN = {
     "requests": (*ANSWERED, *IN_FLIGHT, *PUT_ASIDE),
     "reports": (*WAITING, "delivered", "dead", "discarded"),
@@ -39,6 +43,11 @@ KNOWN = {
 COUNTS = """
 SELECT 'requests' AS what, state, count(*) AS rows FROM requests GROUP BY 2
 UNION ALL SELECT 'reports', state, count(*) FROM reports GROUP BY 2
+"""
+
+REMEMBER = """
+INSERT INTO last_looks (name, at, figures) VALUES ($1, ledger_now(), $2::jsonb)
+ON CONFLICT (name) DO UPDATE SET at = excluded.at, figures = excluded.figures
 """
 
 # $1: the owner threshold plus grace. A process that is away makes everyone stale, so the threshold is not enough.
@@ -227,6 +236,12 @@ class Conservation:
         async with walking(self._target) as walk:
             return await walk.run(work)
 
+    async def _remember(self, seen: Balance) -> None:
+        """For pages, which must not count whole tables: the last look of any process, and when it was."""
+        figures = json.dumps(seen.figures() | {"kinds": dict(Counter(gap.kind for gap in seen.gaps))})
+        async with walking(self._target) as walk:
+            await walk.run(lambda connection: connection.execute(REMEMBER, LOOK, figures))
+
     async def _find(
         self, connection: Connection, kind: str, _meaning: str, statement: str, back: timedelta | None
     ) -> list[Gap]:
@@ -242,6 +257,7 @@ class Conservation:
     async def check(self) -> Balance:
         """The chore: one look at the last hour, and a line for a person for each kind of gap. Every minute is enough."""
         seen = await self.look(ALWAYS_BACK)
+        await self._remember(seen)
         for kind in dict.fromkeys(gap.kind for gap in seen.gaps):
             ids = [gap.id for gap in seen.gaps if gap.kind == kind]
             log.error(

@@ -81,7 +81,7 @@ WRITTEN = "SELECT applied FROM attempt_results WHERE report_id = $1 AND number =
 
 # What a process saw is kept even when it had been overtaken: it happened at the supplier.
 RESULT = """
-INSERT INTO attempt_results VALUES ($1, $2, ledger_now(), $3, $4, $5, $6, $7, $8, $9, $10, $11)
+INSERT INTO attempt_results VALUES ($1, $2, ledger_now(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT DO NOTHING
 """
 
@@ -264,6 +264,7 @@ def _result(claim: ReportClaim, judgement: Judgement, applied: bool, token: UUID
         isinstance(verdict, Later) and verdict.counted,
         applied,
         token,
+        claim.supplier,
     )
 
 

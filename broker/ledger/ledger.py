@@ -30,6 +30,7 @@ from broker.ledger.model import (
     LedgerMisfit,
     Outcome,
     Settled,
+    Sight,
     Story,
     WorkerRow,
 )
@@ -235,6 +236,10 @@ class Ledger:
         """Shown in the table of workers with the next heartbeat, which comes at once."""
         self._heart.ready = ready
         self.reach.nudged.set()
+
+    def show(self, sight: Callable[[], Sight | None]) -> None:
+        """From now on each heartbeat also writes down what this process sees of itself."""
+        self._heart.sight = sight
 
     def heartbeat_age(self) -> float:
         """Seconds since the last committed heartbeat began (the time the machine slept included)."""
