@@ -24,13 +24,14 @@ from broker.ledger.report_model import LaneRow, ReportRow, ReportStory
 from broker.ledger.stories import WholeStory
 from broker.ledger.suppliers import LaneAttempt, SupplierFigures, SupplierStory
 from broker.sealing import Sealer
-from broker.trial import trial_for
+from broker.trial import TRIAL, trial_for
 from config.directory import Directory
 from config.settings import Settings
 from schemas.personal import Cpr
 
 __all__ = [
     "NO_BOOKINGS",
+    "TRIAL",
     "Actor",
     "DeadCause",
     "Desk",

@@ -44,8 +44,8 @@ async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Desk, sql:
     [entry] = await ops.log(desk)
     assert (entry.action, entry.subject, entry.details) == (
         "lanes.test",
-        "birkelund",
-        {"report": str(report_id)},
+        str(report_id),
+        {"supplier": "birkelund"},
     )
     assert (await ops.lane(desk, "birkelund")).waiting == 1
     assert (await ops.trace(desk, report_id)).reports[0].report.report_id == report_id

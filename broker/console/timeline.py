@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from broker.ops import ReportStory, WholeStory
+from broker.ops import TRIAL, ReportStory, WholeStory
 
 HAIR = timedelta(milliseconds=500)
 Mood = Literal["plain", "good", "warn", "bad"]
@@ -53,8 +53,9 @@ def _mood(status: str | None) -> Mood:
 
 def _report(story: ReportStory) -> Iterator[Moment]:
     report = story.report
-    kind, to = report.kind.value, f"to {report.supplier or 'nobody yet'}"
-    yield Moment(report.created_at, "report", f"{kind} failure report", detail=f"{to}, count {report.count}")
+    to = f"to {report.supplier or 'nobody yet'}"
+    what = "test report" if report.type == TRIAL else f"{report.kind.value} failure report"
+    yield Moment(report.created_at, "report", what, detail=f"{to}, count {report.count}")
     for attempt in story.attempts:
         probe = " (probe)" if attempt.probe else ""
         yield Moment(attempt.started_at, "attempt", f"attempt {attempt.number}{probe}", detail=to)

@@ -30,14 +30,8 @@ def set_up(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "when": when,
-        "exactly": exactly,
-        "field_time": field_time,
-        "ago": ago,
-        "span": span,
-    }
-    environment.filters |= {"spark": spark, "columns": columns}
+    environment.filters |= {"when": when, "exactly": exactly, "ago": ago, "span": span}
+    environment.filters |= {"spark": spark, "columns": columns, "field_time": field_time, "number": number}
     app[FILES] = {
         file.name: (KINDS[file.suffix], file.read_bytes()) for file in sorted((HERE / "static").iterdir())
     }
@@ -54,6 +48,11 @@ def when(at: datetime | None, more: str = "") -> str:
 def exactly(at: datetime) -> str:
     """To the millisecond, where the order matters."""
     return when(at, f".{at.microsecond // 1000:03}")
+
+
+def number(count: int) -> str:
+    """A large number with its thousands apart."""
+    return f"{count:,}"
 
 
 def field_time(at: datetime | None) -> str:

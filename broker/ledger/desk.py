@@ -85,7 +85,7 @@ class Desk:
         async def work(connection: Connection) -> None:
             async with connection.transaction():
                 await NewReports(timedelta(0), timedelta(0)).make(connection, [entry])
-                await write_down(connection, by, action, report.supplier, {"report": report.report_id})
+                await write_down(connection, by, action, str(report.report_id), {"supplier": report.supplier})
 
         await self._lines.run(work)
 

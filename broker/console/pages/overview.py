@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ from aiohttp import web
 from broker import ops
 from broker.console.context import DESK, SETTINGS, render
 from broker.console.live import STREAMS, Live, Streams
-from broker.ops import Flow, Overview
+from broker.ops import Flow, Overview, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ RANGES = {
     "14d": Range("14 days", 14 * 24, 4 * 60),
 }
 FIRST = "3h"
+SHOWN = 20
+"""Causes in a table; the page of dead letters has them all."""
 MOODS = {
     "done": "good",
     "refused": "plain",
@@ -97,12 +101,41 @@ def facts_of(seen: Overview, name: str) -> dict[str, Any]:
         },
         "ready": sum(worker.alive and worker.ready for worker in running),
         "running": len(running),
+        "shown": SHOWN,
+        "causes": by_cause(seen.waiting),
         "waiting": sum(row.count for row in seen.waiting),
         "oldest_waiting_at": min((row.oldest_at for row in seen.waiting), default=None),
         "dead": sum(row.count for row in seen.dead),
         "died_last_hour": sum(row.last_hour for row in seen.dead),
         "oldest_dead_at": min((row.oldest_at for row in seen.dead), default=None),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCause:
+    """Reports that wait because of the same last failure, over all suppliers; None: not tried yet."""
+
+    cause: str | None
+    count: int
+    suppliers: tuple[str, ...]
+    oldest_at: datetime
+    next_due_at: datetime
+
+
+def by_cause(rows: Sequence[Waiting]) -> list[WaitingCause]:
+    """The largest first. Pure."""
+    found = [
+        WaitingCause(
+            cause,
+            sum(row.count for row in same),
+            tuple(sorted({row.supplier for row in same if row.supplier})),
+            min(row.oldest_at for row in same),
+            min(row.next_due_at for row in same),
+        )
+        for cause in {row.cause for row in rows}
+        if (same := [row for row in rows if row.cause == cause])
+    ]
+    return sorted(found, key=lambda row: (-row.count, row.cause or ""))
 
 
 def per_minute(flow: Flow) -> dict[str, float]:
