@@ -26,6 +26,7 @@ from broker.clients.gate import Gate, NoEntry
 from broker.clients.retry_after import retry_after
 from broker.clients.session import Dropped, Way, lost, new_session
 from broker.clients.tls import Bearer, SetupProblem, tls_context
+from broker.clients.traced import calling
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
 from broker.errors import AtCapacity, Seen
@@ -57,6 +58,7 @@ class HttpSystem:
             limits.in_flight, limits.waiting, Breaker(limits.breaker_failures, limits.breaker_open_seconds)
         )
         self._session: aiohttp.ClientSession | None = None
+        self._send = calling(name, self._exchange)
         self._calls = 0
         self._retired = False
 
@@ -80,7 +82,7 @@ class HttpSystem:
         """
 
         async def send(x_request_id: str, seconds: float) -> Met:
-            return await self._exchange(call, caller.headers(x_request_id), seconds)
+            return await self._send(call, caller.headers(x_request_id), seconds)
 
         self._calls += 1
         try:
@@ -102,7 +104,7 @@ class HttpSystem:
         try:
             async with self._place(call.step):
                 began = time.monotonic()
-                met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
+                met = await self._send(call, headers, self.limits.total_timeout_seconds)
         finally:
             self._calls -= 1
             await self._close_if_idle()
