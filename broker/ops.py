@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from uuid import UUID
 
 from broker.lanes import Event, Lane, Paused, Resumed
@@ -23,11 +24,14 @@ from broker.ledger.report_model import LaneRow, ReportRow, ReportStory
 from broker.ledger.stories import WholeStory
 from broker.ledger.suppliers import LaneAttempt, SupplierFigures, SupplierStory
 from broker.sealing import Sealer
+from broker.trial import TRIAL, trial_for
+from config.directory import Directory
 from config.settings import Settings
 from schemas.personal import Cpr
 
 __all__ = [
     "NO_BOOKINGS",
+    "TRIAL",
     "Actor",
     "DeadCause",
     "Desk",
@@ -238,6 +242,29 @@ async def pause(desk: Desk, supplier: str, by: Actor) -> Lane:
 async def resume(desk: Desk, supplier: str, by: Actor) -> Lane:
     """Let a paused lane go on, or a parked one probe at once. Raises Refusal."""
     return await _tell(desk, supplier, Resumed(by.name, by.reason), by, "lanes.resume")
+
+
+async def send_test_report(desk: Desk, directory: Directory, supplier: str, by: Actor) -> UUID:
+    """Put a report of an invented citizen on the lane: it goes the whole way that every report goes.
+
+    Only to a supplier with whom such a citizen is agreed: no other could tell it from a real one. Raises Refusal.
+    """
+    config = directory.suppliers.get(supplier)
+    served = sorted(code for code, place in directory.jobcenters.items() if place.supplier == supplier)
+    if config is None or not served:
+        raise Refusal(f"the directory knows no supplier {supplier} with a jobcenter")
+    if config.test_cpr is None:
+        raise Refusal(
+            f"no test citizen is agreed with {supplier}: a test report would look like a real one"
+            f" (directory: suppliers.{supplier}.test_cpr)"
+        )
+    try:
+        cpr = Cpr(config.test_cpr.get_secret_value())
+    except ValueError:
+        raise Refusal(f"suppliers.{supplier}.test_cpr is not of the form of a CPR number") from None
+    report = trial_for(supplier, served[0], cpr, datetime.now(UTC))
+    await desk.put_on_lane(report, by, "lanes.test")
+    return report.report_id
 
 
 async def _tell(desk: Desk, supplier: str, event: Event, by: Actor, action: str) -> Lane:

@@ -235,10 +235,13 @@ class Pipeline:
         return Told(answer.to_json(), event, answer.status.value, Settlement(answer, cause="invalid"))
 
     async def _tell(self, arrival: Arrival, told: Told) -> Published:
-        sent, _ = await asyncio.gather(
-            self._publisher.answer(arrival, told.answer), self._announce(told.event)
-        )
-        return sent
+        announcing = asyncio.create_task(self._announce(told.event))
+        try:
+            sent = await self._publisher.answer(arrival, told.answer)
+            await announcing
+            return sent
+        finally:
+            announcing.cancel()  # it is done, unless the process stops
 
     async def _announce(self, event: OutcomeEvent) -> None:
         """An answer must not wait for ever because the outcomes' exchange is gone."""

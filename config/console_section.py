@@ -52,6 +52,8 @@ class ConsoleSettings(Section):
     login_attempts: Annotated[int, Field(ge=1, le=1000)] = 10
     login_window_seconds: Seconds = 600
     link_seconds: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 300
+    live_every_seconds: Seconds = 3
+    listeners_most: Annotated[int, Field(ge=1, le=10_000)] = 100
 
     @field_validator("url")
     @classmethod
@@ -84,10 +86,10 @@ class ConsoleSettings(Section):
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
-        if not _loopback(self.host) and not self.url.startswith("https:"):
+        if not _loopback(self.host) and not self.url:
             raise ValueError(
-                "url must be the https:// address that browsers use when host is not this machine: the console"
-                " itself speaks plain http, to a reverse proxy in front of it"
+                "url must be the address that browsers use when host is not this machine: the console itself"
+                " speaks plain http, to a reverse proxy or a container's port in front of it"
             )
         if bool(self.trusted_header) != bool(self.trusted_proxies):
             raise ValueError("trusted_header and trusted_proxies must be set together")

@@ -25,6 +25,9 @@ from sandbox.planner import PlannerServer
 from sandbox.supplier import SupplierServer
 from sandbox.system import STOP_S, System
 
+TEST_CITIZEN = "0101364999"
+"""Whom the sandbox's suppliers take test reports of; born in 2036, so nobody (docs/adr/0007)."""
+
 P = TypeVar("P", SystemPlan, SupplierPlan)
 
 
@@ -132,6 +135,7 @@ class Sandbox:
         plan = self.layout.supplier_plans[name]
         url = f"http://{host or supplier.host}:{supplier.port}{supplier.path}"
         table = {"name": plan.name, "format": plan.format, "base_url": url, "allow_http": True}
+        table["test_cpr"] = TEST_CITIZEN
         files = {"webhook_secret_files": _secret_files(supplier)} if supplier.secrets else {}
         return table | files | plan.limits
 

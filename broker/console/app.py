@@ -15,6 +15,7 @@ from broker.console.context import DESK, LINKS, NAVIGATION, PASSWORDS, SESSIONS,
 from broker.console.gate import gate
 from broker.console.headers import add_headers
 from broker.console.links import Links
+from broker.console.pages import overview
 from broker.console.passwords import Passwords
 from broker.console.rights import Right
 from broker.console.routes import TABLE
@@ -42,6 +43,7 @@ def build(settings: Settings, desk: Desk, table: Iterable[Row] = TABLE) -> web.A
         Place(row.place, row.path, row.needs) for row in rows if row.place and isinstance(row.needs, Right)
     )
     view.set_up(app)
+    overview.set_up(app)
     add_rows(app, rows)
     check_rows(app)
     app.on_response_prepare.append(add_headers)

@@ -12,7 +12,16 @@ from urllib.parse import quote, unquote_plus, urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from broker.console.context import FORM_OF, SESSION_OF, SESSIONS, SETTINGS, TOKEN, session_of, settings_of
+from broker.console.context import (
+    FORM_OF,
+    SESSION_OF,
+    SESSIONS,
+    SETTINGS,
+    TOKEN,
+    render,
+    session_of,
+    settings_of,
+)
 from broker.console.cookies import SESSION, cookie, login_token, login_value
 from broker.console.rights import Right
 from broker.console.sessions import Session
@@ -35,7 +44,7 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     row = request.app[ROWS][request.match_info.route]
     _at_our_address(request)
     _nothing_personal_in(request)
-    if session := _session(request):
+    if session := _session(request, quietly=row.quiet or QUIETLY in request.headers):
         request[SESSION_OF] = session
     if row.method != "GET":
         await _from_a_page_of_ours(request)
@@ -66,12 +75,12 @@ def _nothing_personal_in(request: web.Request) -> None:
         raise web.HTTPBadRequest(text="this address holds what looks like a CPR number; it was not looked at")
 
 
-def _session(request: web.Request) -> Session | None:
+def _session(request: web.Request, *, quietly: bool) -> Session | None:
     settings = settings_of(request)
     if settings.trusted_header:
         return _named_by_the_proxy(request, settings)
     secret = request.cookies.get(cookie(settings, SESSION), "")
-    return request.app[SESSIONS].find(secret, quietly=QUIETLY in request.headers) if secret else None
+    return request.app[SESSIONS].find(secret, quietly=quietly) if secret else None
 
 
 def _named_by_the_proxy(request: web.Request, settings: ConsoleSettings) -> Session:
@@ -127,7 +136,11 @@ def _forged(why: str) -> web.HTTPForbidden:
 def _to_the_login(request: web.Request) -> web.Response:
     if request.method != "GET":
         raise web.HTTPForbidden(text="nothing was done: your session has ended; log in and do it again")
-    return web.Response(status=303, headers={"Location": f"/login?next={quote(request.path_qs, safe='/')}"})
+    login = f"/login?next={quote(request.path_qs, safe='/')}"
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # A link from elsewhere: the browser keeps our cookie back, and sends it when a page of ours asks.
+        return render("again.html", request, login=login)
+    return web.Response(status=303, headers={"Location": login})
 
 
 def _allowed(request: web.Request, right: Right) -> None:

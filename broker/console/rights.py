@@ -13,7 +13,7 @@ class Right(StrEnum):
     SEE = "see"
     """Every page without personal data."""
     LANES = "lanes"
-    """Pause and resume a supplier's lane."""
+    """Pause and resume a supplier's lane, send it a test report."""
     REPLAY = "replay"
     """Prepare, start, stop and resume replays; have a dead booking verified."""
     DISCARD = "discard"

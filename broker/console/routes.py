@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broker.console.pages import (
+    dead,
     lanes,
     letters,
     login,
@@ -12,6 +13,7 @@ from broker.console.pages import (
     replays,
     sessions,
     static,
+    suppliers,
     trace,
 )
 from broker.console.rights import Right
@@ -29,11 +31,15 @@ TABLE: tuple[Row, ...] = (
     Row("POST", "/login/link", ANYONE, login.take_link),
     Row("POST", "/logout", SEE, login.log_out),
     Row("GET", "/", SEE, overview.page, place="Overview"),
+    Row("GET", "/events", SEE, overview.events, quiet=True),
     # dead letters: each act is shown before it is done
+    Row("GET", "/dead", SEE, dead.listed, place="Dead letters"),
+    Row("POST", "/dead", SEE, dead.search),
     Row("GET", "/dead/discard", DISCARD, letters.ask_discard),
     Row("POST", "/dead/discard", DISCARD, letters.discard),
     Row("GET", "/dead/restore", DISCARD, letters.ask_restore),
     Row("POST", "/dead/restore", DISCARD, letters.restore),
+    Row("GET", "/dead/{id}", SEE, dead.one),
     Row("GET", "/dead/{id}/verify", REPLAY, letters.ask_verify),
     Row("POST", "/dead/{id}/verify", REPLAY, letters.verify),
     # replays
@@ -45,10 +51,14 @@ TABLE: tuple[Row, ...] = (
     Row("POST", "/replays/{id}/stop", REPLAY, replays.stop),
     Row("POST", "/replays/{id}/resume", REPLAY, replays.resume),
     # suppliers
+    Row("GET", "/suppliers", SEE, suppliers.listed, place="Suppliers"),
+    Row("GET", "/suppliers/{supplier}", SEE, suppliers.one),
     Row("GET", "/suppliers/{supplier}/pause", LANES, lanes.ask_pause),
     Row("POST", "/suppliers/{supplier}/pause", LANES, lanes.pause),
     Row("GET", "/suppliers/{supplier}/resume", LANES, lanes.ask_resume),
     Row("POST", "/suppliers/{supplier}/resume", LANES, lanes.resume),
+    Row("GET", "/suppliers/{supplier}/test", LANES, lanes.ask_test),
+    Row("POST", "/suppliers/{supplier}/test", LANES, lanes.test),
     # stories
     Row("GET", "/trace", SEE, trace.ask, place="Trace"),
     Row("POST", "/trace", SEE, trace.look_up),

@@ -21,13 +21,17 @@ class Open(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One address: what it needs, who answers, and its name in the navigation if it is a place to go to."""
+    """One address: what it needs, who answers, and its name in the navigation if it is a place to go to.
+
+    `quiet`: what a page asks for by itself there is no sign of life of its user.
+    """
 
     method: Literal["GET", "POST"]
     path: str
     needs: Right | Open
     handler: Handler
     place: str | None = None
+    quiet: bool = False
 
 
 ROWS = web.AppKey("rows", dict[web.AbstractRoute, Row])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from broker.ops import ReportStory, WholeStory
+from broker.ops import TRIAL, ReportStory, WholeStory
 
+HAIR = timedelta(milliseconds=500)
 Mood = Literal["plain", "good", "warn", "bad"]
 
 
@@ -52,8 +53,9 @@ def _mood(status: str | None) -> Mood:
 
 def _report(story: ReportStory) -> Iterator[Moment]:
     report = story.report
-    kind, to = report.kind.value, f"to {report.supplier or 'nobody yet'}"
-    yield Moment(report.created_at, "report", f"{kind} failure report", detail=f"{to}, count {report.count}")
+    to = f"to {report.supplier or 'nobody yet'}"
+    what = "test report" if report.type == TRIAL else f"{report.kind.value} failure report"
+    yield Moment(report.created_at, "report", what, detail=f"{to}, count {report.count}")
     for attempt in story.attempts:
         probe = " (probe)" if attempt.probe else ""
         yield Moment(attempt.started_at, "attempt", f"attempt {attempt.number}{probe}", detail=to)
@@ -66,11 +68,25 @@ def _report(story: ReportStory) -> Iterator[Moment]:
             yield Moment(attempt.finished_at, "attempt", words, "good" if good else "warn", detail)
     if report.settled_at:
         mood: Mood = "good" if report.state.value == "delivered" else "bad"
-        yield Moment(report.settled_at, "report", report.state.value, mood, report.cause or "")
+        yield Moment(
+            _after_it(story, report.settled_at), "report", report.state.value, mood, report.cause or ""
+        )
+
+
+def _after_it(story: ReportStory, settled_at: datetime) -> datetime:
+    """An attempt's result and what it did to the report are one commit, whose times differ by a hair."""
+    close = [
+        attempt.finished_at
+        for attempt in story.attempts
+        if attempt.finished_at and abs(attempt.finished_at - settled_at) < HAIR
+    ]
+    return max([settled_at, *close])
 
 
 def _letters(story: WholeStory) -> Iterator[Moment]:
     for letter in story.letters:
+        if letter.kind == "report":  # told by the report itself
+            continue
         words = f"dead letter: {letter.cause}"
         yield Moment(letter.last_seen_at, "letter", words, "bad", f"in {letter.queue}")
     for replayed in story.replays:

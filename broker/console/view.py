@@ -11,6 +11,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from broker.console.charts import columns, spark
 from broker.console.context import FILES
 
 HERE = Path(__file__).parent
@@ -29,18 +30,34 @@ def set_up(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"when": when, "ago": ago, "span": span}
+    environment.filters |= {"when": when, "exactly": exactly, "ago": ago, "span": span}
+    environment.filters |= {"spark": spark, "columns": columns, "field_time": field_time, "number": number}
     app[FILES] = {
         file.name: (KINDS[file.suffix], file.read_bytes()) for file in sorted((HERE / "static").iterdir())
     }
 
 
-def when(at: datetime | None) -> str:
+def when(at: datetime | None, more: str = "") -> str:
     """A time as a Danish clock shows it, and exactly for programs."""
     if at is None:
         return ""
-    shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S")
+    shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S") + more
     return Markup('<time datetime="{}">{}</time>').format(at.astimezone(UTC).isoformat(), shown)
+
+
+def exactly(at: datetime) -> str:
+    """To the millisecond, where the order matters."""
+    return when(at, f".{at.microsecond // 1000:03}")
+
+
+def number(count: int) -> str:
+    """A large number with its thousands apart."""
+    return f"{count:,}"
+
+
+def field_time(at: datetime | None) -> str:
+    """A time as a field of a form takes it, in Danish time."""
+    return at.astimezone(DANISH).strftime("%Y-%m-%dT%H:%M") if at else ""
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:

@@ -19,6 +19,8 @@ from broker.ledger.ledger import dsn_of
 from broker.ledger.letters import Letters
 from broker.ledger.lines import Connection, Lines, Target
 from broker.ledger.lookups import Lookups
+from broker.ledger.model import NewReport
+from broker.ledger.new_reports import NewReports, report_entry
 from broker.ledger.operators import Actor, OperatorLog, Refusal, write_down
 from broker.ledger.overview import Overviews
 from broker.ledger.people import People
@@ -75,6 +77,17 @@ class Desk:
             return then
 
         return await self._lines.run(work)
+
+    async def put_on_lane(self, report: NewReport, by: Actor, action: str) -> None:
+        """A report that no request made, due now, in one commit with the operators' log."""
+        entry = report_entry(report, report.request_id, Safe(self.sealer))
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                await NewReports(timedelta(0), timedelta(0)).make(connection, [entry])
+                await write_down(connection, by, action, str(report.report_id), {"supplier": report.supplier})
+
+        await self._lines.run(work)
 
     @classmethod
     @asynccontextmanager

@@ -22,7 +22,8 @@ from broker.ledger.report_model import LaneRow
 SHOWN_FOR = timedelta(hours=1)
 """How long a process that stopped or died stays in sight."""
 WORKERS_MOST = 200
-CAUSES_MOST = 50
+CAUSES_MOST = 1000
+"""Suppliers times causes: more would be a fault, and is cut."""
 LOOK_TOO_OLD = timedelta(minutes=10)
 """Conservation is looked at every minute; a look that old means that nobody looks."""
 

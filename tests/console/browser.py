@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,11 +87,41 @@ class Browser:
         data = {"token": token, **(fields or {})}
         return await self._ask("POST", path, headers={k: v for k, v in sent.items() if v}, data=data)
 
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[Stream]:
+        """A stream, as a page that renews itself listens to it."""
+        async with self._http.get(self.origin + path, allow_redirects=False) as answer:
+            yield Stream(answer)
+
     async def _ask(self, method: str, path: str, **more: Any) -> Page:
         async with self._http.request(method, self.origin + path, allow_redirects=False, **more) as answer:
-            page = Page(answer.status, answer.headers, await answer.text())
+            page = Page(answer.status, answer.headers, await _text(answer))
         self.seen.append(page.text + repr(dict(page.headers)))
         return page
+
+
+class Stream:
+    """Server-sent events as they come."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.status = answer.status
+        self._answer = answer
+
+    async def next(self) -> str | None:
+        """What the next event tells; None when the stream has ended."""
+        try:
+            raw = await self._answer.content.readuntil(b"\n\n")
+        except (asyncio.IncompleteReadError, aiohttp.ClientError):
+            return None
+        lines = raw.decode().splitlines()
+        return "\n".join(line.removeprefix("data: ") for line in lines if line) if raw else None
+
+
+async def _text(answer: aiohttp.ClientResponse) -> str:
+    """All of it; of a stream, which has no end, the first event."""
+    if answer.content_type != "text/event-stream":
+        return await answer.text()
+    return (await answer.content.readuntil(b"\n\n")).decode()
 
 
 def _names(headers: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,7 @@ from aiohttp import web
 from broker.console.app import build
 from broker.ledger import bring_up_to_date
 from broker.ledger.desk import Desk
-from config.settings import ConsoleSettings, Settings
+from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser
 from tests.ledger.dead import desk_of
@@ -47,9 +48,10 @@ async def served(settings: Settings, desk: Desk) -> AsyncIterator[Serve]:
     """Serve a console with these settings of its section; returns a browser in front of it."""
     async with AsyncExitStack() as stack:
 
-        async def serve(**console: Any) -> Browser:
+        async def serve(*, directory: Path | None = None, **console: Any) -> Browser:
             section = ConsoleSettings(**{"port": free_port(), **console})
-            app = build(settings.model_copy(update={"console": section}), desk)
+            file = DirectorySettings(file=directory or DEFAULTS.with_name("directory.toml"))
+            app = build(settings.model_copy(update={"console": section, "directory": file}), desk)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from broker import ops
+from broker.errors import LedgerAway
 from broker.ledger.desk import Desk
 from broker.ops import Filter
+from config.settings import DEFAULTS
 from tests.console.browser import Browser, Page
+from tests.console.conftest import Serve
 from tests.ledger.dead import dead_booking, dead_reports, state_of, step
 from tests.ledger.support import Sql
 
@@ -28,6 +32,18 @@ def fields_on(page: Page) -> dict[str, str]:
 async def logged(sql: Sql) -> list[Any]:
     rows = await sql.fetch("SELECT actor, action, reason, subject FROM operator_log ORDER BY id")
     return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+async def browser_with_directory(served: Serve, tmp_path: Path) -> Browser:
+    """Where a test citizen is agreed with birkelund alone."""
+    text = DEFAULTS.with_name("directory.toml").read_text()
+    head = "[suppliers.birkelund]\n"
+    assert head in text
+    file = tmp_path / "directory.toml"
+    file.write_text(text.replace(head, f'{head}test_cpr = "0101364999"\n'))
+    browser: Browser = await served(directory=file)
+    return browser
 
 
 @pytest.fixture
@@ -56,6 +72,19 @@ class TestLanes:
         page = await operator.post("/suppliers/nordsoft/pause", {"reason": reason})
         assert (page.status, "reason" in page.text) == (409, True)
         assert (await sql.fetchval("SELECT state FROM lanes"), await logged(sql)) == ("open", [])
+
+    async def test_a_test_report_is_due_and_its_story_shown(
+        self, browser_with_directory: Browser, sql: Sql
+    ) -> None:
+        operator = browser_with_directory.come_in("operator")
+        assert "invented citizen" in (await operator.get("/suppliers/birkelund/test")).text
+        page = await operator.post("/suppliers/birkelund/test", {"reason": "new certificate"})
+        report_id = await sql.fetchval("SELECT report_id FROM reports WHERE type = 'report.test.v1'")
+        assert page.location == f"/trace/{report_id}"
+        assert (await operator.get(page.location)).status == 200
+        assert await logged(sql) == [("bo", "lanes.test", "new certificate", str(report_id))]
+        refused = await operator.post("/suppliers/nordlys/test", {"reason": "new certificate"})
+        assert (refused.status, "no test citizen is agreed" in refused.text) == (409, True)
 
     async def test_a_lane_that_nobody_knows_is_said(self, operator: Browser) -> None:
         assert "no lane" in (await operator.get("/suppliers/nobody/pause")).text
@@ -123,7 +152,7 @@ class TestReplays:
         assert (await operator.post(f"{replay}/start", {"reason": "repaired"})).status == 303
         assert await step(desk) == 1
         shown = await operator.get(replay)
-        assert ("canary" in shown.text, 'data-refresh="1"' in shown.text) == (True, True)
+        assert ("canary" in shown.text, 'data-refresh="2"' in shown.text) == (True, True)
         assert ("1 of 2 replayed" in shown.text, "Stop" in shown.text) == (True, True)
         assert "nordsoft" in (await operator.get("/replays")).text
         assert [entry[1] for entry in await logged(sql)] == ["dead.replay"]
@@ -157,6 +186,30 @@ class TestReplays:
         browser.come_in("viewer")
         shown = await browser.get(f"/replays/{preview.replay_id}")
         assert (shown.status, 'class="act"' in shown.text) == (200, False)
+
+
+async def test_a_ledger_that_is_away_is_said_on_a_page(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise LedgerAway("no route to postgres.internal")
+
+    monkeypatch.setattr(ops, "log", away)
+    browser.come_in("viewer")
+    page = await browser.get("/log")
+    assert (page.status, "cannot be reached" in page.text, "internal" in page.text) == (503, True, False)
+
+
+async def test_a_bug_of_ours_shows_nothing_of_itself(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("0101364001")
+
+    monkeypatch.setattr(ops, "log", broken)
+    browser.come_in("viewer")
+    page = await browser.get("/log")
+    assert (page.status, "0101364001" in page.text) == (500, False)
 
 
 class TestTheLog:

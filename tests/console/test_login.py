@@ -93,6 +93,17 @@ class TestPasswords:
         assert form.location == "/login?next=/log%3Factor%3Dbo"
         assert 'value="/log?actor=bo"' in (await browser.get(form.location)).text
 
+    async def test_a_link_from_elsewhere_asks_again_from_here_and_finds_the_session(
+        self, browser: Browser
+    ) -> None:
+        """The browser sends no strict cookie with the first, and sends it with what our page asks for."""
+        first = await browser.get("/log?actor=bo", Sec_Fetch_Site="cross-site")
+        again = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', first.text)
+        assert again
+        browser.come_in("viewer")
+        onward = await browser.get(again[1], Sec_Fetch_Site="same-origin")
+        assert (onward.status, onward.location) == (303, "/log?actor=bo")
+
 
 class TestTries:
     def test_a_window_ends(self) -> None:

@@ -22,7 +22,12 @@ async def every_page(browser: Browser, report_id: UUID) -> None:
     for row in TABLE:
         if row.method == "GET":
             await browser.get(address(row))
-    for path in (f"/trace/{report_id}", f"/dead/discard?ids={report_id}", f"/replays/new?ids={report_id}"):
+    for path in (
+        f"/trace/{report_id}",
+        f"/dead/{report_id}",
+        f"/dead/discard?ids={report_id}",
+        f"/replays/new?ids={report_id}",
+    ):
         assert (await browser.get(path)).status == 200, path
 
 

@@ -15,11 +15,12 @@ from broker.ops import Filter, Refusal
 
 GOING = ("canary", "running")
 SHOWN = 100
+LISTED = 20
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
     """The newest replays and how far they are."""
-    found = await ops.replays(request.app[DESK])
+    found = await ops.replays(request.app[DESK], limit=LISTED)
     going = any(each.state in GOING for each in found)
     return render("replays.html", request, replays=found, going=going)
 
