@@ -62,15 +62,17 @@ class HealthServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         host, port = self._settings.host, self._settings.port
+        told = False
         while True:
             try:
                 await web.TCPSite(self._runner, host, port).start()
+                break
             except OSError as error:
-                log.error("health-not-served", port=port, reason=error.strerror or type(error).__name__)
+                if not told:
+                    log.error("health-not-served", port=port, reason=error.strerror or type(error).__name__)
+                    told = True
                 await asyncio.sleep(AGAIN_S)
-            else:
-                log.info("health-served", port=port)
-                return
+        log.info("health-served", port=port)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         """Whoever gets this knows that the event loop turns."""

@@ -6,18 +6,15 @@ when Prometheus asks. Labels are from closed lists or from the directory. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from time import monotonic
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from broker import __version__
+from broker.exposition import Writer
 from broker.readings import (
     Read,
-    Values,
     ages,
     attention,
     consumers_alive,
@@ -32,18 +29,16 @@ from broker.readings import (
     uncertain,
     waiting,
 )
-from broker.tally import Spread
 from broker.vitals import Vitals
 
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-COUNTER, GAUGE, HISTOGRAM = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 
 class Row(NamedTuple):
     """One metric. `labels` are words with spaces between them; `name` gets `jobnet_` before it."""
 
     name: str
-    family: type[Family]
+    kind: str
     labels: str
     read: Read
     help: str
@@ -155,40 +150,22 @@ METRICS: tuple[Row, ...] = (
 # fmt: on
 
 
-class _OnDemand(Collector):
-    """Reads the whole list whenever the registry is asked."""
+class Metrics:
+    """The list as text, with the process's own figures (CPU, memory, open files) behind it."""
 
     def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
-
-    def describe(self) -> Iterable[Metric]:
-        """Names only: registering must not read anything."""
-        return [_filled(row, {}) for row in METRICS]
-
-    def collect(self) -> Iterable[Metric]:
-        return [_filled(row, row.read(self._vitals)) for row in METRICS]
-
-
-def _filled(row: Row, values: Values) -> Metric:
-    family = row.family(f"jobnet_{row.name}", row.help, labels=row.labels.split())
-    for key, value in values.items():
-        if isinstance(value, Spread):
-            assert isinstance(family, HistogramMetricFamily)  # noqa: S101  the list pairs them
-            family.add_metric(key, buckets=list(value.cumulative()), sum_value=value.sum)
-        else:
-            assert not isinstance(family, HistogramMetricFamily)  # noqa: S101  the list pairs them
-            family.add_metric(key, value)
-    return family
-
-
-class Metrics:
-    """A registry of its own, so that nothing but this list and the process's own figures is in it."""
-
-    def __init__(self, vitals: Vitals) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_OnDemand(vitals))
-        ProcessCollector(registry=self._registry)
+        self._writers = [
+            Writer(f"jobnet_{row.name}", row.kind, row.help, row.labels.split()) for row in METRICS
+        ]
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""
-        return generate_latest(self._registry)
+        pieces = [
+            piece
+            for row, writer in zip(METRICS, self._writers, strict=True)
+            for piece in writer.lines(row.read(self._vitals))
+        ]
+        return "".join(pieces).encode() + generate_latest(self._process)

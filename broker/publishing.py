@@ -162,6 +162,22 @@ class Publisher:
 
     async def _insist(self, out: Outgoing, *, tries: int | None = None) -> Published:
         """Publish on whatever connection is current, until RabbitMQ gives a definite word (or `tries` times)."""
+        try:
+            return await self._rabbit.publish(out)
+        except RabbitAway as away:
+            return await self._insist_further(out, away, tries)
+
+    async def _insist_further(self, out: Outgoing, first: RabbitAway, tries: int | None) -> Published:
+        """The tries after the first one. Most publishes need none, and tenacity costs more than the publish."""
+        waiting: RabbitAway | None = first
+
+        async def publish() -> Published:
+            nonlocal waiting
+            if waiting is not None:
+                away, waiting = waiting, None
+                raise away  # tenacity counts from the failure that brought it here
+            return await self._rabbit.publish(out)
+
         retrying = AsyncRetrying(
             stop=stop_after_attempt(tries) if tries else stop_never,
             reraise=True,
@@ -171,7 +187,7 @@ class Publisher:
                 "publish-again", type=out.type, attempt=state.attempt_number
             ),
         )
-        return await retrying(self._rabbit.publish, out)
+        return await retrying(publish)
 
 
 def home_of(arrival: Arrival) -> str:

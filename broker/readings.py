@@ -10,12 +10,11 @@ from datetime import UTC, datetime, time
 from time import monotonic
 from typing import Any
 
+from broker.exposition import Values
 from broker.lanes import LaneState
 from broker.ledger.figures import Figures, Pile
-from broker.tally import Spread
 from broker.vitals import Vitals
 
-Values = Mapping[tuple[str, ...], float | Spread]
 Read = Callable[[Vitals], Values]
 
 

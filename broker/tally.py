@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from time import monotonic
 
 from schemas.codes import ErrorCode, Status
@@ -57,13 +57,6 @@ class Spread:
     @property
     def count(self) -> int:
         return sum(self.buckets)
-
-    def cumulative(self) -> Iterator[tuple[str, int]]:
-        """(upper bound, how many were at most that), the last one without a bound."""
-        seen = 0
-        for bound, number in zip((*self.bounds, float("inf")), self.buckets, strict=True):
-            seen += number
-            yield ("+Inf" if bound == float("inf") else str(float(bound))), seen
 
 
 class Spreads(defaultdict[Key, Spread]):

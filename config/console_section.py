@@ -86,10 +86,10 @@ class ConsoleSettings(Section):
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
-        if not _loopback(self.host) and not self.url.startswith("https:"):
+        if not _loopback(self.host) and not self.url:
             raise ValueError(
-                "url must be the https:// address that browsers use when host is not this machine: the console"
-                " itself speaks plain http, to a reverse proxy in front of it"
+                "url must be the address that browsers use when host is not this machine: the console itself"
+                " speaks plain http, to a reverse proxy or a container's port in front of it"
             )
         if bool(self.trusted_header) != bool(self.trusted_proxies):
             raise ValueError("trusted_header and trusted_proxies must be set together")

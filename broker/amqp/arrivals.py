@@ -5,7 +5,6 @@ Nothing here talks to a server but the acknowledgement; nothing is judged.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +12,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from pamqp.commands import Basic
-
-ACK_TIMEOUT_S = 5.0
 
 
 class Published(Enum):
@@ -70,8 +67,7 @@ class Receipt:
         if channel is None or channel.is_closed:
             return False
         with suppress(Exception):  # the channel went away meanwhile; the redelivery publishes again
-            async with asyncio.timeout(ACK_TIMEOUT_S):
-                await channel.basic_ack(self._tag, wait=False)
+            await channel.basic_ack(self._tag, wait=False)
             return True
         return False
 

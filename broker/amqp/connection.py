@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
-import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection as Convenient
 from aiormq.abc import AbstractChannel, AbstractConnection
@@ -22,6 +21,7 @@ from aiormq.exceptions import ChannelClosed
 from pamqp.commands import Queue
 
 from broker.amqp.properties import guard_decoding
+from broker.amqp.stream import open_streamed
 from broker.errors import BrokerError, RabbitAway
 from broker.tasks import ended
 from config.settings import RabbitmqSettings
@@ -103,7 +103,7 @@ class Backoff:
 async def open_connection(url: str, name: str, heartbeat: int) -> Convenient:
     """A plain connection with a name that operators see. Raises RabbitAway."""
     with translated("connecting"):
-        return await aio_pika.connect(
+        return await open_streamed(
             url,
             timeout=CONNECT_TIMEOUT_S,
             heartbeat=heartbeat,

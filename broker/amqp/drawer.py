@@ -24,10 +24,13 @@ from broker.amqp.connection import (
     open_channel,
     translated,
 )
-from broker.amqp.publishing import confirmed, properties_of
+from broker.amqp.publishing import ready_of
 from broker.amqp.rabbit import ACKS_SETTLE_S
+from broker.amqp.traffic import Publishing
 from broker.errors import RabbitAway
 from config.settings import RabbitmqSettings
+
+ACK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,28 @@ class Drawn:
     routing_key: str = field(repr=False)
 
 
+class _Patient:
+    """The library's way to acknowledge waits for a place in its queue; here only so long."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    @property
+    def is_closed(self) -> bool:
+        return self._channel.is_closed
+
+    async def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = False) -> None:
+        async with asyncio.timeout(ACK_TIMEOUT_S):
+            await self._channel.basic_ack(delivery_tag, multiple, wait)
+
+
 class Drawer:
     """One channel for everything, so that nothing overtakes anything."""
 
     def __init__(self, raw: Connection, channel: Channel, publish_timeout: float) -> None:
         self._raw = raw
         self._channel = channel
+        self._publishing = Publishing(channel)
         self._publish_timeout = publish_timeout
         self.threw = False
 
@@ -62,18 +81,18 @@ class Drawer:
         delivery = message.delivery
         if not isinstance(delivery, Basic.GetOk):
             return None
-        receipt = Receipt(self._channel, delivery.delivery_tag or 0)
+        receipt = Receipt(_Patient(self._channel), delivery.delivery_tag or 0)
         properties = message.header.properties
         arrival = read_arrival(queue, message.body, properties, bool(delivery.redelivered), receipt)
         return Drawn(arrival, delivery.exchange or "", delivery.routing_key or "")
 
     async def lay(self, out: Outgoing) -> Published:
         """Publish and wait for RabbitMQ's word. Raises RabbitAway."""
-        properties = properties_of(out)
+        ready = ready_of(out)
         with translated("publishing a dead letter"):
             async with asyncio.timeout(self._publish_timeout):
                 await self._raw.ready()
-                return await confirmed(self._channel, out, properties)
+                return await self._publishing.publish(ready, within=self._publish_timeout)
 
     async def throw(self, drawn: Drawn) -> None:
         """Acknowledge. Raises RabbitAway when that is not possible any more."""

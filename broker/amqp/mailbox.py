@@ -14,8 +14,9 @@ from uuid import uuid4
 from aiormq.abc import DeliveredMessage
 
 from broker.amqp.arrivals import Outgoing, Published
-from broker.amqp.connection import RPC_TIMEOUT_S, Channel, connected, open_channel, translated
-from broker.amqp.publishing import confirmed, properties_of
+from broker.amqp.connection import RPC_TIMEOUT_S, connected, open_channel, translated
+from broker.amqp.publishing import ready_of
+from broker.amqp.traffic import Publishing
 from broker.errors import RabbitAway
 from config.settings import Settings
 
@@ -23,7 +24,7 @@ from config.settings import Settings
 class Mailbox:
     """Answers to several questions at once, told apart by their correlation id."""
 
-    def __init__(self, publishing: Channel, queue: str) -> None:
+    def __init__(self, publishing: Publishing, queue: str) -> None:
         self._publishing = publishing
         self._queue = queue
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
@@ -44,10 +45,10 @@ class Mailbox:
             del self._waiting[out.correlation_id or ""]
 
     async def _send(self, out: Outgoing) -> None:
-        properties = properties_of(out)
+        ready = ready_of(out)
         with translated("sending"):
             async with asyncio.timeout(RPC_TIMEOUT_S):
-                published = await confirmed(self._publishing, out, properties)
+                published = await self._publishing.publish(ready, within=RPC_TIMEOUT_S)
         if published is not Published.CONFIRMED:
             raise RabbitAway(f"the request was {published.value}")
 
@@ -64,7 +65,7 @@ async def mailbox(settings: Settings, queue: str) -> AsyncIterator[Mailbox]:
     url = settings.rabbitmq.url.get_secret_value()
     async with connected(url, f"mailbox {queue}", settings.rabbitmq.heartbeat_seconds) as raw:
         with translated("opening a mailbox"):
-            box = Mailbox(await open_channel(raw, confirms=True), queue)
+            box = Mailbox(Publishing(await open_channel(raw, confirms=True)), queue)
             receiving = await open_channel(raw, confirms=False)
             await receiving.queue_declare(queue, exclusive=True, auto_delete=True, timeout=RPC_TIMEOUT_S)
             await receiving.basic_consume(queue, box.receive, no_ack=True, timeout=RPC_TIMEOUT_S)

@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from datetime import UTC, datetime
-from uuid import uuid4
+from dataclasses import replace
 
-from aiormq.exceptions import ConnectionInternalError, DeliveryError, PublishError
-from pamqp.commands import Basic
+from aiormq.exceptions import ConnectionInternalError
 
 from broker.amqp.arrivals import Outgoing, Published
-from broker.amqp.connection import Backoff, Channel, Connection, Link, connected, open_channel, translated
+from broker.amqp.connection import Backoff, Connection, Link, connected, open_channel, translated
+from broker.amqp.traffic import Publishing, Ready
 from broker.errors import RabbitAway
 from broker.topology import DIRECT_REPLY
 from config.settings import RabbitmqSettings
 
-APP_ID = "jobnet-broker"
 IN_FLIGHT = 1000
 """Unconfirmed publishes per exchange; more of them wait their turn inside the publish timeout."""
 PROCESS_HEAD = re.compile(rb"\x83X(?:[dv]\x00|w)(.)", re.DOTALL)
@@ -29,7 +27,6 @@ PROCESS_NODE = re.compile(rb"reply@\d{1,10}")
 PROCESS_TAIL_BYTES = 12
 """How RabbitMQ (3.10 to 4.x) writes a process, in base64, into a direct reply-to address: Erlang's external
 format, with the length of a name, a name that stands for the node, and three numbers."""
-MAX_SHORT_STRING = 255
 
 
 class Outlet:
@@ -41,88 +38,60 @@ class Outlet:
         self._timeout = settings.publish_timeout_seconds
         self._window = asyncio.Semaphore(IN_FLIGHT)
         self._opening = asyncio.Lock()
-        self._channel: Channel | None = None
+        self._channel: Publishing | None = None
         self._proven = False
         self.waiting = 0
 
     async def publish(self, out: Outgoing) -> Published:
         """Raises RabbitAway, or ValueError for what AMQP cannot carry."""
-        properties = properties_of(out)
+        ready = ready_of(out)
         self.waiting += 1
         try:
+            channel = self._channel
+            if channel is not None and self._proven and channel.usable and not self._window.locked():
+                async with self._window:
+                    return await channel.publish(ready, within=self._timeout)
             with translated("publishing"):
                 async with asyncio.timeout(self._timeout), self._window:
-                    return await self._send(out, properties)
+                    return await self._send(ready)
         finally:
             self.waiting -= 1
 
-    async def _send(self, out: Outgoing, properties: Basic.Properties) -> Published:
+    async def _send(self, ready: Ready) -> Published:
         raw = await self._link.raw()
         await raw.ready()  # not while an alarm blocks it: what is sent then arrives after it was given up
         if (channel := self._proven_on(raw)) is None:
             async with self._opening:
                 if (channel := self._proven_on(raw)) is None:
-                    return await self._send_first(raw, out, properties)
-        return await confirmed(channel, out, properties)
+                    return await self._send_first(raw, ready)
+        return await channel.publish(ready, within=self._timeout)
 
-    def _proven_on(self, raw: Connection) -> Channel | None:
-        usable = self._proven and self._channel and not self._channel.is_closed
-        return self._channel if usable and self._channel and self._channel.connection is raw else None
+    def _proven_on(self, raw: Connection) -> Publishing | None:
+        channel = self._channel
+        usable = channel is not None and self._proven and not channel.is_closed and channel.connection is raw
+        return channel if usable else None
 
-    async def _send_first(self, raw: Connection, out: Outgoing, properties: Basic.Properties) -> Published:
+    async def _send_first(self, raw: Connection, ready: Ready) -> Published:
         """The first publish on a channel goes alone.
 
-        For a missing or forbidden exchange RabbitMQ closes the channel; what the library still sends on it
-        makes RabbitMQ close the connection, with everybody's publishes.
+        For a missing or forbidden exchange RabbitMQ closes the channel; what is still sent on it then makes
+        RabbitMQ close the connection, with everybody's publishes.
         """
         if self._channel is None or self._channel.is_closed or self._channel.connection is not raw:
             if self._channel and self._channel.connection is raw:
                 await self._backoff.pause()  # it closed this channel alone, and may do it again
             self._proven = False
-            self._channel = await open_channel(raw, confirms=True)
-        published = await confirmed(self._channel, out, properties)
+            self._channel = Publishing(await open_channel(raw, confirms=True))
+        published = await self._channel.publish(ready, within=self._timeout)
         self._proven = True
         self._backoff.reset()
         return published
 
 
-async def confirmed(channel: Channel, out: Outgoing, properties: Basic.Properties) -> Published:
-    """Publish and wait for RabbitMQ's word."""
-    try:
-        await channel.basic_publish(
-            out.body,
-            exchange=out.exchange,
-            routing_key=out.routing_key,
-            properties=properties,
-            mandatory=out.mandatory and not is_direct(out),  # there NO_ROUTE is said of what arrives
-        )
-    except PublishError:
-        return Published.UNROUTABLE
-    except DeliveryError:
-        return Published.REFUSED
-    return Published.CONFIRMED
-
-
-def properties_of(out: Outgoing) -> Basic.Properties:
-    """With an id that no other publish has: two equal ones in flight swap their outcomes (rabbitmq.md 1, #5).
-
-    Raises ValueError or TypeError for what cannot be encoded, here and not half-way through a channel.
-    """
-    properties = Basic.Properties(
-        content_type=out.content_type,
-        headers=dict(out.headers) or None,
-        delivery_mode=2 if out.persistent else 1,
-        correlation_id=out.correlation_id,
-        reply_to=out.reply_to,
-        message_id=str(uuid4()),
-        timestamp=datetime.now(UTC),
-        message_type=out.type,
-        app_id=APP_ID,
-    )
-    properties.marshal()
-    if max(len(out.routing_key.encode()), len(out.exchange.encode())) > MAX_SHORT_STRING:
-        raise ValueError("a routing key or exchange name of more than 255 bytes")
-    return properties
+def ready_of(out: Outgoing) -> Ready:
+    """Raises ValueError or TypeError for what AMQP cannot carry."""
+    # For direct reply-to NO_ROUTE is said of what arrives.
+    return Ready.of(replace(out, mandatory=False) if out.mandatory and is_direct(out) else out)
 
 
 def is_direct(out: Outgoing) -> bool:
@@ -159,7 +128,7 @@ async def publish_alone(
 
     An address that does that has no listener: UNROUTABLE. Raises RabbitAway.
     """
-    properties = properties_of(out)
+    ready = ready_of(out)
     try:
         with translated("publishing alone"):
             async with (
@@ -167,7 +136,9 @@ async def publish_alone(
                 turn,
                 connected(settings.url.get_secret_value(), name) as raw,
             ):
-                return await confirmed(await open_channel(raw, confirms=True), out, properties)
+                return await Publishing(await open_channel(raw, confirms=True)).publish(
+                    ready, within=settings.publish_timeout_seconds
+                )
     except RabbitAway as error:
         if isinstance(error.__cause__, ConnectionInternalError):
             return Published.UNROUTABLE

@@ -6,7 +6,6 @@ contract's rule.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
@@ -78,7 +77,7 @@ class BookingSystem:
     async def reserve(self, caller: Caller, invitation_id: UUID, wish: Wish) -> Reservation | None:
         """Holds a time for a while. None: an unanswered try was received (412), go on to create."""
         path = f"{_booking(invitation_id)}/action/reserver"
-        call = Call("reserve", Kind.RESERVE, "POST", path, 200, Reservation, body=_json(wish))
+        call = Call("reserve", Kind.RESERVE, "POST", path, 200, Reservation, body=wish.to_json())
         return (await self._system.call(call, caller)).body
 
     async def create(self, caller: Caller, invitation_id: UUID, wish: Wish) -> Booking:
@@ -90,7 +89,7 @@ class BookingSystem:
             _booking(invitation_id),
             201,
             Booking,
-            body=_json(wish),
+            body=wish.to_json(),
             agrees=_is(invitation_id),
         )
         return await self._booked(call, caller)
@@ -119,7 +118,3 @@ def _booking(invitation_id: UUID) -> str:
 
 def _is(invitation_id: UUID) -> Callable[[Booking], bool]:
     return lambda booking: booking.invitation_id == invitation_id
-
-
-def _json(wish: Wish) -> bytes:
-    return json.dumps(wish.to_wire(), ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,8 +1,8 @@
 """The one way out: an external system over HTTP, with its own connections, cap, breaker and TLS.
 
-With `session.py` the only door to aiohttp. It says what a try met (`Answered` or `Lost`); `classify.py`
-judges, `tries.py` and the suppliers' lanes decide about trying again. It follows no redirect, keeps no
-cookie, uses no proxy, and unpacks no more than it may keep.
+It says what a try met (`Answered` or `Lost`); `classify.py` judges, `tries.py` and the suppliers' lanes decide
+about trying again, `wire.py` holds the connections. It follows no redirect, keeps no cookie, uses no proxy, and
+unpacks no more than it may keep.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from datetime import UTC, datetime
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
-from yarl import URL
+from aiohttp import ClientError
+from aiohttp.http import HttpProcessingError
 
 from broker.clients.breaker import Breaker, Result
 from broker.clients.calls import Call, Caller, Kind, M, Reply
 from broker.clients.classify import Answered, Judgement, Lost, Met, classify
 from broker.clients.gate import Gate, NoEntry
 from broker.clients.retry_after import retry_after
-from broker.clients.session import Dropped, Way, lost, new_session
 from broker.clients.tls import Bearer, SetupProblem, tls_context
+from broker.clients.traced import calling
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
+from broker.clients.wire import Outward, Raw, Way, Wire, lost
 from broker.errors import AtCapacity, Seen
 from broker.tally import TALLY
 from config.directory import SystemConfig
@@ -56,7 +57,9 @@ class HttpSystem:
         self._gate = Gate(
             limits.in_flight, limits.waiting, Breaker(limits.breaker_failures, limits.breaker_open_seconds)
         )
-        self._session: aiohttp.ClientSession | None = None
+        self._base_path = urlsplit(config.base_url).path.rstrip("/")
+        self._wire: Wire | None = None
+        self._send = calling(name, self._exchange)
         self._calls = 0
         self._retired = False
 
@@ -80,7 +83,7 @@ class HttpSystem:
         """
 
         async def send(x_request_id: str, seconds: float) -> Met:
-            return await self._exchange(call, caller.headers(x_request_id), seconds)
+            return await self._send(call, caller.headers(x_request_id), seconds)
 
         self._calls += 1
         try:
@@ -102,7 +105,7 @@ class HttpSystem:
         try:
             async with self._place(call.step):
                 began = time.monotonic()
-                met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
+                met = await self._send(call, headers, self.limits.total_timeout_seconds)
         finally:
             self._calls -= 1
             await self._close_if_idle()
@@ -150,25 +153,25 @@ class HttpSystem:
     @property
     def closed(self) -> bool:
         """Whether it has no connections."""
-        return self._session is None
+        return self._wire is None
 
     async def close(self) -> None:
         """Cuts what is in flight."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        """The session; a retired system opens it again for a handler that is still at work."""
-        if self._session is None:
+    def _open(self) -> Wire:
+        """The connections; a retired system opens them again for a handler that is still at work."""
+        if self._wire is None:
             if isinstance(self._tls, SetupProblem):
                 raise self._tls
-            self._session = new_session(self._tls, self.limits)
-        return self._session
+            self._wire = Wire(self.config.base_url, self._tls, self.limits)
+        return self._wire
 
     async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> Met:
         try:
-            session = self._open()
+            wire = self._open()
             if (authorization := self._bearer.header()) is not None:
                 headers["Authorization"] = authorization
         except SetupProblem as problem:
@@ -176,49 +179,34 @@ class HttpSystem:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         way = Way()
+        request = Outward(call.method, self._target(call), headers, call.body)
         try:
-            async with (
-                asyncio.timeout(seconds),
-                session.request(
-                    call.method,
-                    _url(self.config.base_url, call),
-                    data=call.body,
-                    headers=headers,
-                    allow_redirects=False,
-                    skip_auto_headers=("Content-Type",),
-                    trace_request_ctx=way,
-                ) as response,
-            ):
-                return await _answer(response, self.limits.max_response_bytes)
-        except (TimeoutError, aiohttp.ClientError, Dropped) as error:
+            raw = await wire.exchange(request, seconds, way)
+        except (TimeoutError, ClientError, HttpProcessingError) as error:
             return lost(error, way)
+        return _answer(raw, self.limits.max_response_bytes)
+
+    def _target(self, call: Call[M]) -> str:
+        """The base address may have a path of its own; every value is encoded, also the + of an offset."""
+        path = f"{self._base_path}{call.path}" or "/"
+        return f"{path}?{urlencode(call.query, quote_via=quote, safe='')}" if call.query else path
 
 
-def _url(base_url: str, call: Call[M]) -> URL:
-    """The base address may have a path of its own; every value is encoded, also the + of an offset."""
-    query = urlencode(call.query, quote_via=quote, safe="")
-    return URL(f"{base_url.rstrip('/')}{call.path}{'?' if query else ''}{query}", encoded=True)
+def _answer(raw: Raw, limit: int) -> Answered:
+    body, flaw = _body(raw, limit)
+    kind = raw.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    wish = raw.headers.get("Retry-After")
+    return Answered(raw.status, kind, body, flaw, retry_after(wish, datetime.now(UTC)) if wish else None)
 
 
-async def _answer(response: aiohttp.ClientResponse, limit: int) -> Answered:
-    body, flaw = await _body(response, limit)
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    wish = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-    return Answered(response.status, kind, body, flaw, wish)
-
-
-async def _body(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, str | None]:
+def _body(raw: Raw, limit: int) -> tuple[bytes, str | None]:
     """The body, unpacked, at most `limit` bytes of it on the wire and in memory; or what is wrong with it."""
-    if response.status == 204:
-        said = response.headers.get("Content-Length", "0").strip() != "0"
-        return b"", "body" if said or "Transfer-Encoding" in response.headers else None
-    kept = bytearray()
-    async for chunk in response.content.iter_any():
-        kept += chunk
-        if len(kept) > limit:
-            response.close()
-            return b"", "too-large"
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if raw.status == 204:
+        said = raw.headers.get("Content-Length", "0").strip() != "0"
+        return b"", "body" if said or "Transfer-Encoding" in raw.headers else None
+    if raw.body is None:
+        return b"", "too-large"
+    encoding = raw.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in ("identity", ""):
-        return bytes(kept), None
-    return unpacked(bytes(kept), limit) if encoding in ("gzip", "x-gzip") else (b"", "encoding")
+        return raw.body, None
+    return unpacked(raw.body, limit) if encoding in ("gzip", "x-gzip") else (b"", "encoding")

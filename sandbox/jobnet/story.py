@@ -6,6 +6,7 @@ the same again for a repeat, and what to do when an answer says `uncertain`.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from sandbox.jobnet.danish import NO_ANSWER
 MOST_ASKED = 2_000
 MOST_MEETINGS = 50
 DEADLINE = timedelta(seconds=9)
+# An event can be missed while the connection is away; the stored answer costs the broker little.
+ASK_AGAIN_S = 15.0
 REPORT = "report.citizen.v1"
 WITHOUT_GROUP = ("booking.accept.v1", "booking.cancel.v1", REPORT)
 OPEN = ("uncertain", "no-answer")
@@ -40,7 +43,10 @@ class Unknown(LookupError):
 
 @dataclass
 class Asked:
-    """One request and what is known of it. `told`: its last word is out, and a repeat will bring it."""
+    """One request and what is known of it. `told`: its last word is out, and a repeat will bring it.
+
+    `asked_at` is when it was sent the last time, on the clock that only runs forward.
+    """
 
     citizen: Citizen
     type: str
@@ -48,6 +54,7 @@ class Asked:
     request_id: str
     answer: Mapping[str, Any]
     told: bool = False
+    asked_at: float = 0.0
 
     @property
     def status(self) -> str:
@@ -98,6 +105,7 @@ class Story:
     async def again(self, asked: Asked) -> Asked:
         """Send the same request once more: its first answer comes back, or by now its last word."""
         asked.told = False  # what is told from now on may be newer than the answer
+        asked.asked_at = time.monotonic()
         try:
             asked.answer = await self._asker.ask(asked.type, asked.body(datetime.now(UTC)))
         except NoAnswer:
@@ -106,11 +114,15 @@ class Story:
         return asked
 
     async def asked(self, citizen: Citizen, request_id: str) -> Asked:
-        """A request of this citizen, with its last word if that has been told since. Raises Unknown."""
+        """A request of this citizen, with its last word if that has been told since or may have been missed.
+
+        Raises Unknown.
+        """
         asked = self._asked.get(request_id)
         if asked is None or asked.citizen != citizen:
             raise Unknown(request_id)
-        return await self.again(asked) if asked.is_open and asked.told else asked
+        due = asked.told or time.monotonic() - asked.asked_at > ASK_AGAIN_S
+        return await self.again(asked) if asked.is_open and due else asked
 
     async def open_of(self, citizen: Citizen) -> list[Asked]:
         """What is still not known of this citizen's bookings, the newest first."""

@@ -19,20 +19,19 @@ EVERYBODY = (PLANNER, BOOKING, SUPPLIER)
 
 @dataclass(frozen=True)
 class Switch:
-    """One thing to try: its name, what it does in a sentence, whom it fits, and the step for every call."""
+    """One thing to try: its name, what it does in a sentence, whom it fits, and the steps for its calls."""
 
     key: str
     name: str
     does: str
     kinds: tuple[str, ...]
-    step: Mapping[str, Any] | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def script(self) -> list[dict[str, Any]]:
         """The steps for the system's script."""
-        if self.step is None:
-            return []
-        return [{"operation": "any", "times": None, "label": f"{LABEL}{self.key}", **self.step}]
+        common = {"operation": "any", "times": None, "label": f"{LABEL}{self.key}"}
+        return [{**common, **step} for step in self.steps]
 
 
 SWITCHES = (
@@ -42,52 +41,66 @@ SWITCHES = (
         "Slow",
         "Works, but thinks a second about each call.",
         EVERYBODY,
-        {"action": "slow", "seconds": 1},
+        ({"action": "slow", "seconds": 1},),
     ),
     Switch(
-        "silent", "Silent", "Takes the call and never answers.", EVERYBODY, {"action": "hang", "seconds": 20}
+        "silent",
+        "Silent",
+        "Takes the call and never answers.",
+        EVERYBODY,
+        ({"action": "hang", "seconds": 20},),
     ),
     Switch(DOWN, "Down", "Nobody listens: connections are refused.", EVERYBODY),
     Switch(
-        "broken", "Broken", "Answers everything with 500.", EVERYBODY, {"action": "status", "status": 500}
+        "broken", "Broken", "Answers everything with 500.", EVERYBODY, ({"action": "status", "status": 500},)
     ),
     Switch(
-        "page", "Web page", "Answers 200 with a web page about maintenance.", EVERYBODY, {"action": "html"}
+        "page", "Web page", "Answers 200 with a web page about maintenance.", EVERYBODY, ({"action": "html"},)
     ),
     Switch(
         "cut",
         "Cut after booking",
-        "Books, then cuts the line before it says so: nobody knows, and the broker finds out.",
+        "Books, then cuts the line before it says so. The broker looks the booking up.",
         (BOOKING,),
-        {"operation": "create", "action": "reset", "after_work": True},
+        ({"operation": "create", "action": "reset", "after_work": True},),
+    ),
+    Switch(
+        "lost",
+        "Lost after booking",
+        "Books, cuts the line, and cannot be asked either: nobody knows until it is well again.",
+        (BOOKING,),
+        (
+            {"operation": "create", "action": "reset", "after_work": True},
+            {"operation": "find", "action": "status", "status": 503},
+        ),
     ),
     Switch(
         "quicker",
         "Somebody is quicker",
         "Gives the time away just before it is reserved.",
         (BOOKING,),
-        {"operation": "reserve", "action": "snatch"},
+        ({"operation": "reserve", "action": "snatch"},),
     ),
     Switch(
         "busy",
         "Busy",
         "Asks with 429 and Retry-After to wait ten seconds: the whole lane waits.",
         (SUPPLIER,),
-        {"action": "status", "status": 429, "retry_after": "10"},
+        ({"action": "status", "status": 429, "retry_after": "10"},),
     ),
     Switch(
         "refuses",
         "Refuses",
         "Says that the report is wrong: a dead letter for a person to look at.",
         (SUPPLIER,),
-        {"action": "status", "status": 400, "fault": "ugyldig-besked"},
+        ({"action": "status", "status": 400, "fault": "ugyldig-besked"},),
     ),
     Switch(
         "locked",
         "Locked out",
         "Answers 401, as when our key is no longer known: the lane parks and tells a person.",
         (SUPPLIER,),
-        {"action": "status", "status": 401},
+        ({"action": "status", "status": 401},),
     ),
 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from broker.amqp import Arrival
 from config.settings import Settings, build
@@ -25,6 +27,11 @@ def settings_for(url: str, **sections: dict[str, Any]) -> Settings:
     """Settings with short pauses; `sections` lie over them."""
     rabbitmq = {"url": url, **QUICK, **sections.pop("rabbitmq", {})}
     return build({"rabbitmq": rabbitmq, **sections})
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of production, which reads and writes the bytes; asyncio's own runs in the tests around."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import logging
 import socket
-import time
 import traceback
 import tracemalloc
 import zlib
@@ -314,14 +313,13 @@ async def test_one_hung_system_has_a_cap_a_list_and_a_breaker_and_the_others_do_
     async with (
         RawServer(default=End.HANG) as hung,
         RawServer(default=GOOD) as well,
-        system(hung.url, in_flight=2, waiting=3, breaker_failures=2, total_timeout_seconds=0.3) as bad,
+        system(hung.url, in_flight=2, waiting=3, breaker_failures=1, total_timeout_seconds=2) as bad,
         system(well.url) as good,
     ):
         asked = [asyncio.create_task(outcome(bad, READ, 5)) for _ in range(8)]
         await until(lambda: len(hung.requests) == 2)
-        began = time.monotonic()
         assert [await outcome(good, READ, 5) for _ in range(5)] == [200] * 5
-        assert time.monotonic() - began < 0.3
+        assert sum(task.done() for task in asked) == 3, "only the list that was full has answered meanwhile"
         ends = await asyncio.gather(*asked)
         assert hung.most_at_once == 2
         whats = sorted(end.seen.what for end in ends if isinstance(end, AtCapacity))

@@ -21,9 +21,9 @@ def console(**changes: Any) -> ConsoleSettings:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"host": "0.0.0.0"}, "url must be the https"),  # noqa: S104  refused
-        ({"host": "::"}, "url must be the https"),
-        ({"host": "192.0.2.1", "url": "http://127.0.0.1:8025"}, "url must be the https"),
+        ({"host": "0.0.0.0"}, "url must be the address"),  # noqa: S104  refused
+        ({"host": "::"}, "url must be the address"),
+        ({"host": "192.0.2.1", "url": "http://192.0.2.1:8025"}, "must begin with https"),
         ({"url": "http://console.example"}, "must begin with https"),
         ({"url": "https://console.example/path"}, "nothing else"),
         ({"url": "https://user:word@console.example"}, "nothing else"),
@@ -69,6 +69,11 @@ def test_a_good_one_is_taken_and_not_shown() -> None:
     )
     assert settings.origin == "https://console.example"
     assert GOOD not in repr(settings)
+
+
+def test_a_container_may_listen_to_all_when_browsers_come_by_this_machine() -> None:
+    settings = console(host="0.0.0.0", url="http://127.0.0.1:8025")  # noqa: S104  what is published is loopback
+    assert settings.origin == "http://127.0.0.1:8025"
 
 
 def test_loopback_has_an_origin_of_its_own() -> None:

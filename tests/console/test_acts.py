@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from broker import ops
+from broker.errors import LedgerAway
 from broker.ledger.desk import Desk
 from broker.ops import Filter
 from config.settings import DEFAULTS
@@ -185,6 +186,30 @@ class TestReplays:
         browser.come_in("viewer")
         shown = await browser.get(f"/replays/{preview.replay_id}")
         assert (shown.status, 'class="act"' in shown.text) == (200, False)
+
+
+async def test_a_ledger_that_is_away_is_said_on_a_page(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise LedgerAway("no route to postgres.internal")
+
+    monkeypatch.setattr(ops, "log", away)
+    browser.come_in("viewer")
+    page = await browser.get("/log")
+    assert (page.status, "cannot be reached" in page.text, "internal" in page.text) == (503, True, False)
+
+
+async def test_a_bug_of_ours_shows_nothing_of_itself(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("0101364001")
+
+    monkeypatch.setattr(ops, "log", broken)
+    browser.come_in("viewer")
+    page = await browser.get("/log")
+    assert (page.status, "0101364001" in page.text) == (500, False)
 
 
 class TestTheLog:

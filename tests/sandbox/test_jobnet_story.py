@@ -73,6 +73,16 @@ async def test_an_uncertain_booking_is_asked_for_again_once_its_last_word_is_tol
     assert len(broker.sent) == 2
 
 
+async def test_an_uncertain_booking_is_asked_for_again_after_a_while_even_if_nothing_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    story = Story(Answers(UNCERTAIN, UNCERTAIN, DONE))
+    asked = await story.ask(ASTA, "booking.book.v1", moedetilbudId="o")
+    monkeypatch.setattr(module, "ASK_AGAIN_S", -1.0)
+    assert [(await story.asked(ASTA, asked.request_id)).status for _ in range(2)] == ["uncertain", "done"]
+    assert (await story.asked(ASTA, asked.request_id)).status == "done"  # and no more is asked
+
+
 async def test_what_is_told_while_the_answer_is_on_its_way_is_not_forgotten() -> None:
     story: Story
 
