@@ -7,6 +7,7 @@ What did not finish is not acknowledged; another process looks it up.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -44,6 +45,8 @@ from config.settings import ConfigProblem, Settings
 log = get_logger("app")
 
 EXIT_HOPELESS = 1
+YOUNG_OBJECTS = 10_000
+"""How many new objects the garbage collector lets come before it looks for circles among them (Python: 700)."""
 
 
 def serve(settings: Settings, directory: Directory) -> int:
@@ -111,6 +114,7 @@ class App:
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
+            spare_the_collector()
             log.info("started", owner=ledger.owner, pid=os.getpid())
             await self._stop.wait()
             self._vitals.stopping = True
@@ -210,6 +214,13 @@ class App:
             for kind, name in sorted(await ledger.open_systems() | reported)
             if name in changed
         ]
+
+
+def spare_the_collector() -> None:
+    """What is there at the start stays: it is not looked through again and again. Measured: 6 % of a booking's CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 def supplier_of(directory: Directory, jobcenter_code: str) -> str | None:
