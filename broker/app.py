@@ -35,6 +35,8 @@ from broker.tally import TALLY
 from broker.tasks import ended
 from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.topology_ops import missing
+from broker.traced import carrying
+from broker.tracing import tracing
 from broker.verifier import Verifier
 from broker.vitals import Vitals
 from broker.watching import Watch
@@ -76,6 +78,7 @@ class App:
         logging.watch(asyncio.get_running_loop())
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(HealthServer(settings.health, self._vitals))
+            await stack.enter_async_context(tracing(settings.tracing))
             sealer = Sealer(settings.keys)
             ledger = await stack.enter_async_context(Ledger.open(settings, sealer))
             systems = await stack.enter_async_context(Systems(settings, self._directory))
@@ -87,10 +90,10 @@ class App:
             execution = Execution(settings, ledger, systems, verifier)
             pipeline = Pipeline(settings, systems, execution, publisher)
             deliveries = Deliveries(settings, ledger, systems, publisher)
+            carry_request = carrying(pipeline.carry)
 
             async def carry(arrival: Arrival) -> None:
-                story = deliveries if arrival.queue.startswith(LANES) else pipeline
-                await story.carry(arrival)
+                await (deliveries.carry if arrival.queue.startswith(LANES) else carry_request)(arrival)
 
             consumer = Consumer(
                 settings,

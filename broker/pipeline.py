@@ -28,6 +28,7 @@ from broker.routes import ROUTES
 from broker.settle import Settlement, done, expired, refused, settle
 from broker.tally import TALLY
 from broker.topology import CITIZEN_REPORTS, SUSPECTS
+from broker.traced import ended, handling
 from config.settings import Settings
 from schemas.answers import Answer
 from schemas.codes import Reason, Status
@@ -104,6 +105,7 @@ class Pipeline:
         TALLY.answered(
             arrival.type, told.outcome if told else "dead", told.event.error_code if told else None, began
         )
+        ended(told.outcome if told else "dead", message.request_id if message else None)
         self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
 
     async def _stop(self, arrival: Arrival) -> None:
@@ -204,7 +206,7 @@ class Pipeline:
         try:
             clients = self._systems.clients(jobcenter.planner, jobcenter.booking_system)
             asker = Caller.of(message, traceparent=errand.traceparent, answer_by=errand.answer_by)
-            result = await errand.route.handler(message, asker, clients)
+            result = await handling(errand.route.handler)(message, asker, clients)
             return done(message, result, datetime.now(UTC))
         except Exception as error:
             return settle(message, error, datetime.now(UTC))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from config.console_section import ConsoleSettings
 from config.dangers import KEYS_ABSENT, problems
-from config.health_sections import HealthSettings
+from config.health_sections import HealthSettings, TracingSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
     KEY_BYTES,
@@ -57,6 +57,7 @@ __all__ = [
     "SchedulerSettings",
     "Settings",
     "StopSettings",
+    "TracingSettings",
     "VerificationSettings",
     "WatchdogSettings",
     "build",
@@ -88,6 +89,7 @@ class Settings(Section):
     stop: StopSettings = StopSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
     health: HealthSettings = HealthSettings()
+    tracing: TracingSettings = TracingSettings()
     answers: AnswerSettings = AnswerSettings()
     keys: KeySettings = KeySettings()
     log: LogSettings = LogSettings()

@@ -41,16 +41,21 @@ CLAIMED = (
     " request_id, jobcenter_code, traceparent, content"
 )
 
+# Most are delivered at the first attempt, and those have not been looked for.
+REPLAYED = """CASE WHEN attempts > 1 THEN EXISTS (
+    SELECT FROM replay_items AS i WHERE i.letter_id = reports.report_id AND i.state = 'replayed')
+    ELSE false END AS replayed"""
+
 CLAIM = f"""
 UPDATE reports SET state = 'delivering', owner = $3, epoch = epoch + 1, claim_token = $4,
     attempts = attempts + 1, try_key = try_key + CASE WHEN unanswered THEN 0 ELSE 1 END
 WHERE report_id = $1 AND number = $2 AND state = 'handed'
-RETURNING {CLAIMED}, coalesce(
+RETURNING {CLAIMED}, {REPLAYED}, coalesce(
     (SELECT probe = report_id FROM lanes WHERE lanes.supplier = reports.supplier), false) AS probe
 """  # noqa: S608  built from constants only
 
 RECOGNISE = f"""
-SELECT {CLAIMED}, (SELECT probe FROM attempts AS a
+SELECT {CLAIMED}, {REPLAYED}, (SELECT probe FROM attempts AS a
                    WHERE a.report_id = reports.report_id AND a.number = reports.attempts) AS probe
 FROM reports WHERE report_id = $1 AND claim_token = $2 AND state = 'delivering'
 """  # noqa: S608  built from constants only
@@ -178,6 +183,7 @@ class Deliveries:
             jobcenter_code=row["jobcenter_code"],
             traceparent=row["traceparent"],
             content=self._safe.open(report_id, "report", row["content"]),
+            replayed=row["replayed"],
         )
 
     async def finish(self, claim: ReportClaim, judgement: Judgement) -> bool:

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Table, Tex
 from sqlalchemy.dialects.postgresql import JSONB
 
 from broker.ledger.dead_tables import dead_messages
-from broker.ledger.tables import attempt_results, metadata, reports
+from broker.ledger.tables import attempt_results, attempts, metadata, reports, requests
 
 
 def _at(name: str, *, nullable: bool = False) -> Column[object]:
@@ -80,3 +80,15 @@ Index(
     postgresql_include=("verdict", "milliseconds"),
     postgresql_where=text("supplier IS NOT NULL"),
 )
+for _column in (
+    requests.c.settled_at,
+    reports.c.settled_at,
+    attempts.c.started_at,
+    attempt_results.c.finished_at,
+):
+    Index(
+        f"{_column.table.name}_{_column.name}_brin",
+        _column,
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": 32},
+    )

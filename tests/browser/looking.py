@@ -8,6 +8,13 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page
 
 PICTURES = os.environ.get("JOBNET_PICTURES")
+STICKS_OUT = """() => {
+  const root = document.documentElement;
+  if (root.scrollWidth <= root.clientWidth) return [];
+  const wide = [...document.body.querySelectorAll("*")].filter(
+    (one) => one.getBoundingClientRect().right > root.clientWidth + 0.5 && !one.closest(".scroll *"));
+  return [`${root.scrollWidth - root.clientWidth} px`, ...wide.map((one) => one.outerHTML.slice(0, 100))];
+}"""
 HARMFUL = ("serious", "critical")
 
 
@@ -22,12 +29,10 @@ async def barriers(page: Page) -> list[str]:
     ]
 
 
-async def overflow(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
-    width: int = await page.evaluate(
-        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    )
-    return width
+async def overflow(page: Page) -> list[str]:
+    """What sticks out of the window, so that one has to scroll sideways; empty if the page fits."""
+    found: list[str] = await page.evaluate(STICKS_OUT)
+    return found
 
 
 async def picture(page: Page, name: str) -> None:

@@ -194,7 +194,7 @@ async def test_console_pages_fit_and_keep_nobody_out(
     ):
         await page.goto(console.address + path)
         wrong[path] = (await barriers(page), await overflow(page))
-    assert {path: found for path, found in wrong.items() if found != ([], 0)} == {}
+    assert {path: found for path, found in wrong.items() if found != ([], [])} == {}
 
 
 async def test_an_operator_pauses_a_lane_and_lets_it_go_on(

@@ -279,16 +279,16 @@ async def test_pages_fit_and_keep_nobody_out(
         "/sandbox/moelle/inbox",
     ):
         await page.goto(jobnet + path)
-        assert (await barriers(page), await overflow(page)) == ([], 0), path
+        assert (await barriers(page), await overflow(page)) == ([], []), path
     await page.goto(f"{jobnet}/borger/malthe/book")
     await page.get_by_role("button", name="Indmeld booking-fejl").click()
     await page.get_by_label("Fejltekst").fill("x" * 501)
-    assert (await barriers(page), await overflow(page)) == ([], 0), "pop-up"
+    assert (await barriers(page), await overflow(page)) == ([], []), "pop-up"
     if (scheme, width) == ("dark", PHONE):
         await picture(page, "jobnet-phone")
     await page.goto(f"{jobnet}/borger/ellen/book")
     await page.get_by_role("link", name="Mødetilbud 1").click()
-    assert (await barriers(page), await overflow(page)) == ([], 0), "times"
+    assert (await barriers(page), await overflow(page)) == ([], []), "times"
 
 
 async def test_nothing_comes_from_elsewhere_and_no_number_is_in_a_page(page: Page, jobnet: str) -> None:

@@ -17,6 +17,7 @@ from scripts.postgres import PostgresServer
 from scripts.processes import free_port
 from scripts.rabbitmq import RabbitServer
 from tests.functional.stage import Frontend, Stage, booking, cpr_of, fetched, layout, request
+from tests.otlp import Collector
 from tests.support import poll
 
 DEBUG = {"JOBNET_BROKER__LOG__LEVEL": "debug"}
@@ -110,11 +111,11 @@ async def test_no_marked_number_shows_where_it_should_not(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("privacy")
-    async with Sandbox(layout(absence_proves_after_seconds=12.0)) as sandbox:
+    async with Sandbox(layout(absence_proves_after_seconds=12.0)) as sandbox, Collector() as collector:
         stage = Stage(vhost, database, folder, sandbox)
         try:
             await stage.prepare()
-            watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port())}
+            watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port()), **collector.changes}
             process = await stage.start(changes=DEBUG | watched)
             async with Frontend(vhost) as frontend:
                 await _walk_every_path(stage, frontend)
@@ -160,6 +161,7 @@ async def test_no_marked_number_shows_where_it_should_not(
                 "answers": answers,
                 "trace": story,
                 "metrics": shown.encode(),
+                "spans": b"\n".join([*collector.bodies, repr(collector.spans).encode()]),
                 **told,
             }
             for queue in QUEUES:
@@ -169,6 +171,7 @@ async def test_no_marked_number_shows_where_it_should_not(
                 places[f"table {table[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
             assert len(places["table requests"]) > 1000
             assert len(places["jobnet.bookings.dead"]) > 0
+            assert collector.named("attempt supplier-1")
         finally:
             await stage.close()
     for cpr in map(cpr_of, MARKED):

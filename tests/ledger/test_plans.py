@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker import ops
 from broker.ledger import bring_up_to_date
+from broker.ledger.conservation import Conservation
 from broker.ledger.desk import Desk
 from broker.ledger.indexes import INDEXES, build_beside
-from broker.ledger.lines import Connection, Lines
+from broker.ledger.lines import Connection, Line
 from broker.ops import Filter, Place
 from scripts.postgres import PostgresServer
 from tests.ledger.dead import desk_of
@@ -29,6 +30,7 @@ from tests.ledger.support import Sql, settings_for
 
 MANY_REQUESTS, MANY_LETTERS = 60_000, 20_000
 WALK = re.compile(r"Seq Scan on (requests|reports|attempts|attempt_results)\b")
+WIDE_WALK = re.compile(r"Seq Scan on (requests|reports)\b")
 ROWS = re.compile(r"rows=([0-9.]+) loops=([0-9]+)")
 
 
@@ -49,6 +51,9 @@ class Explained:
     async def fetchval(self, statement: str, *values: object) -> Any:
         await self._explain(statement, values)
         return await self._connection.fetchval(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
     async def _explain(self, statement: str, values: tuple[object, ...]) -> None:
         rows = await self._connection.fetch(f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF) {statement}", *values)
@@ -77,14 +82,14 @@ async def desk(filled_name: str) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The plan of every statement that is run on a desk's lines from now on."""
+    """The plan of every question that is asked from now on."""
     found: dict[str, str] = {}
-    as_it_is = Lines.run
+    as_it_is = Line.run
 
-    async def run(self: Lines, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def run(self: Line, work: Callable[[Any], Awaitable[Any]]) -> Any:
         return await as_it_is(self, lambda connection: work(Explained(connection, found)))
 
-    monkeypatch.setattr(Lines, "run", run)
+    monkeypatch.setattr(Line, "run", run)
     return found
 
 
@@ -125,6 +130,16 @@ async def test_no_page_walks_through_a_large_table(desk: Desk, plans: dict[str, 
     assert plans
     for statement, plan in plans.items():
         assert not WALK.search(plan), f"{statement}\n{plan}"
+
+
+@pytest.mark.timeout(240)
+async def test_the_conservation_check_of_every_minute_looks_at_what_is_open_and_new(
+    desk: Desk, plans: dict[str, str]
+) -> None:
+    await Conservation(desk.settings, desk.target, ["supplier-1 4"]).check()
+    assert len(plans) > 10
+    for statement, plan in plans.items():
+        assert not WIDE_WALK.search(plan), f"{statement}\n{plan}"
 
 
 @pytest.mark.timeout(240)
