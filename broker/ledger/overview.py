@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+from broker.lanes import LaneState
 from broker.ledger.figures import STATES
 from broker.ledger.flow import Flow, flow_of
 from broker.ledger.lanes import LIST, lane_row_of
@@ -56,6 +58,12 @@ SELECT (SELECT row(count(*), min(created_at)) FROM requests WHERE state = 'runni
     (SELECT row(count(*), min(coalesce(uncertain_since, created_at))) FROM requests WHERE state = 'uncertain') AS uncertain
 """
 
+UNCERTAIN = """
+SELECT request_id, type, booking_system, coalesce(uncertain_since, created_at) AS since, verify_due_at, verify_tries
+FROM requests WHERE state = 'uncertain' ORDER BY since, request_id LIMIT $1
+"""
+UNCERTAIN_SHOWN = 20
+
 LOOK = "SELECT at, figures::text AS figures FROM last_looks WHERE name = 'conservation'"
 
 
@@ -95,8 +103,20 @@ class OpenBookings:
 
 
 @dataclass(frozen=True, slots=True)
+class UncertainBooking:
+    """A booking that was sent and of which nobody knows, and when it is looked up next."""
+
+    request_id: UUID
+    type: str
+    booking_system: str
+    since: datetime
+    verify_due_at: datetime | None
+    verify_tries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """The last look at conservation: when, and its figures (`gaps` and `kinds` of gaps among them)."""
+    """The last look at conservation: when, and its figures: `gaps`, `kinds` of gaps, and some of them `named`."""
 
     at: datetime
     figures: dict[str, Any]
@@ -106,13 +126,23 @@ class Look:
         """What could not be accounted for."""
         return int(self.figures.get("gaps", 0))
 
+    @property
+    def named(self) -> list[dict[str, str]]:
+        """Some of them: kind of `gap` and `id`."""
+        return list(self.figures.get("named", []))
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A sentence about what is not well: `bad` needs a person now, `warn` soon."""
+    """A sentence about what is not well: `bad` needs a person now, `warn` soon.
+
+    `about` says of what (processes, conservation, lane, bookings or dead), `subject` of which lane.
+    """
 
     level: str
     text: str
+    about: str
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +156,7 @@ class Overview:
     waiting: tuple[Waiting, ...]
     dead: tuple[DeadCause, ...]
     bookings: OpenBookings
+    uncertain: tuple[UncertainBooking, ...]
     look: Look | None
 
     @property
@@ -144,33 +175,36 @@ class Overview:
 def _problems(seen: Overview) -> Iterator[Problem]:
     yield from _of_workers(seen)
     if seen.look is None or seen.at - seen.look.at > LOOK_TOO_OLD:
-        yield Problem("warn", "nobody looks whether everything is accounted for")
+        yield Problem("warn", "nobody looks whether everything is accounted for", "conservation")
     elif seen.look.gaps:
-        yield Problem("bad", f"{seen.look.gaps} cannot be accounted for; see: jobnet-broker ledger conserve")
+        text = f"{seen.look.gaps} cannot be accounted for; see: jobnet-broker ledger conserve"
+        yield Problem("bad", text, "conservation")
     for row in seen.lanes:
         lane = row.lane
         if lane.attention:
-            yield Problem("bad", lane.attention)
-        elif lane.state.value != "open":
-            yield Problem(
-                "warn", f"lane {lane.supplier} is {lane.state.value}; {row.waiting} reports wait on it"
-            )
+            yield Problem("bad", lane.attention, "lane", lane.supplier)
+        elif lane.state is not LaneState.OPEN:
+            text = f"lane {lane.supplier} is {lane.state.value}; {row.waiting} reports wait on it"
+            yield Problem("warn", text, "lane", lane.supplier)
     if count := seen.bookings.uncertain:
-        yield Problem("warn", f"{count} {'booking is' if count == 1 else 'bookings are'} uncertain")
+        yield Problem(
+            "warn", f"{count} {'booking is' if count == 1 else 'bookings are'} uncertain", "bookings"
+        )
     if count := sum(row.last_hour for row in seen.dead):
-        yield Problem("warn", f"{count} died in the last hour")
+        yield Problem("warn", f"{count} died in the last hour", "dead")
 
 
 def _of_workers(seen: Overview) -> Iterator[Problem]:
     running = [worker for worker in seen.workers if worker.stopped_at is None]
     if not any(worker.alive and worker.ready for worker in running):
-        yield Problem("bad", "no process is ready: nothing is carried")
+        yield Problem("bad", "no process is ready: nothing is carried", "processes")
     for worker in running:
         name = f"process {worker.pid}" + (f" on {worker.host}" if worker.host else "")
         if not worker.alive:
-            yield Problem("warn", f"{name} is silent; what it had is taken over")
+            yield Problem("warn", f"{name} is silent; what it had is taken over", "processes")
         elif not worker.ready:
-            yield Problem("warn", f"{name} is not ready" + (f": {worker.problem}" if worker.problem else ""))
+            text = f"{name} is not ready" + (f": {worker.problem}" if worker.problem else "")
+            yield Problem("warn", text, "processes")
 
 
 class Overviews:
@@ -196,5 +230,8 @@ class Overviews:
             waiting=tuple(Waiting(**row) for row in await connection.fetch(WAITING, CAUSES_MOST)),
             dead=tuple(DeadCause(**row) for row in await connection.fetch(DEAD, CAUSES_MOST)),
             bookings=OpenBookings(*bookings["running"], *bookings["uncertain"]),
+            uncertain=tuple(
+                UncertainBooking(**row) for row in await connection.fetch(UNCERTAIN, UNCERTAIN_SHOWN)
+            ),
             look=Look(look["at"], json.loads(look["figures"])) if look else None,
         )
