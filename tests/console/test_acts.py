@@ -248,6 +248,13 @@ class TestTrace:
         page = await browser.post("/trace", {"id": "0101364001"})
         assert (page.status, "0101364001" in page.text) == (422, False)
 
+    async def test_the_id_of_a_replay_leads_to_its_page(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+        browser.come_in("viewer")
+        await dead_reports(sql)
+        preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
+        page = await browser.get(f"/trace/{preview.replay_id}")
+        assert page.location == f"/replays/{preview.replay_id}"
+
     async def test_an_unknown_id_is_said(self, browser: Browser) -> None:
         browser.come_in("viewer")
         page = await browser.get(f"/trace/{UUID(int=9)}")
