@@ -19,6 +19,7 @@ from tests.console.browser import Browser, Page
 from tests.console.conftest import Serve
 from tests.ledger.dead import dead_booking, dead_reports, state_of, step
 from tests.ledger.support import Sql
+from tests.support import poll
 
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 
@@ -198,6 +199,22 @@ async def test_a_ledger_that_is_away_is_said_on_a_page(
     browser.come_in("viewer")
     page = await browser.get("/log")
     assert (page.status, "cannot be reached" in page.text, "internal" in page.text) == (503, True, False)
+
+
+async def test_lost_connections_to_the_ledger_come_back_by_themselves(browser: Browser, sql: Sql) -> None:
+    browser.come_in("viewer")
+    assert (await browser.get("/log")).status == 200
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    async def back() -> bool:
+        page = await browser.get("/log")
+        assert page.status in (200, 503)
+        return page.status == 200
+
+    await poll(back, what="the operators' log")
 
 
 async def test_a_bug_of_ours_shows_nothing_of_itself(
