@@ -114,6 +114,21 @@ class TestLetters:
         back = await operator.post("/dead/restore", fields_on(undo) | {"reason": "a mistake"})
         assert (back.status, await state_of(sql, report_id)) == (303, "dead")
 
+    async def test_more_than_one_step_takes_are_put_aside_in_several(
+        self, operator: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("broker.ledger.letters.MOST_AT_ONCE", 2)
+        monkeypatch.setattr(ops, "MOST_AT_ONCE", 2)
+        await dead_reports(sql, 3)
+        path, counts = "/dead/discard?supplier=nordsoft", list[str]()
+        while path.startswith("/dead/discard"):
+            page = await operator.get(path)
+            counts += re.findall(r"([0-9]+) letters?</p>", page.text)
+            done = await operator.post("/dead/discard", fields_on(page) | {"reason": "a test"})
+            path = done.location
+        assert counts == ["3", "1"]
+        assert await sql.fetchval("SELECT count(*) FROM reports WHERE state = 'discarded'") == 3
+
     async def test_everything_at_once_is_refused(self, operator: Browser, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         assert "Say which" in (await operator.get("/dead/discard")).text
