@@ -164,7 +164,9 @@ class CitizenPages:
         raise web.HTTPSeeOther(answer_address(await self._story.again(asked)))
 
     def _told(self, request: web.Request, asked: Asked, title: str) -> web.Response:
-        return page_of(request, "answer.html", title=title, asked=asked, report_id=str(uuid4()))
+        # What only asked for something is asked anew by its own page; a booking must not be.
+        again = request.path if asked.is_query else None
+        return page_of(request, "answer.html", title=title, asked=asked, report_id=str(uuid4()), again=again)
 
     def _meeting(self, request: web.Request) -> Meeting:
         return self._story.meeting(citizen_of(request), request.match_info["invitation"])

@@ -67,6 +67,11 @@ class Asked:
         return self.status in OPEN
 
     @property
+    def is_query(self) -> bool:
+        """Whether it changes nothing."""
+        return self.type.startswith("query.")
+
+    @property
     def is_immediate(self) -> bool:
         """Whether it was about straksbooking."""
         return self.type == "booking.immediate.v1" or bool(self.fields.get("straksbooking"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from sandbox.jobnet.__main__ import serving
 from sandbox.layout import default_layout
@@ -25,7 +25,9 @@ from tests.support import poll
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1100, "height": 800}
+# For a machine that does much at once; what is there sooner is not waited for.
 WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
 
 NewPage = Callable[..., Awaitable[Page]]
 

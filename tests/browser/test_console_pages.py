@@ -14,7 +14,7 @@ from tests.browser.test_jobnet_pages import set_switch
 from tests.functional.stage import Stage
 from tests.support import poll
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 EVERYBODYS = {"Overview", "Dead letters", "Replays", "Suppliers", "Trace", "Operator log"}
 PLACES = {
@@ -131,6 +131,22 @@ async def test_a_dead_letter_appears_live_and_is_replayed_with_a_canary_and_deli
     await progress.get_by_role("link").click()
     await expect(operator.locator(".timeline")).to_contain_text("delivered")
     await picture(operator, "console-trace")
+
+
+async def test_a_supplier_that_is_down_parks_its_lane_before_ones_eyes(
+    new_page: NewPage, jobnet: str, console: Console
+) -> None:
+    citizen, viewer = await new_page(), await new_page()
+    await console.log_in(viewer, "viewer")
+    lane = viewer.get_by_role("region", name="Lanes").get_by_role("row", name="havn")
+    await set_switch(citizen, jobnet, "pil", "Down")
+    await set_switch(citizen, jobnet, "havn", "Down")
+    await report_as_karla(citizen, jobnet, "Stadig ingen tider.")
+    await expect(lane).to_contain_text(re.compile("parked|probing"), timeout=60_000)
+    await set_switch(citizen, jobnet, "havn", "Well")
+    await expect(lane).to_contain_text("open", timeout=60_000)
+    await citizen.goto(f"{jobnet}/sandbox/havn/inbox")
+    await expect(citizen.get_by_text("Stadig ingen tider.")).to_be_visible(timeout=60_000)
 
 
 async def test_a_reveal_asks_why_and_is_logged(

@@ -13,7 +13,7 @@ from tests.browser.looking import barriers, overflow, picture
 from tests.functional.stage import Stage
 from tests.support import poll
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
 async def set_switch(page: Page, jobnet: str, system: str, name: str) -> None:

@@ -102,6 +102,27 @@ async def test_a_form_sent_twice_is_one_request(client: Client, broker: Broker) 
     assert (sent[0]["moedetilbudId"], sent[0]["sagsbehandlerId"]) == ("o-1", "k-1")
 
 
+async def test_a_query_is_asked_anew_by_its_own_page_a_booking_by_its_answers(
+    client: Client, broker: Broker
+) -> None:
+    silence = {"status": "no-answer", "text": "Spørg igen om lidt."}
+    broker.answers |= {"query.offers.v1": silence, "booking.accept.v1": silence}
+    page = await text_of(client, "/borger/asta/book")
+    assert 'href="/borger/asta/book">Prøv igen</a>' in page
+    assert not {"data-live", "Spørg igen"} & set(re.findall(r"data-live|Spørg igen", page))
+    form = {"requestId": "6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b"}
+    async with client.post("/borger/asta/moede/m-1/accept", data=form) as answer:
+        page = await answer.text()
+    assert "data-live" in page
+    assert "Prøv igen</a>" not in page
+    broker.answers["booking.accept.v1"] = {"status": "refused", "reason": "unknown-booking", "text": "Væk."}
+    async with client.post(f"/borger/asta/svar/{form['requestId']}") as answer:
+        assert "Væk." in await answer.text()
+    assert [body["requestId"] for type_, body in broker.sent if type_ == "booking.accept.v1"] == [
+        form["requestId"]
+    ] * 2
+
+
 @pytest.mark.parametrize("form", [{}, {"requestId": "x", "tid": "a|b|c"}, {"tid": "2026"}])
 async def test_half_a_form_is_refused(client: Client, broker: Broker, form: dict[str, str]) -> None:
     async with client.post("/borger/asta/book/o-1", data=form) as answer:
