@@ -46,6 +46,7 @@ def _show(seen: ops.Overview) -> None:
         (seen.workers, "pid host alive ready expected consuming problem heartbeat_at"),
         (seen.waiting, "supplier state cause count oldest_at next_due_at"),
         (seen.dead, "kind cause cause_class count last_hour oldest_at newest_at"),
+        (seen.uncertain, "request_id type booking_system since verify_due_at verify_tries"),
     ):
         if rows:
             told(list(rows), False, columns)

@@ -17,7 +17,7 @@ from broker.ledger.flow import Flow, FlowStep
 from broker.ledger.lane_changes import LaneChange
 from broker.ledger.letters import MOST_AT_ONCE, Filter, Group, Letter, LetterPage, Place
 from broker.ledger.operators import Actor, LogEntry, Refusal, login_name
-from broker.ledger.overview import DeadCause, Overview, Problem, Waiting
+from broker.ledger.overview_model import DeadCause, Overview, Problem, Waiting
 from broker.ledger.people import Found
 from broker.ledger.replays import NO_BOOKINGS, Item, Preview, Progress
 from broker.ledger.report_model import LaneRow, ReportRow, ReportStory

@@ -254,7 +254,9 @@ class Conservation:
 
     async def _remember(self, seen: Balance) -> None:
         """For pages, which must not count whole tables: the last look of any process, and when it was."""
-        figures = json.dumps({"gaps": len(seen.gaps), "kinds": dict(Counter(gap.kind for gap in seen.gaps))})
+        named = [{"gap": gap.kind, "id": str(gap.id)} for gap in seen.gaps if gap.id][:TOLD_MOST]
+        kinds = Counter(gap.kind for gap in seen.gaps)
+        figures = json.dumps({"gaps": len(seen.gaps), "kinds": dict(kinds), "named": named})
         async with walking(self._target) as walk:
             await walk.run(lambda connection: connection.execute(REMEMBER, LOOK, figures))
 

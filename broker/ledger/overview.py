@@ -1,4 +1,4 @@
-"""Are we healthy: everything that answers that in one glance, read in one go, and judged in sentences.
+"""Are we healthy: everything that answers that in one glance, read in one go (and judged in overview_model.py).
 
 No table is counted whole: what is open is small or has an index of its own, what flowed was written down by the
 minute, and whether anything is unaccounted for is the running conservation check's word (its last look).
@@ -7,25 +7,27 @@ minute, and whether anything is unaccounted for is the running conservation chec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from broker.ledger.figures import STATES
-from broker.ledger.flow import Flow, flow_of
+from broker.ledger.flow import flow_of
 from broker.ledger.lanes import LIST, lane_row_of
 from broker.ledger.lines import Connection, Lines
 from broker.ledger.model import WorkerRow
-from broker.ledger.report_model import LaneRow
+from broker.ledger.overview_model import (
+    DeadCause,
+    Look,
+    OpenBookings,
+    Overview,
+    UncertainBooking,
+    Waiting,
+)
 
 SHOWN_FOR = timedelta(hours=1)
 """How long a process that stopped or died stays in sight."""
 WORKERS_MOST = 200
 CAUSES_MOST = 1000
 """Suppliers times causes: more would be a fault, and is cut."""
-LOOK_TOO_OLD = timedelta(minutes=10)
-"""Conservation is looked at every minute; a look that old means that nobody looks."""
 
 WORKERS = """
 SELECT id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at, host, expected, consuming, problem,
@@ -56,121 +58,13 @@ SELECT (SELECT row(count(*), min(created_at)) FROM requests WHERE state = 'runni
     (SELECT row(count(*), min(coalesce(uncertain_since, created_at))) FROM requests WHERE state = 'uncertain') AS uncertain
 """
 
+UNCERTAIN = """
+SELECT request_id, type, booking_system, coalesce(uncertain_since, created_at) AS since, verify_due_at, verify_tries
+FROM requests WHERE state = 'uncertain' ORDER BY since, request_id LIMIT $1
+"""
+UNCERTAIN_SHOWN = 20
+
 LOOK = "SELECT at, figures::text AS figures FROM last_looks WHERE name = 'conservation'"
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Reports that wait on a lane, by the cause of their last failure; None: not tried yet."""
-
-    supplier: str | None
-    state: str
-    cause: str | None
-    count: int
-    oldest_at: datetime
-    next_due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class DeadCause:
-    """Open dead letters by cause, over all suppliers."""
-
-    kind: str
-    cause: str
-    cause_class: str
-    count: int
-    oldest_at: datetime
-    newest_at: datetime
-    last_hour: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenBookings:
-    """Requests that are being carried, and bookings whose fate is not known yet."""
-
-    running: int
-    oldest_running_at: datetime | None
-    uncertain: int
-    oldest_uncertain_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The last look at conservation: when, and its figures (`gaps` and `kinds` of gaps among them)."""
-
-    at: datetime
-    figures: dict[str, Any]
-
-    @property
-    def gaps(self) -> int:
-        """What could not be accounted for."""
-        return int(self.figures.get("gaps", 0))
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A sentence about what is not well: `bad` needs a person now, `warn` soon."""
-
-    level: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """Everything of the first page, at one moment of the ledger's clock."""
-
-    at: datetime
-    workers: tuple[WorkerRow, ...]
-    flow: Flow
-    lanes: tuple[LaneRow, ...]
-    waiting: tuple[Waiting, ...]
-    dead: tuple[DeadCause, ...]
-    bookings: OpenBookings
-    look: Look | None
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """The worst first; none means healthy."""
-        return tuple(sorted(_problems(self), key=lambda problem: problem.level))
-
-    @property
-    def oldest_at(self) -> datetime | None:
-        """When the oldest thing that is still open began: a request, a waiting report or a dead letter."""
-        ages = [row.oldest_at for row in self.waiting] + [row.oldest_at for row in self.dead]
-        ages += [at for at in (self.bookings.oldest_running_at, self.bookings.oldest_uncertain_at) if at]
-        return min(ages, default=None)
-
-
-def _problems(seen: Overview) -> Iterator[Problem]:
-    yield from _of_workers(seen)
-    if seen.look is None or seen.at - seen.look.at > LOOK_TOO_OLD:
-        yield Problem("warn", "nobody looks whether everything is accounted for")
-    elif seen.look.gaps:
-        yield Problem("bad", f"{seen.look.gaps} cannot be accounted for; see: jobnet-broker ledger conserve")
-    for row in seen.lanes:
-        lane = row.lane
-        if lane.attention:
-            yield Problem("bad", lane.attention)
-        elif lane.state.value != "open":
-            yield Problem(
-                "warn", f"lane {lane.supplier} is {lane.state.value}; {row.waiting} reports wait on it"
-            )
-    if count := seen.bookings.uncertain:
-        yield Problem("warn", f"{count} {'booking is' if count == 1 else 'bookings are'} uncertain")
-    if count := sum(row.last_hour for row in seen.dead):
-        yield Problem("warn", f"{count} died in the last hour")
-
-
-def _of_workers(seen: Overview) -> Iterator[Problem]:
-    running = [worker for worker in seen.workers if worker.stopped_at is None]
-    if not any(worker.alive and worker.ready for worker in running):
-        yield Problem("bad", "no process is ready: nothing is carried")
-    for worker in running:
-        name = f"process {worker.pid}" + (f" on {worker.host}" if worker.host else "")
-        if not worker.alive:
-            yield Problem("warn", f"{name} is silent; what it had is taken over")
-        elif not worker.ready:
-            yield Problem("warn", f"{name} is not ready" + (f": {worker.problem}" if worker.problem else ""))
 
 
 class Overviews:
@@ -196,5 +90,8 @@ class Overviews:
             waiting=tuple(Waiting(**row) for row in await connection.fetch(WAITING, CAUSES_MOST)),
             dead=tuple(DeadCause(**row) for row in await connection.fetch(DEAD, CAUSES_MOST)),
             bookings=OpenBookings(*bookings["running"], *bookings["uncertain"]),
+            uncertain=tuple(
+                UncertainBooking(**row) for row in await connection.fetch(UNCERTAIN, UNCERTAIN_SHOWN)
+            ),
             look=Look(look["at"], json.loads(look["figures"])) if look else None,
         )

@@ -14,7 +14,8 @@ from broker.ledger.flow import Flow, flow_of
 from broker.ledger.lane_changes import LaneChange, changes_of
 from broker.ledger.lanes import LIST, lane_row_of
 from broker.ledger.lines import Connection, Lines
-from broker.ledger.overview import CAUSES_MOST, WAITING, Waiting
+from broker.ledger.overview import CAUSES_MOST, WAITING
+from broker.ledger.overview_model import Waiting
 from broker.ledger.report_model import LaneRow
 
 BACK = timedelta(hours=24)

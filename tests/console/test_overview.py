@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from markupsafe import escape
@@ -14,7 +16,7 @@ from broker.ledger.desk import Desk
 from broker.ledger.flow import Flow, FlowStep
 from broker.ops import Waiting
 from tests.console.browser import Browser
-from tests.ledger.dead import BO, dead_reports
+from tests.ledger.dead import BO, dead_booking, dead_reports
 from tests.ledger.support import Sql
 
 NOW = datetime(2031, 1, 1, tzinfo=UTC)
@@ -62,6 +64,23 @@ async def test_answers_are_drawn_and_told(browser: Browser, sql: Sql) -> None:
     assert page.text.count('<path class="good"') == 1
     assert page.text.count('<path class="bad"') == 1
     assert "style=" not in page.text
+
+
+async def test_what_is_not_accounted_for_and_what_is_uncertain_leads_to_its_story(
+    browser: Browser, sql: Sql
+) -> None:
+    browser.come_in("viewer")
+    gap, request_id = uuid4(), await dead_booking(sql)
+    await sql.execute("UPDATE requests SET state = 'uncertain', settled_at = NULL")
+    figures = {
+        "gaps": 1,
+        "kinds": {"report-missing": 1},
+        "named": [{"gap": "report-missing", "id": str(gap)}],
+    }
+    await sql.execute("INSERT INTO last_looks VALUES ('conservation', now(), $1)", json.dumps(figures))
+    page = await browser.get("/")
+    for words in ("report-missing", f"/trace/{gap}", f"/trace/{request_id}", "1 booking is uncertain"):
+        assert words in page.text
 
 
 def test_a_status_that_nobody_knows_is_drawn_as_bad() -> None:

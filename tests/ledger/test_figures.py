@@ -119,6 +119,8 @@ class TestOverview:
         assert (bookings.running, bookings.uncertain) == (1, 1)
         assert bookings.oldest_running_at
         assert bookings.oldest_uncertain_at
+        [uncertain] = (await ops.overview(desk)).uncertain
+        assert (uncertain.booking_system, uncertain.verify_tries) == ("north", 0)
         assert "1 booking is uncertain" in [p.text for p in (await ops.overview(desk)).problems]
         assert claim
 
@@ -129,6 +131,7 @@ class TestOverview:
         seen = await ops.overview(desk)
         assert seen.look
         assert (seen.look.gaps, seen.look.figures["kinds"]) == (1, {"delivered-without-attempt": 1})
+        assert seen.look.figures["named"] == [{"gap": "delivered-without-attempt", "id": str(report_id)}]
         assert any("cannot be accounted for" in problem.text for problem in seen.problems)
         await sql.execute("DELETE FROM reports WHERE report_id = $1", report_id)
         await conservation.check()

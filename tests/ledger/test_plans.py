@@ -6,6 +6,7 @@ these plans are what makes it so. The flow may be read whole: retention bounds i
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -24,9 +25,10 @@ from broker.ledger.indexes import INDEXES, build_beside
 from broker.ledger.lines import Connection, Line
 from broker.ops import Filter, Place
 from scripts.postgres import PostgresServer
-from tests.ledger.dead import desk_of
+from tests.ledger.dead import dead_reports, desk_of
 from tests.ledger.filled import fill
 from tests.ledger.support import Sql, settings_for
+from tests.support import poll
 
 MANY_REQUESTS, MANY_LETTERS = 60_000, 20_000
 WALK = re.compile(r"Seq Scan on (requests|reports|attempts|attempt_results)\b")
@@ -171,6 +173,35 @@ async def test_a_ledger_that_is_older_gets_its_indexes_beside_whoever_writes(dsn
         list(INDEXES),
     )
     assert {row["name"] for row in rows} == set(INDEXES)
+
+
+async def test_while_an_index_is_built_others_write_on(dsn: str, sql: Sql) -> None:
+    await sql.execute("DROP INDEX reports_letters_idx")
+    [held, free] = await dead_reports(sql, 2)
+    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    other = await asyncpg.connect(dsn, server_settings={"lock_timeout": "5s"})
+    async with sql.transaction():
+        await sql.execute("UPDATE reports SET attempts = 7 WHERE report_id = $1", held)
+        building = asyncio.create_task(build_beside(engine))
+
+        async def waits() -> bool:
+            return bool(
+                await other.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'"
+                    " AND wait_event_type = 'Lock' AND datname = current_database())"
+                )
+            )
+
+        await poll(waits, what="the building to wait for the open transaction")
+        await other.execute("UPDATE reports SET attempts = 8 WHERE report_id = $1", free)
+        await dead_reports(other)
+        assert not building.done()
+    await building
+    assert await sql.fetchval(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = 'reports_letters_idx'::regclass"
+    )
+    await other.close()
+    await engine.dispose()
 
 
 def _most_rows(plans: dict[str, str]) -> float:
