@@ -141,7 +141,7 @@ METRICS: tuple[Row, ...] = (
         "How much later than asked for the event loop woke a task"),
     Row("certificate_expiry_timestamp_seconds", GAUGE, "system which",
         lambda v: {key: ends.timestamp() for key, ends in v.certificates.items()},
-        "When a certificate that the directory names ends: our own (client) or one that we trust (ca)"),
+        "When a certificate ends: our own (client), one that we trust (ca), one that a system shows (server)"),
     Row("key_expiry_timestamp_seconds", GAUGE, "key", key_expiry,
         "When a sealing or token key is to be replaced, by health.key_expiry"),
     Row("build_info", GAUGE, "version", lambda _: {(__version__,): 1},

@@ -6,7 +6,7 @@ import asyncio
 
 from broker.amqp import Rabbit
 from broker.clients import Systems
-from broker.clients.certificates import certificate_ends
+from broker.clients.certificates import certificate_ends, certificates_shown
 from broker.ledger.conservation import Conservation, wanted
 from broker.ledger.desk import Desk
 from broker.scheduler import Chore
@@ -53,4 +53,11 @@ class Watch:
         self._vitals.saw_figures(await self._desk.figures.figures(), await self._rabbit.depths(queues))
 
     async def certificates(self) -> None:
-        self._vitals.certificates = await asyncio.to_thread(certificate_ends, self._systems.directory)
+        """A system that is away, or whose certificate is over, keeps what it showed last."""
+        directory = self._systems.directory
+        names = {*directory.planners, *directory.booking_systems, *directory.suppliers}
+        before = self._vitals.certificates.items()
+        last = {(name, which): ends for (name, which), ends in before if which == "server" and name in names}
+        ours = await asyncio.to_thread(certificate_ends, directory)
+        self._vitals.certificates = last | ours
+        self._vitals.certificates = last | ours | await certificates_shown(directory)

@@ -163,6 +163,7 @@ And for a terminal:
   RabbitMQ         {ready.amqp_url}
   sandbox          {ready.desk_url}/ its systems, {ready.desk_url}/birk/_control/books one's books
                    {ready.desk_url}/fyrtaarn/_control/inbox the reports that a supplier got
+  broker           {ready.health_url}/readyz how it is, {ready.health_url}/metrics what it has counted
   broker's log     {ready.broker.log.relative_to(ROOT)}
 Send one by hand, in another terminal:
   set -a; . {FOLDER.relative_to(ROOT)}/env; set +a

@@ -25,6 +25,7 @@ FOLDER = LOCAL / "play"
 CONFIG = ROOT / "config" / "sandbox.toml"
 DIRECTORY = FOLDER / "directory.toml"
 LEDGER = "day"
+HEALTH_PORT = "JOBNET_BROKER__HEALTH__PORT"
 START_S = 60.0
 COMMAND_S = 120.0
 
@@ -37,6 +38,7 @@ class Stage:
     desk_url: str
     jobnet_url: str
     console_url: str
+    health_url: str
     broker: Kept
     environment: dict[str, str]
 
@@ -71,6 +73,7 @@ def stage() -> Iterator[Stage]:
             "JOBNET_BROKER__RABBITMQ__URL": amqp_url,
             "JOBNET_BROKER__LEDGER__DSN": dsn,
             "JOBNET_BROKER__KEYS_FILE": str(development_keys()),
+            HEALTH_PORT: os.environ.get(HEALTH_PORT) or str(free_port()),
         }
         _command(environment, "topology", "apply")
         _command(environment, "ledger", "upgrade")
@@ -81,7 +84,8 @@ def stage() -> Iterator[Stage]:
         running.callback(broker.stop)
         jobnet_url = _jobnet(running, amqp_url, desk_url)
         console_url = _console(running, environment)
-        yield Stage(amqp_url, desk_url, jobnet_url, console_url, broker, environment)
+        health_url = f"http://127.0.0.1:{environment[HEALTH_PORT]}"
+        yield Stage(amqp_url, desk_url, jobnet_url, console_url, health_url, broker, environment)
 
 
 def _rabbitmq(running: contextlib.ExitStack) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -12,9 +13,10 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.clients.certificates import certificate_ends
+from broker.clients.certificates import certificate_ends, certificates_shown
 from broker.consumer import Consumer
 from broker.health import HealthServer
 from broker.ledger import Ledger
@@ -26,7 +28,8 @@ from config.directory import Directory, SystemConfig
 from config.settings import HealthSettings
 from config.sources import environment_with
 from scripts.processes import free_port
-from tests.certificates import Authority
+from tests.certificates import Authority, made_in
+from tests.clients.support import RawServer
 from tests.support import poll
 
 
@@ -188,6 +191,24 @@ def test_keys_and_certificates_show_when_they_end(tmp_path: Path) -> None:
     }
     ends = samples["jobnet_certificate_expiry_timestamp_seconds"][("birk", "ca")]
     assert ends > (datetime.now(UTC) - timedelta(days=1)).timestamp()
+
+
+async def test_the_certificate_that_a_system_shows_is_seen_without_asking_it_anything(tmp_path: Path) -> None:
+    certificates = made_in(tmp_path)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificates.server.cert, certificates.server.key)
+    async with RawServer(tls=serving) as server:
+        good = SystemConfig(base_url=server.url, ca_file=certificates.ca)
+        refused = SystemConfig(base_url=server.url)
+        away = SystemConfig(base_url=f"https://127.0.0.1:{free_port()}", ca_file=certificates.ca)
+        systems = {"good": good, "refused": refused, "away": away}
+        directory = Directory.model_construct(
+            jobcenters={}, planners=systems, booking_systems={}, suppliers={}
+        )
+        shown = await certificates_shown(directory)
+    ends = x509.load_pem_x509_certificate(certificates.server.cert.read_bytes()).not_valid_after_utc
+    assert shown == {("good", "server"): ends}
+    assert server.requests == []
 
 
 def test_a_certificate_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:

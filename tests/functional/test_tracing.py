@@ -180,3 +180,6 @@ async def test_a_collector_in_trouble_holds_nobody_up_and_stops_no_stop(
     assert await process.stop() == 0
     assert time.monotonic() - began < 12  # stop.drain_seconds of the tests
     assert collector.spans == []
+    if trouble == "ill":
+        said = [line for line in process.lines() if line["event"] == "spans-lost"]
+        assert len(said) == 1, "once a minute, not for each batch"
