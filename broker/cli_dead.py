@@ -154,6 +154,7 @@ async def dead_discard(
     async with ops.at_the_desk(configuration.settings()) as desk:
         count = await ops.discard(desk, filter_of(given, ids), actor)
     click.echo(f"discarded: {count}; undo with: jobnet-broker dead restore")
+    _perhaps_more(count)
 
 
 @dead.command("restore")
@@ -170,6 +171,12 @@ async def dead_restore(
     async with ops.at_the_desk(configuration.settings()) as desk:
         count = await ops.restore(desk, filter_of(given, ids), actor)
     click.echo(f"restored: {count}")
+    _perhaps_more(count)
+
+
+def _perhaps_more(count: int) -> None:
+    if count >= ops.MOST_AT_ONCE:
+        click.echo("there may be more: one step takes so many; repeat the command for the next", err=True)
 
 
 @dead.command("verify")

@@ -15,7 +15,7 @@ from broker.lanes import Event, Lane, Paused, Resumed
 from broker.ledger.desk import Desk
 from broker.ledger.flow import Flow, FlowStep
 from broker.ledger.lane_changes import LaneChange
-from broker.ledger.letters import Filter, Group, Letter, LetterPage, Place
+from broker.ledger.letters import MOST_AT_ONCE, Filter, Group, Letter, LetterPage, Place
 from broker.ledger.operators import Actor, LogEntry, Refusal, login_name
 from broker.ledger.overview_model import DeadCause, Overview, Problem, Waiting
 from broker.ledger.people import Found
@@ -30,6 +30,7 @@ from config.settings import Settings
 from schemas.personal import Cpr
 
 __all__ = [
+    "MOST_AT_ONCE",
     "NO_BOOKINGS",
     "TRIAL",
     "Actor",

@@ -19,6 +19,7 @@ from tests.console.browser import Browser, Page
 from tests.console.conftest import Serve
 from tests.ledger.dead import dead_booking, dead_reports, state_of, step
 from tests.ledger.support import Sql
+from tests.support import poll
 
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 
@@ -113,6 +114,21 @@ class TestLetters:
         back = await operator.post("/dead/restore", fields_on(undo) | {"reason": "a mistake"})
         assert (back.status, await state_of(sql, report_id)) == (303, "dead")
 
+    async def test_more_than_one_step_takes_are_put_aside_in_several(
+        self, operator: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("broker.ledger.letters.MOST_AT_ONCE", 2)
+        monkeypatch.setattr(ops, "MOST_AT_ONCE", 2)
+        await dead_reports(sql, 3)
+        path, counts = "/dead/discard?supplier=nordsoft", list[str]()
+        while path.startswith("/dead/discard"):
+            page = await operator.get(path)
+            counts += re.findall(r"([0-9]+) letters?</p>", page.text)
+            done = await operator.post("/dead/discard", fields_on(page) | {"reason": "a test"})
+            path = done.location
+        assert counts == ["3", "1"]
+        assert await sql.fetchval("SELECT count(*) FROM reports WHERE state = 'discarded'") == 3
+
     async def test_everything_at_once_is_refused(self, operator: Browser, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         assert "Say which" in (await operator.get("/dead/discard")).text
@@ -200,6 +216,22 @@ async def test_a_ledger_that_is_away_is_said_on_a_page(
     assert (page.status, "cannot be reached" in page.text, "internal" in page.text) == (503, True, False)
 
 
+async def test_lost_connections_to_the_ledger_come_back_by_themselves(browser: Browser, sql: Sql) -> None:
+    browser.come_in("viewer")
+    assert (await browser.get("/log")).status == 200
+    await sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+    async def back() -> bool:
+        page = await browser.get("/log")
+        assert page.status in (200, 503)
+        return page.status == 200
+
+    await poll(back, what="the operators' log")
+
+
 async def test_a_bug_of_ours_shows_nothing_of_itself(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +279,13 @@ class TestTrace:
         browser.come_in("viewer")
         page = await browser.post("/trace", {"id": "0101364001"})
         assert (page.status, "0101364001" in page.text) == (422, False)
+
+    async def test_the_id_of_a_replay_leads_to_its_page(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+        browser.come_in("viewer")
+        await dead_reports(sql)
+        preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
+        page = await browser.get(f"/trace/{preview.replay_id}")
+        assert page.location == f"/replays/{preview.replay_id}"
 
     async def test_an_unknown_id_is_said(self, browser: Browser) -> None:
         browser.come_in("viewer")

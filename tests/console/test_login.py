@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
+from broker.console.context import SESSIONS
 from broker.console.links import LinkRefused, Links, issue
-from broker.console.passwords import PLACES, TooMany, Tries
+from broker.console.passwords import PLACES, TooMany, Tries, _same
 from broker.ledger.desk import Desk
 from tests.console.browser import Browser, Page
 from tests.console.conftest import Serve
@@ -74,6 +76,36 @@ class TestPasswords:
             assert (await log_in(browser, "bo", "wrong again")).status == 401
             assert (await log_in(browser, "bo", PASSWORD)).status == 303
             await browser.forget()
+
+    async def test_many_tries_at_once_are_counted_one_by_one(self, browser: Browser) -> None:
+        form = await browser.get("/login")
+        fields = {"name": "bo", "password": "wrong again"}
+        tries = [browser.post("/login", fields, token=form.token) for _ in range(10)]
+        statuses = sorted(page.status for page in await asyncio.gather(*tries))
+        assert statuses == [401] * 3 + [429] * 7
+
+    async def test_a_name_that_does_not_exist_costs_the_same_work(
+        self, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        checked: list[str] = []
+
+        def watched(hash_: str, password: str) -> bool:
+            checked.append(hash_.rsplit("$", 2)[0])
+            return _same(hash_, password)
+
+        monkeypatch.setattr("broker.console.passwords._same", watched)
+        for name in ("bo", "nobody", "proxied", ""):
+            await log_in(browser, name, "not it at all")
+        assert checked == [HASH.rsplit("$", 2)[0]] * 4
+
+    async def test_logging_in_again_ends_the_session_before(self, browser: Browser) -> None:
+        await log_in(browser, "bo", PASSWORD)
+        [before] = browser.app[SESSIONS].live()
+        page = await browser.get("/log")
+        again = {"name": "bo", "password": PASSWORD}
+        assert (await browser.post("/login", again, token=page.token)).status == 303
+        [after] = browser.app[SESSIONS].live()
+        assert (after.key != before.key, before.ended) == (True, True)
 
     @pytest.mark.parametrize(
         "onward",

@@ -107,6 +107,14 @@ async def test_an_address_with_a_cpr_number_is_refused_and_not_repeated(
         assert ANN not in page.text.replace("-", "")
 
 
+async def test_ids_of_digits_alone_are_no_cpr_numbers(browser: Browser) -> None:
+    browser.come_in("operator")
+    ids = [UUID("12345678-1234-5678-8123-456789012345"), UUID("01013640-0101-4136-8400-101364001013")]
+    for between in ("+", "%20"):
+        page = await browser.get("/dead/discard?ids=" + between.join(map(str, ids)))
+        assert (page.status, "0 letters" in page.text) == (200, True)
+
+
 class TestMarkup:
     async def test_what_is_stored_is_never_markup(self, browser: Browser, desk: Desk, sql: Sql) -> None:
         browser.come_in(*EVERYBODY, name="bo")

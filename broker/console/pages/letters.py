@@ -20,6 +20,7 @@ from broker.ops import Filter, Letter
 SAMPLE = 5
 DISCARD = "They leave the dead-letter queues. They can be restored until retention deletes them."
 RESTORE = "They are dead letters again, as they were before they were put aside."
+MORE = "There may be more: one step takes so many, and here is the next."
 VERIFY = "Its fate is looked up again at the booking system; it is never carried out late."
 
 
@@ -32,8 +33,10 @@ async def discard(request: web.Request) -> web.StreamResponse:
     """Put them aside; the note says how to undo it."""
     wanted = filter_of(form(request))
     count = await ops.discard(request.app[DESK], wanted, actor(request))
-    undo = f"/dead/restore?{urlencode(fields_of(wanted))}"
-    return see_other(request, undo, f"Put aside: {count}. Here it can be taken back.")
+    named = urlencode(fields_of(wanted))
+    if count >= ops.MOST_AT_ONCE:
+        return see_other(request, f"/dead/discard?{named}", f"Put aside: {count}. {MORE}")
+    return see_other(request, f"/dead/restore?{named}", f"Put aside: {count}. Here it can be taken back.")
 
 
 async def ask_restore(request: web.Request) -> web.StreamResponse:
@@ -45,6 +48,10 @@ async def restore(request: web.Request) -> web.StreamResponse:
     """Take a discard back."""
     wanted = filter_of(form(request))
     count = await ops.restore(request.app[DESK], wanted, actor(request))
+    if count >= ops.MOST_AT_ONCE:
+        return see_other(
+            request, f"/dead/restore?{urlencode(fields_of(wanted))}", f"Restored: {count}. {MORE}"
+        )
     return see_other(request, f"/dead?{urlencode(fields_of(wanted))}", f"Restored: {count}.")
 
 
@@ -87,6 +94,7 @@ async def _ask(request: web.Request, verb: str, meaning: str, *, discarded: bool
         sample=sample[:SAMPLE],
         count=count,
         more=more,
+        at_once=ops.MOST_AT_ONCE,
         action=request.path,
         label=verb,
         kind="danger" if verb == "Discard" else "",

@@ -9,6 +9,7 @@ from aiohttp import web
 from broker import ops
 from broker.console.context import DESK, form, render, see_other
 from broker.console.timeline import moments
+from broker.ops import Refusal
 
 
 async def ask(request: web.Request) -> web.StreamResponse:
@@ -27,10 +28,23 @@ async def look_up(request: web.Request) -> web.StreamResponse:
 
 
 async def story(request: web.Request) -> web.StreamResponse:
-    """The story of a requestId, reportId or letter id."""
-    any_id = id_in(request)
-    found = await ops.trace(request.app[DESK], any_id)
+    """The story of a requestId, reportId or letter id; a replay has a page of its own."""
+    any_id, desk = id_in(request), request.app[DESK]
+    try:
+        found = await ops.trace(desk, any_id)
+    except Refusal:
+        if await _is_a_replay(desk, any_id):
+            return see_other(request, f"/replays/{any_id}")
+        raise
     return render("trace.html", request, story=found, moments=moments(found), problem=None, any_id=any_id)
+
+
+async def _is_a_replay(desk: ops.Desk, any_id: UUID) -> bool:
+    try:
+        await ops.replay(desk, any_id)
+    except Refusal:
+        return False
+    return True
 
 
 def id_in(request: web.Request, name: str = "id") -> UUID:
