@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import logging
 import socket
-import time
 import traceback
 import tracemalloc
 import zlib
