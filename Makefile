@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: faults help run test check bench lock clean
+.PHONY: faults help run test check bench pictures lock clean
 
 # The interpreter for .venv: the first of these that is new enough. Choose another with `make PYTHON=… test`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
@@ -23,6 +23,7 @@ run: .venv/.project ## start the sandbox and the broker, send the sample day, ke
 
 test: .venv/.project ## run all tests, against servers of their own (ARGS=… goes to pytest)
 	@$(if $(AMQP_URL),:,$(PY) -m scripts.rabbitmq_dist)
+	@$(PY) -m scripts.chromium_dist
 	@exec $(PY) -m pytest --numprocesses 4 --dist loadfile $(ARGS)
 
 check: .venv/.project ## formatting, lint, types, import rules
@@ -38,6 +39,11 @@ bench: .venv/.project .local/bench-venv/.packages ## measure the broker beside o
 faults: .venv/.project ## the fault matrix over all kinds (SEEDS=20: so many; SEED=17: that one again); writes docs/reliability.*
 	@$(PY) -m scripts.rabbitmq_dist
 	@exec $(PY) -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+pictures: .venv/.project ## take the documents' pictures anew, from the browser tests, into docs/pictures/
+	@$(PY) -m scripts.rabbitmq_dist
+	@$(PY) -m scripts.chromium_dist
+	@JOBNET_PICTURES=docs/pictures exec $(PY) -m pytest tests/browser -q $(ARGS)
 
 lock: .local/uv/bin/uv ## renew both lock files from pyproject.toml (ARGS=--upgrade: newest versions)
 	@$(COMPILE) --extra dev $(ARGS) pyproject.toml --output-file requirements.lock

@@ -20,9 +20,10 @@ from broker.delivery import Deliveries
 from broker.errors import RabbitAway
 from broker.execution import Execution
 from broker.handlers.dead_letters import DeadLetters
+from broker.health import HealthServer
 from broker.ledger import Ledger
-from broker.ledger.conservation import Conservation, wanted
 from broker.ledger.desk import Desk
+from broker.ledger.flow import EVERY_S as FLOW_EVERY_S
 from broker.ledger.retention import Retention
 from broker.log import get_logger
 from broker.pipeline import Pipeline
@@ -30,10 +31,15 @@ from broker.publishing import Publisher
 from broker.replaying import Replayer
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
+from broker.tally import TALLY
 from broker.tasks import ended
 from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.topology_ops import missing
+from broker.traced import carrying
+from broker.tracing import tracing
 from broker.verifier import Verifier
+from broker.vitals import Vitals
+from broker.watching import Watch
 from config.dangers import notices, problems
 from config.directory import Directory, changed_systems, load_directory
 from config.settings import ConfigProblem, Settings
@@ -43,8 +49,6 @@ log = get_logger("app")
 EXIT_HOPELESS = 1
 YOUNG_OBJECTS = 10_000
 """How many new objects the garbage collector lets come before it looks for circles among them (Python: 700)."""
-CONSERVATION_EVERY_S = 60.0
-"""How often each process compares what was accepted with what became of it."""
 
 
 def serve(settings: Settings, directory: Directory) -> int:
@@ -66,12 +70,15 @@ class App:
         self._directory = directory
         self._stop = asyncio.Event()
         self._exit_code = 0
+        self._vitals = Vitals(key_expiry=settings.health.key_expiry)
 
     async def run(self) -> int:
         """Until SIGTERM, SIGINT or the watchdog's word."""
         settings = self._settings
         logging.watch(asyncio.get_running_loop())
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(HealthServer(settings.health, self._vitals))
+            await stack.enter_async_context(tracing(settings.tracing))
             sealer = Sealer(settings.keys)
             ledger = await stack.enter_async_context(Ledger.open(settings, sealer))
             systems = await stack.enter_async_context(Systems(settings, self._directory))
@@ -83,10 +90,10 @@ class App:
             execution = Execution(settings, ledger, systems, verifier)
             pipeline = Pipeline(settings, systems, execution, publisher)
             deliveries = Deliveries(settings, ledger, systems, publisher)
+            carry_request = carrying(pipeline.carry)
 
             async def carry(arrival: Arrival) -> None:
-                story = deliveries if arrival.queue.startswith(LANES) else pipeline
-                await story.carry(arrival)
+                await (deliveries.carry if arrival.queue.startswith(LANES) else carry_request)(arrival)
 
             consumer = Consumer(
                 settings,
@@ -98,20 +105,25 @@ class App:
                 on_ready=ledger.set_ready,
             )
             desk = await stack.enter_async_context(Desk.open(settings, sealer))
-            chores = self._chores(desk, rabbit, sealer, systems)
+            flow = desk.rollup(ledger.owner, TALLY.counted)
+            chores = [*self._chores(desk, rabbit, sealer, systems), Chore(flow.write, FLOW_EVERY_S)]
             scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
             scheduling = asyncio.create_task(scheduler.run())
             scheduling.add_done_callback(self._scheduler_ended)
             stack.push_async_callback(ended, (scheduling,))
             await stack.enter_async_context(consumer)
+            self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
+            ledger.show(self._vitals.sight)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
             spare_the_collector()
             log.info("started", owner=ledger.owner, pid=os.getpid())
             await self._stop.wait()
+            self._vitals.stopping = True
             log.info("stopping")
             await consumer.drain(settings.stop.drain_seconds)
+            await flow.write_last()
         log.info("stopped", code=self._exit_code)
         return self._exit_code
 
@@ -128,17 +140,15 @@ class App:
             supplier_of=lambda code: supplier_of(systems.directory, code),
             canary_wait=settings.dead.canary_wait_seconds,
         )
+
+        async def pass_over() -> None:
+            self._vitals.saw_pass(await letters.pass_over(dead_queues(systems.directory.suppliers)))
+
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),
             Chore(retention.purge_when_due, settings.scheduler.tick_seconds),
-            Chore(
-                lambda: Conservation(settings, desk.target, wanted(systems.directory.suppliers)).check(),
-                CONSERVATION_EVERY_S,
-            ),
-            Chore(
-                lambda: letters.pass_over(dead_queues(systems.directory.suppliers)),
-                settings.dead.pass_every_seconds,
-            ),
+            Chore(pass_over, settings.dead.pass_every_seconds),
+            *Watch(settings, self._vitals, desk, rabbit, systems).chores(),
         ]
 
     def _queues(self, directory: Directory) -> dict[str, int]:

@@ -15,6 +15,8 @@ import click
 
 from broker import __version__
 from broker.cli_base import FILE, Configuration, DidNotWork, Mistake, asynchronously, show_rows
+from broker.cli_console import console
+from broker.cli_figures import FIGURES_COMMANDS
 from broker.cli_ledger import LEDGER_COMMANDS
 from broker.cli_ops import COMMANDS
 from broker.errors import BrokerError
@@ -200,7 +202,8 @@ async def status(configuration: Configuration, as_json: bool) -> None:
         raise DidNotWork("no process is ready")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *FIGURES_COMMANDS):
     main.add_command(command)
+main.add_command(console)
 for command in LEDGER_COMMANDS:
     ledger.add_command(command)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import wraps
@@ -28,6 +28,7 @@ from config.settings import ConfigProblem, Settings, load
 T = TypeVar("T")
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXIT_MISTAKE = 2
+BARS = " ▁▂▃▄▅▆▇█"
 
 
 class Mistake(click.ClickException):
@@ -134,10 +135,21 @@ def told(rows: list[Any], as_json: bool, columns: str = "") -> None:
     if as_json:
         click.echo(json.dumps(facts, default=str, ensure_ascii=False))
         return
+    told_rows(facts, columns)
+
+
+def told_rows(facts: list[dict[str, Any]], columns: str = "") -> None:
+    """Facts as a table of some."""
     names = columns.split() or (list(facts[0]) if facts else [])
     show_rows([{name: short(row[name]) for name in names} for row in facts])
     if not facts:
         click.echo("none", err=True)
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """Counts as a row of bars, each as high as its share of the highest."""
+    most = max(counts, default=0)
+    return "".join(BARS[0 if not count else 1 + (len(BARS) - 2) * count // most] for count in counts)
 
 
 def short(value: object) -> object:

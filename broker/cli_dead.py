@@ -22,7 +22,9 @@ from broker.cli_base import (
     by,
     limit,
     show,
+    sparkline,
     told,
+    told_rows,
 )
 from broker.ops import Filter
 
@@ -45,6 +47,7 @@ def filters(function: Callable[..., Any]) -> Callable[..., Any]:
         ("--kind", click.Choice(["report", "booking", "message"]), "What died."),
         ("--queue", str, "Dead-letter queue."),
         ("--group", str, "Fingerprint, as `dead groups` shows it."),
+        ("--about", click.UUID, "Id of a letter, a report or a request: what is dead of it."),
     ):
         function = click.option(name, type=type_, help=what)(function)
     return function
@@ -65,6 +68,7 @@ def filter_of(given: dict[str, Any], ids: tuple[UUID, ...] = ()) -> Filter:
         error_code=given["error_code"],
         before=_utc(given["before"]),
         after=_utc(given["after"]),
+        about=given["about"],
         ids=ids or None,
     )
 
@@ -81,18 +85,27 @@ def dead() -> None:
 @dead.command("list")
 @filters
 @click.option("--discarded", is_flag=True, help="Those that were put aside instead.")
+@click.option("--behind", help="Go on where a list ended: the place that it named.")
 @limit
 @as_json
 @click.pass_obj
 @asynchronously
 async def dead_list(
-    configuration: Configuration, limit: int, as_json: bool, discarded: bool, **given: Any
+    configuration: Configuration,
+    limit: int,
+    as_json: bool,
+    discarded: bool,
+    behind: str | None,
+    **given: Any,
 ) -> None:
-    """List dead letters, newest first."""
+    """List dead letters, newest first; when there are more, standard error says how to go on."""
+    after = ops.Place.read(behind) if behind else None
     async with ops.at_the_desk(configuration.settings()) as desk:
-        found = await ops.dead_letters(desk, filter_of(given), limit=limit, discarded=discarded)
+        page = await ops.letter_page(desk, filter_of(given), limit=limit, after=after, discarded=discarded)
+    if page.next:
+        click.echo(f"more: --behind {page.next}", err=True)
     told(
-        found,
+        list(page.letters),
         as_json,
         "letter_id kind cause supplier jobcenter_code type attempts first_seen_at last_seen_at",
     )
@@ -108,7 +121,11 @@ async def dead_groups(configuration: Configuration, limit: int, as_json: bool, *
     """Group dead letters by what failed: queue, supplier, cause and fault type; the largest group first."""
     async with ops.at_the_desk(configuration.settings()) as desk:
         found = await ops.groups(desk, filter_of(given), limit=limit)
-    told(found, as_json, "fingerprint count queue cause cause_class fault first_seen_at last_seen_at")
+    columns = "fingerprint count last_hours queue cause cause_class fault first_seen_at last_seen_at"
+    if as_json:
+        told(found, as_json)
+    else:
+        told_rows([asdict(group) | {"last_hours": sparkline(group.trend)} for group in found], columns)
 
 
 @dead.command("show")
@@ -137,6 +154,7 @@ async def dead_discard(
     async with ops.at_the_desk(configuration.settings()) as desk:
         count = await ops.discard(desk, filter_of(given, ids), actor)
     click.echo(f"discarded: {count}; undo with: jobnet-broker dead restore")
+    _perhaps_more(count)
 
 
 @dead.command("restore")
@@ -153,6 +171,12 @@ async def dead_restore(
     async with ops.at_the_desk(configuration.settings()) as desk:
         count = await ops.restore(desk, filter_of(given, ids), actor)
     click.echo(f"restored: {count}")
+    _perhaps_more(count)
+
+
+def _perhaps_more(count: int) -> None:
+    if count >= ops.MOST_AT_ONCE:
+        click.echo("there may be more: one step takes so many; repeat the command for the next", err=True)
 
 
 @dead.command("verify")

@@ -146,6 +146,20 @@ def _lane_command(name: str, act: Callable[..., Any], help_: str) -> None:
         click.echo(f"{supplier}: {lane.state}")
 
 
+@lanes.command("test")
+@click.argument("supplier")
+@by
+@click.pass_obj
+@asynchronously
+async def lanes_test(configuration: Configuration, supplier: str, name: str | None, reason: str) -> None:
+    """Send SUPPLIER a test report of the invented citizen that is agreed with it (directory: test_cpr)."""
+    actor, settings = actor_of(name, reason), configuration.settings()
+    directory = configuration.directory(settings)
+    async with ops.at_the_desk(settings) as desk:
+        report_id = await ops.send_test_report(desk, directory, supplier, actor)
+    click.echo(f"{supplier}: {report_id} is due; see: jobnet-broker trace {report_id}")
+
+
 _lane_command("pause", ops.pause, "Hand nothing over to this supplier until its lane is resumed.")
 _lane_command("resume", ops.resume, "Let a paused lane go on, or a parked one probe at once.")
 

@@ -16,6 +16,8 @@ from broker.handlers import delivery
 from broker.ledger import Ledger, ReportClaim
 from broker.log import get_logger
 from broker.publishing import Publisher
+from broker.tally import TALLY
+from broker.traced import attempting
 from config.settings import Settings
 from schemas.envelope import InvalidMessage
 from schemas.reports import LaneMessage
@@ -50,7 +52,8 @@ class Deliveries:
 
     async def _attempt(self, claim: ReportClaim, began: float) -> None:
         """What cannot be written down is found by the sweep: the row is the truth, the arrival only its messenger."""
-        judgement = await delivery.attempt(claim, self._systems, self._settings)
+        judgement = await attempting(delivery.attempt)(claim, self._systems, self._settings)
+        TALLY.attempted(claim.supplier, type(judgement.verdict).__name__.lower(), began)
         try:
             applied = await self._ledger.reports.finish(claim, judgement)
         except BrokerError as refusal:

@@ -22,6 +22,7 @@ from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Runni
 from broker.reporting import Addressee, ending_of
 from broker.routes import Route
 from broker.settle import Settlement, done, expired, refused, settle
+from broker.traced import handling
 from broker.verifier import DEAD_OWNERS_MOST, Verifier
 from config.directory import Jobcenter
 from config.settings import Settings
@@ -154,7 +155,7 @@ class Execution:
         if errand.late and not claim.taken_over:
             return expired(message, datetime.now(UTC))
         if errand.route.lookup is None:  # nothing leaves the house, so a second time is as good as the first
-            result = await errand.route.handler(message, None, None)
+            result = await handling(errand.route.handler)(message, None, None)
             return done(message, result, datetime.now(UTC))
         if claim.dead_owners >= DEAD_OWNERS_MOST:
             seen = Seen(claim.booking_system, "claim", "crash")
@@ -174,7 +175,7 @@ class Execution:
             if claim.taken_over:
                 seen = Seen(claim.booking_system, "claim", "owner-died")
                 raise Unknown(seen, last_sent_at=claim.deadline_at)
-            result = await errand.route.handler(message, caller, clients)
+            result = await handling(errand.route.handler)(message, caller, clients)
             return done(message, result, datetime.now(UTC))
         except Unknown as unknown:
             found = await look_until(errand, caller, clients)

@@ -170,6 +170,9 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [_FromStandardLibrary()]
     root.setLevel(_state.level)
+    logging.getLogger("opentelemetry").setLevel(
+        logging.CRITICAL + 1
+    )  # a line for each lost span; ours says it once
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, _state.level))
     logging.captureWarnings(True)

@@ -6,41 +6,67 @@ a reason. What is shown here is never personal, but for `reveal`, which says one
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from uuid import UUID
 
 from broker.lanes import Event, Lane, Paused, Resumed
 from broker.ledger.desk import Desk
-from broker.ledger.letters import Filter, Group, Letter
+from broker.ledger.flow import Flow, FlowStep
+from broker.ledger.lane_changes import LaneChange
+from broker.ledger.letters import MOST_AT_ONCE, Filter, Group, Letter, LetterPage, Place
 from broker.ledger.operators import Actor, LogEntry, Refusal, login_name
+from broker.ledger.overview_model import DeadCause, Overview, Problem, Waiting
 from broker.ledger.people import Found
 from broker.ledger.replays import NO_BOOKINGS, Item, Preview, Progress
 from broker.ledger.report_model import LaneRow, ReportRow, ReportStory
 from broker.ledger.stories import WholeStory
+from broker.ledger.suppliers import LaneAttempt, SupplierFigures, SupplierStory
 from broker.sealing import Sealer
+from broker.trial import TRIAL, trial_for
+from config.directory import Directory
 from config.settings import Settings
 from schemas.personal import Cpr
 
 __all__ = [
+    "MOST_AT_ONCE",
     "NO_BOOKINGS",
+    "TRIAL",
     "Actor",
+    "DeadCause",
     "Desk",
     "Filter",
+    "Flow",
+    "FlowStep",
     "Found",
     "Group",
     "Item",
+    "LaneAttempt",
+    "LaneChange",
     "LaneRow",
     "Letter",
+    "LetterPage",
     "LogEntry",
+    "Overview",
+    "Place",
     "Preview",
+    "Problem",
     "Progress",
     "Refusal",
+    "ReplayAct",
     "ReportRow",
     "ReportStory",
+    "SupplierFigures",
+    "SupplierStory",
+    "Waiting",
     "WholeStory",
     "login_name",
 ]
+
+
+ReplayAct = Callable[[Desk, UUID, Actor], Awaitable[None]]
+"""Start, stop or resume a replay."""
 
 
 @asynccontextmanager
@@ -48,6 +74,29 @@ async def at_the_desk(settings: Settings) -> AsyncIterator[Desk]:
     """A desk for a short while. Raises LedgerAway, LedgerMisfit."""
     async with Desk.open(settings, Sealer(settings.keys)) as desk:
         yield desk
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+async def overview(desk: Desk, *, hours: float = 3, step_minutes: int = 1) -> Overview:
+    """Are we healthy, in one glance; with the flow of the last hours, at most 14 days, in steps of some minutes."""
+    if not (0 < hours <= 14 * 24 and 1 <= step_minutes <= 24 * 60):
+        raise Refusal("the flow is told for at most 14 days, in steps of 1 to 1440 minutes")
+    return await desk.overviews.overview(hours, step_minutes)
+
+
+async def suppliers(desk: Desk) -> list[SupplierFigures]:
+    """Every supplier's lane, attempts, latency and what was delivered, over the last day."""
+    return await desk.suppliers.figures()
+
+
+async def supplier(desk: Desk, name: str, *, limit: int = 50) -> SupplierStory:
+    """One supplier with its newest attempts and how its lane changed. Raises Refusal."""
+    found = await desk.suppliers.story(name, limit=limit)
+    if found is None:
+        raise Refusal(f"no lane {name} is known")
+    return found
 
 
 # -- dead letters ----------------------------------------------------------------------------------------------------
@@ -58,6 +107,13 @@ async def dead_letters(
 ) -> list[Letter]:
     """Dead letters, newest first; with `discarded`, those put aside instead."""
     return await desk.letters.listed(wanted, limit=limit, discarded=discarded)
+
+
+async def letter_page(
+    desk: Desk, wanted: Filter, *, limit: int = 50, after: Place | None = None, discarded: bool = False
+) -> LetterPage:
+    """A page of dead letters, newest first, behind a place; letters that die meanwhile shift nothing."""
+    return await desk.letters.page(wanted, limit=limit, after=after, discarded=discarded)
 
 
 async def groups(desk: Desk, wanted: Filter, *, limit: int = 100) -> list[Group]:
@@ -106,7 +162,7 @@ def _not_everything(wanted: Filter, what: str) -> None:
 async def prepare_replay(desk: Desk, wanted: Filter, by: Actor, *, rate: float | None = None) -> Preview:
     """Freeze which letters are meant, and show them; `rate` in letters a second. Raises Refusal."""
     _not_everything(wanted, "replay")
-    rate = rate or desk.settings.dead.replay_rate_per_second
+    rate = desk.settings.dead.replay_rate_per_second if rate is None else rate
     if not 0 < rate <= 10_000:
         raise Refusal("a rate is more than 0 and at most 10000 letters a second")
     return await desk.replays.prepare(wanted, by, rate=rate)
@@ -189,6 +245,29 @@ async def resume(desk: Desk, supplier: str, by: Actor) -> Lane:
     return await _tell(desk, supplier, Resumed(by.name, by.reason), by, "lanes.resume")
 
 
+async def send_test_report(desk: Desk, directory: Directory, supplier: str, by: Actor) -> UUID:
+    """Put a report of an invented citizen on the lane: it goes the whole way that every report goes.
+
+    Only to a supplier with whom such a citizen is agreed: no other could tell it from a real one. Raises Refusal.
+    """
+    config = directory.suppliers.get(supplier)
+    served = sorted(code for code, place in directory.jobcenters.items() if place.supplier == supplier)
+    if config is None or not served:
+        raise Refusal(f"the directory knows no supplier {supplier} with a jobcenter")
+    if config.test_cpr is None:
+        raise Refusal(
+            f"no test citizen is agreed with {supplier}: a test report would look like a real one"
+            f" (directory: suppliers.{supplier}.test_cpr)"
+        )
+    try:
+        cpr = Cpr(config.test_cpr.get_secret_value())
+    except ValueError:
+        raise Refusal(f"suppliers.{supplier}.test_cpr is not of the form of a CPR number") from None
+    report = trial_for(supplier, served[0], cpr, datetime.now(UTC))
+    await desk.put_on_lane(report, by, "lanes.test")
+    return report.report_id
+
+
 async def _tell(desk: Desk, supplier: str, event: Event, by: Actor, action: str) -> Lane:
     await lane(desk, supplier)
     return await desk.tell_lane(supplier, event, by, action)
@@ -211,10 +290,16 @@ async def log(
     subject: str | None = None,
     actor: str | None = None,
     action: str | None = None,
+    before: int | None = None,
     limit: int = 100,
 ) -> list[LogEntry]:
-    """What operators did, newest first."""
-    return await desk.log.entries(subject=subject, actor=actor, action=action, limit=limit)
+    """What operators did, newest first; with `before`, only entries older than that one."""
+    return await desk.log.entries(subject=subject, actor=actor, action=action, before=before, limit=limit)
+
+
+async def note(desk: Desk, by: Actor, action: str, subject: str) -> None:
+    """Write into the operators' log what was done outside the ledger: a log-in, the end of a session."""
+    await desk.log.note(by, action, subject)
 
 
 async def reveal(desk: Desk, thing: UUID, field: str, by: Actor) -> str:

@@ -26,7 +26,9 @@ from broker.publishing import Publisher, event_of, home_of
 from broker.reporting import NOBODY, Addressee
 from broker.routes import ROUTES
 from broker.settle import Settlement, done, expired, refused, settle
+from broker.tally import TALLY
 from broker.topology import CITIZEN_REPORTS, SUSPECTS
+from broker.traced import ended, handling
 from config.settings import Settings
 from schemas.answers import Answer
 from schemas.codes import Reason, Status
@@ -74,6 +76,7 @@ class Pipeline:
     async def carry(self, arrival: Arrival) -> None:
         """One arrival from validation to acknowledgement; raises only what is a bug or the process's stop."""
         began = monotonic()
+        TALLY.arrived(arrival.type)
         if arrival.delivery_count >= DELIVERIES_MOST:
             await self._stop(arrival)
             return
@@ -99,6 +102,10 @@ class Pipeline:
                 return
         sent = await self._tell(arrival, told) if told else None
         acked = await arrival.ack()
+        TALLY.answered(
+            arrival.type, told.outcome if told else "dead", told.event.error_code if told else None, began
+        )
+        ended(told.outcome if told else "dead", message.request_id if message else None)
         self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
 
     async def _stop(self, arrival: Arrival) -> None:
@@ -199,7 +206,7 @@ class Pipeline:
         try:
             clients = self._systems.clients(jobcenter.planner, jobcenter.booking_system)
             asker = Caller.of(message, traceparent=errand.traceparent, answer_by=errand.answer_by)
-            result = await errand.route.handler(message, asker, clients)
+            result = await handling(errand.route.handler)(message, asker, clients)
             return done(message, result, datetime.now(UTC))
         except Exception as error:
             return settle(message, error, datetime.now(UTC))

@@ -63,6 +63,8 @@ ALLOWED = frozenset(
         # the process itself
         *("version", "host", "port", "file", "directory", "jobcenters", "systems", "path", "command"),
         *("problem", "problems"),
+        # the console: an operator's own name, never a citizen's
+        "actor",
     ]
 )
 """The keys that a line may have. Any other is dropped and counted: even its name may be personal."""

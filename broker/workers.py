@@ -15,6 +15,7 @@ from types import FrameType
 
 from broker.log import get_logger
 from config.settings import Settings
+from config.sources import environment_with
 
 log = get_logger("workers")
 
@@ -26,6 +27,7 @@ STEADY_SECONDS = 60.0
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
+    number: int
     started: float
     pause: float = FIRST_PAUSE
     due: float | None = None
@@ -40,12 +42,13 @@ class _Supervisor:
     def __init__(self, count: int, settings: Settings) -> None:
         self._command = _one_worker(sys.argv)
         self._grace = settings.stop.drain_seconds + 10
+        self._health_port = settings.health.port
         self._stopping = False
         self._workers: list[_Worker] = []
         for number in (signal.SIGTERM, signal.SIGINT):  # before the first worker, or a signal would orphan it
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
-        self._workers += [self._start() for _ in range(count)]
+        self._workers += [self._start(number) for number in range(count)]
 
     def run(self) -> int:
         while not self._stopping:
@@ -54,9 +57,13 @@ class _Supervisor:
             time.sleep(0.2)  # the parent does nothing else; signals interrupt it
         return self._end()
 
-    def _start(self) -> _Worker:
-        process = subprocess.Popen(self._command)  # noqa: S603  our own command line
-        return _Worker(process, time.monotonic())
+    def _start(self, number: int) -> _Worker:
+        """Each has a health port of its own: the next one."""
+        port = self._health_port and self._health_port + number
+        process = subprocess.Popen(  # noqa: S603  our own command line
+            self._command, env=environment_with("health.port", str(port))
+        )
+        return _Worker(process, number, time.monotonic())
 
     def _look_after(self, worker: _Worker) -> None:
         code = worker.process.poll()
@@ -70,7 +77,7 @@ class _Supervisor:
             worker.due = now + worker.pause
             log.error("worker-died", code=code, pid=worker.process.pid, seconds=worker.pause)
         elif now >= worker.due:
-            fresh = self._start()
+            fresh = self._start(worker.number)
             worker.process, worker.started, worker.due = fresh.process, fresh.started, None
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:

@@ -58,5 +58,7 @@ class RetentionSettings(Section):
     letters_days: Days = 90
     replays_days: Days = 90
     operator_log_days: Days = 1825
+    lane_changes_days: Days = 90
+    flow_days: Days = 14
     purge_every_seconds: Seconds = 86_400
     purge_batch: Window = 1000

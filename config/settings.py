@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.console_section import ConsoleSettings
 from config.dangers import KEYS_ABSENT, problems
+from config.health_sections import HealthSettings, TracingSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
     KEY_BYTES,
@@ -38,8 +40,10 @@ from config.sources import PREFIX, ConfigProblem, Tree, from_environment, merge,
 __all__ = [
     "AnswerSettings",
     "ConfigProblem",
+    "ConsoleSettings",
     "DeadSettings",
     "DirectorySettings",
+    "HealthSettings",
     "HttpLimits",
     "HttpSettings",
     "KeySettings",
@@ -53,6 +57,7 @@ __all__ = [
     "SchedulerSettings",
     "Settings",
     "StopSettings",
+    "TracingSettings",
     "VerificationSettings",
     "WatchdogSettings",
     "build",
@@ -83,10 +88,13 @@ class Settings(Section):
     scheduler: SchedulerSettings = SchedulerSettings()
     stop: StopSettings = StopSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
+    health: HealthSettings = HealthSettings()
+    tracing: TracingSettings = TracingSettings()
     answers: AnswerSettings = AnswerSettings()
     keys: KeySettings = KeySettings()
     log: LogSettings = LogSettings()
     directory: DirectorySettings = DirectorySettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     def limits(self, overrides: dict[str, Any] | None = None) -> HttpLimits:
         """The HTTP settings with `overrides`; in flight is a tenth of the bookings prefetch unless said."""

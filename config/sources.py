@@ -65,6 +65,13 @@ def from_environment(environment: Mapping[str, str] | None = None) -> tuple[Tree
     return tree, problems
 
 
+def environment_with(key: str, value: str) -> dict[str, str]:
+    """Our own environment, with the setting `section.key` for a process that we start; nothing else about it is left."""
+    name = PREFIX + key.upper().replace(".", "__")
+    kept = {n: text for n, text in os.environ.items() if n.upper() not in (name, f"{name}_FILE")}
+    return kept | {name: value}
+
+
 def _one_variable(name: str, environment: Mapping[str, str]) -> Tree:
     where, text = name.removeprefix(PREFIX).lower().split("__"), environment[name]
     # `directory.file` is a setting of its own: only an ending that leaves a name in front of it means a file.

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from config.report_sections import Rate, ReportSettings, Window
 from config.sections import HttpLimits
@@ -57,11 +57,20 @@ class Supplier(SystemConfig):
     rate_per_second: Rate | None = None
     report_codes: Annotated[tuple[Literal[2, 3, 4], ...], Field(max_length=3)] = (4,)
     status_means: Annotated[dict[StatusText, Meaning], Field(max_length=50)] = Field(default_factory=dict)
+    # An invented citizen whom the supplier knows; without one nobody can send it a test report.
+    test_cpr: SecretStr | None = None
 
     @field_validator("base_url")
     @classmethod
     def _is_an_address(cls, url: str) -> str:
         return address(url) if url else url
+
+    @field_validator("test_cpr")
+    @classmethod
+    def _has_ten_digits(cls, number: SecretStr | None) -> SecretStr | None:
+        if number and not re.fullmatch(r"[0-9]{10}", number.get_secret_value()):
+            raise ValueError("must be the ten digits of a citizen whom nobody is")
+        return number
 
     @field_validator("report_codes")
     @classmethod

@@ -29,7 +29,7 @@ from sandbox.make_day import FILE
 from sandbox.post import Post, Posted, ends_from, letters_from, rows_of
 from sandbox.samples import Line, Run, read_day
 from sandbox.show import Progress, reports_table, table, tell
-from sandbox.stage import COMMAND_S, CONFIG, DIRECTORY, FOLDER, Stage, broker_command, stage
+from sandbox.stage import COMMAND_S, CONFIG, DIRECTORY, FOLDER, Stage, broker_command, login_link, stage
 from scripts.processes import ROOT, StartFailed, tail
 
 READY_S = 60.0
@@ -154,10 +154,16 @@ def invite(ready: Stage) -> None:
     here = f"--config {CONFIG.relative_to(ROOT)} --directory {DIRECTORY.relative_to(ROOT)}"
     tell(
         f"""
-Everything keeps running until Ctrl-C.
+Everything keeps running until Ctrl-C. Open in a browser:
+  Jobnet           {ready.jobnet_url}/ book as an invented citizen (in Danish)
+  switches         {ready.jobnet_url}/sandbox make a system slow, silent, broken; the suppliers' inboxes
+  console          {login_link(ready)}
+                   logs in once, within the hour; then {ready.console_url}/
+And for a terminal:
   RabbitMQ         {ready.amqp_url}
   sandbox          {ready.desk_url}/ its systems, {ready.desk_url}/birk/_control/books one's books
                    {ready.desk_url}/fyrtaarn/_control/inbox the reports that a supplier got
+  broker           {ready.health_url}/readyz how it is, {ready.health_url}/metrics what it has counted
   broker's log     {ready.broker.log.relative_to(ROOT)}
 Send one by hand, in another terminal:
   set -a; . {FOLDER.relative_to(ROOT)}/env; set +a

@@ -25,6 +25,9 @@ from sandbox.planner import PlannerServer
 from sandbox.supplier import SupplierServer
 from sandbox.system import STOP_S, System
 
+TEST_CITIZEN = "0101364999"
+"""Whom the sandbox's suppliers take test reports of; born in 2036, so nobody (docs/adr/0007)."""
+
 P = TypeVar("P", SystemPlan, SupplierPlan)
 
 
@@ -99,8 +102,17 @@ class Sandbox:
         return self.systems[request.match_info["system"]]
 
     async def _index(self, _: web.Request) -> web.Response:
-        known = {name: {"base_url": s.base_url, "up": s.is_up} for name, s in self.systems.items()}
-        return web.json_response({"first_day": self.layout.starts_on.isoformat(), "systems": known})
+        known = {name: self._told(name, system) for name, system in self.systems.items()}
+        jobcenters = {code: dataclasses.asdict(plan) for code, plan in self.layout.jobcenters.items()}
+        first_day = self.layout.starts_on.isoformat()
+        return web.json_response({"first_day": first_day, "systems": known, "jobcenters": jobcenters})
+
+    def _told(self, name: str, system: System) -> dict[str, Any]:
+        kind = (
+            "planner" if name in self.planners else "supplier" if name in self.suppliers else "booking system"
+        )
+        told = {"base_url": system.base_url, "up": system.is_up, "kind": kind, "serves": system.served}
+        return told | ({"format": system.format} if isinstance(system, SupplierServer) else {})
 
     def directory_toml(self, host: str | None = None) -> str:
         """A directory.toml for the broker with the real ports; `host`: how others reach this sandbox.
@@ -123,6 +135,7 @@ class Sandbox:
         plan = self.layout.supplier_plans[name]
         url = f"http://{host or supplier.host}:{supplier.port}{supplier.path}"
         table = {"name": plan.name, "format": plan.format, "base_url": url, "allow_http": True}
+        table["test_cpr"] = TEST_CITIZEN
         files = {"webhook_secret_files": _secret_files(supplier)} if supplier.secrets else {}
         return table | files | plan.limits
 

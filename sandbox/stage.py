@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.postgres import PostgresNode
-from scripts.processes import LOCAL, ROOT, Kept, StartFailed, free_port, locked, say, wait_until
+from scripts.processes import LOCAL, ROOT, Kept, StartFailed, free_port, listens, locked, say, wait_until
 from scripts.rabbitmq import RabbitNode
 
 FOLDER = LOCAL / "play"
 CONFIG = ROOT / "config" / "sandbox.toml"
 DIRECTORY = FOLDER / "directory.toml"
 LEDGER = "day"
+HEALTH_PORT = "JOBNET_BROKER__HEALTH__PORT"
 START_S = 60.0
 COMMAND_S = 120.0
 
@@ -35,6 +36,9 @@ class Stage:
 
     amqp_url: str
     desk_url: str
+    jobnet_url: str
+    console_url: str
+    health_url: str
     broker: Kept
     environment: dict[str, str]
 
@@ -69,6 +73,7 @@ def stage() -> Iterator[Stage]:
             "JOBNET_BROKER__RABBITMQ__URL": amqp_url,
             "JOBNET_BROKER__LEDGER__DSN": dsn,
             "JOBNET_BROKER__KEYS_FILE": str(development_keys()),
+            HEALTH_PORT: os.environ.get(HEALTH_PORT) or str(free_port()),
         }
         _command(environment, "topology", "apply")
         _command(environment, "ledger", "upgrade")
@@ -77,7 +82,10 @@ def stage() -> Iterator[Stage]:
             broker_command("run"), log=FOLDER / "broker.log", env=os.environ | environment, grace_s=30
         )
         running.callback(broker.stop)
-        yield Stage(amqp_url, desk_url, broker, environment)
+        jobnet_url = _jobnet(running, amqp_url, desk_url)
+        console_url = _console(running, environment)
+        health_url = f"http://127.0.0.1:{environment[HEALTH_PORT]}"
+        yield Stage(amqp_url, desk_url, jobnet_url, console_url, health_url, broker, environment)
 
 
 def _rabbitmq(running: contextlib.ExitStack) -> str:
@@ -112,12 +120,42 @@ def _sandbox(running: contextlib.ExitStack) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+def _jobnet(running: contextlib.ExitStack, amqp_url: str, desk_url: str) -> str:
+    say("starting the Jobnet page")
+    port = free_port()
+    command = [sys.executable, "-m", "sandbox.jobnet", f"--port={port}", f"--desk={desk_url}"]
+    log = FOLDER / "jobnet.log"
+    # RabbitMQ's address holds its password: not on a command line.
+    jobnet = Kept(command, log=log, env=os.environ | {"AMQP_URL": amqp_url}, grace_s=5)
+    running.callback(jobnet.stop)
+    wait_until(lambda: listens(port), jobnet, timeout_s=START_S, what="the Jobnet page", log=log)
+    return f"http://127.0.0.1:{port}"
+
+
+def _console(running: contextlib.ExitStack, environment: dict[str, str]) -> str:
+    """Its port becomes part of the environment: whoever makes a link with it is led there."""
+    say("starting the operators' console")
+    port = free_port()
+    environment["JOBNET_BROKER__CONSOLE__PORT"] = str(port)
+    log = FOLDER / "console.log"
+    console = Kept(broker_command("console"), log=log, env=os.environ | environment, grace_s=5)
+    running.callback(console.stop)
+    wait_until(lambda: listens(port), console, timeout_s=START_S, what="the console", log=log)
+    return f"http://127.0.0.1:{port}"
+
+
+def login_link(ready: Stage) -> str:
+    """An address that logs in at the console, once: as whoever tries things here, with every role. Raises StartFailed."""
+    roles = [f"--role={role}" for role in ("operator", "privacy", "admin")]
+    return _command(ready.environment, "console", "link", "--as", "you", *roles).strip()
+
+
 def broker_command(*words: str) -> list[str]:
     return [sys.executable, "-m", "broker", "--config", str(CONFIG), "--directory", str(DIRECTORY), *words]
 
 
-def _command(environment: dict[str, str], *words: str) -> None:
-    """One of the broker's own commands, to its end."""
+def _command(environment: dict[str, str], *words: str) -> str:
+    """One of the broker's own commands, to its end; what it said."""
     done = subprocess.run(  # noqa: S603 - the words are written above
         broker_command(*words),
         env=os.environ | environment,
@@ -128,3 +166,4 @@ def _command(environment: dict[str, str], *words: str) -> None:
     )
     if done.returncode != 0:
         raise StartFailed(f"jobnet-broker {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout

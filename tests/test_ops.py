@@ -45,11 +45,10 @@ async def desk(settings: Settings) -> AsyncIterator[Desk]:
         yield opened
 
 
-@pytest.fixture
-def command(settings: Settings) -> Command:
-    """The command line, in a thread since it makes a loop of its own."""
+def environment_of(settings: Settings) -> dict[str, str]:
+    """What a command needs to find this ledger."""
     assert settings.ledger.dsn
-    environment = {
+    return {
         "JOBNET_BROKER__RABBITMQ__URL": "amqp://guest:guest@127.0.0.1/",
         "JOBNET_BROKER__LEDGER__DSN": settings.ledger.dsn.get_secret_value(),
         "JOBNET_BROKER__KEYS__SEALING": json.dumps({"s1": key(1)}),
@@ -57,6 +56,12 @@ def command(settings: Settings) -> Command:
         "JOBNET_BROKER__KEYS__TOKENS": json.dumps({"t1": key(11)}),
         "JOBNET_BROKER__KEYS__TOKEN_ORDER": json.dumps(["t1"]),
     }
+
+
+@pytest.fixture
+def command(settings: Settings) -> Command:
+    """The command line, in a thread since it makes a loop of its own."""
+    environment = environment_of(settings)
 
     async def run(*words: object, stdin: str = "") -> Result:
         words_ = [str(word) for word in words]

@@ -18,6 +18,7 @@ import structlog
 from aio_pika.abc import AbstractConnection as Convenient
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed
+from pamqp.commands import Queue
 
 from broker.amqp.properties import guard_decoding
 from broker.amqp.stream import open_streamed
@@ -204,3 +205,14 @@ async def asked(raw: Connection, ask: Callable[[Channel], Awaitable[T]]) -> T:
             raise Asked(f"{error!s:.500}") from error
         finally:
             await quietly(channel.close())
+
+
+async def depth(raw: Connection, queue: str) -> int:
+    """Messages ready in the queue. Raises Asked when it does not exist, RabbitAway."""
+
+    async def look(channel: Channel) -> int:
+        found = await channel.queue_declare(queue, passive=True)
+        assert isinstance(found, Queue.DeclareOk)  # noqa: S101  the answer to this question
+        return found.message_count or 0
+
+    return await asked(raw, look)

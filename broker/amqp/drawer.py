@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic, Queue
+from pamqp.commands import Basic
 
 from broker.amqp.arrivals import Arrival, Outgoing, Published, Receipt, read_arrival
 from broker.amqp.connection import (
     RPC_TIMEOUT_S,
     Channel,
     Connection,
-    asked,
     connected,
+    depth,
     open_channel,
     translated,
 )
@@ -69,13 +69,7 @@ class Drawer:
 
     async def depth(self, queue: str) -> int:
         """Messages ready in the queue. Raises Asked when it does not exist, RabbitAway."""
-
-        async def look(channel: Channel) -> int:
-            found = await channel.queue_declare(queue, passive=True)
-            assert isinstance(found, Queue.DeclareOk)  # noqa: S101  the answer to this question
-            return found.message_count or 0
-
-        return await asked(self._raw, look)
+        return await depth(self._raw, queue)
 
     async def take(self, queue: str) -> Drawn | None:
         """The oldest message, not acknowledged yet; None when the queue is empty. Raises RabbitAway."""

@@ -7,17 +7,19 @@ theirs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import Self
 
 import structlog
 
 from broker.amqp.arrivals import Arrival, Outgoing, Published
-from broker.amqp.connection import Backoff, Link
+from broker.amqp.connection import RPC_TIMEOUT_S, Asked, Backoff, Link, depth, translated
 from broker.amqp.consuming import Subscription
 from broker.amqp.publishing import Outlet, is_forged, publish_alone
 from broker.errors import RabbitAway
+from broker.tally import TALLY
 from broker.tasks import ended
 from config.settings import Settings
 
@@ -84,6 +86,25 @@ class Rabbit:
         """The queues on which RabbitMQ has confirmed a consumer of ours that is still there."""
         return frozenset(name for name, s in self._subscriptions.items() if s.alive)
 
+    async def takes_publishes(self, within: float) -> bool:
+        """Whether RabbitMQ would take a publish now: connected, and no alarm (memory, disk) blocks it."""
+        with suppress(TimeoutError, RabbitAway):
+            async with asyncio.timeout(within):
+                await (await self._publishing.raw()).ready()
+                return True
+        return False
+
+    async def depths(self, queues: Iterable[str]) -> dict[str, int]:
+        """Messages ready in each of these queues; one that does not exist is left out. Raises RabbitAway."""
+        found: dict[str, int] = {}
+        with translated("looking at queues"):
+            async with asyncio.timeout(RPC_TIMEOUT_S):
+                raw = await self._consuming.raw()
+        for queue in queues:
+            with suppress(Asked):
+                found[queue] = await depth(raw, queue)
+        return found
+
     def subscribe(self, queue: str, prefetch: int, on_arrival: Callable[[Arrival], None]) -> None:
         """Consume `queue` from now on, at most `prefetch` arrivals unacknowledged. Waits for nothing.
 
@@ -121,7 +142,13 @@ class Rabbit:
             return await publish_alone(self._settings, f"{self._name} alone", self._alone, out)
         if out.exchange not in self._outlets:
             self._outlets[out.exchange] = Outlet(self._publishing, self._settings)
-        return await self._outlets[out.exchange].publish(out)
+        began, said = monotonic(), "unknown"
+        try:
+            published = await self._outlets[out.exchange].publish(out)
+            said = published.value
+        finally:
+            TALLY.published(out.exchange or "default", said, began)
+        return published
 
     async def close(self) -> None:
         """Cancel the consumers, close their connection, wait for publishes under way, close theirs."""

@@ -25,10 +25,12 @@ from broker.clients.classify import Answered, Judgement, Lost, Met, classify
 from broker.clients.gate import Gate, NoEntry
 from broker.clients.retry_after import retry_after
 from broker.clients.tls import Bearer, SetupProblem, tls_context
+from broker.clients.traced import calling
 from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
 from broker.clients.wire import Outward, Raw, Way, Wire, lost
 from broker.errors import AtCapacity, Seen
+from broker.tally import TALLY
 from config.directory import SystemConfig
 from config.settings import HttpLimits
 
@@ -57,6 +59,7 @@ class HttpSystem:
         )
         self._base_path = urlsplit(config.base_url).path.rstrip("/")
         self._wire: Wire | None = None
+        self._send = calling(name, self._exchange)
         self._calls = 0
         self._retired = False
 
@@ -80,7 +83,7 @@ class HttpSystem:
         """
 
         async def send(x_request_id: str, seconds: float) -> Met:
-            return await self._exchange(call, caller.headers(x_request_id), seconds)
+            return await self._send(call, caller.headers(x_request_id), seconds)
 
         self._calls += 1
         try:
@@ -102,11 +105,12 @@ class HttpSystem:
         try:
             async with self._place(call.step):
                 began = time.monotonic()
-                met = await self._exchange(call, headers, self.limits.total_timeout_seconds)
+                met = await self._send(call, headers, self.limits.total_timeout_seconds)
         finally:
             self._calls -= 1
             await self._close_if_idle()
         judgement = classify(call, met, after_unanswered=after_unanswered)
+        TALLY.called(self.name, call.step, judgement.verdict.name, time.monotonic() - began)
         return judgement, self._seen(call.step, judgement, began)
 
     def _seen(self, step: str, judgement: Judgement[M], began: float) -> Seen:
@@ -127,6 +131,7 @@ class HttpSystem:
         try:
             place = await self._gate.enter(time.monotonic() + self.limits.total_timeout_seconds)
         except NoEntry as refusal:
+            TALLY.turned_away[(self.name, refusal.what)] += 1
             raise AtCapacity(Seen(self.name, step, refusal.what, sent=False)) from None
         try:
             yield

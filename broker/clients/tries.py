@@ -21,6 +21,7 @@ from broker.clients.calls import Call, Caller, Kind, M, Reply
 from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify
 from broker.clients.gate import Gate, NoEntry
 from broker.errors import AtCapacity, NotSent, Seen, Unavailable, Unknown
+from broker.tally import TALLY
 from config.settings import HttpLimits
 
 # (x-requestId, seconds that the try may take) -> what it met
@@ -72,6 +73,7 @@ class Tries(Generic[M]):
         first, self._first = self._first, None
         if first is not None:
             raise first  # tenacity counts from the failure that brought it here
+        TALLY.retries[(self._system, self._call.step)] += 1
         try:
             return await self._one()
         except Unavailable as error:
@@ -95,6 +97,7 @@ class Tries(Generic[M]):
         try:
             seconds = self._may_leave()
             judgement = await self._judged(seconds)
+            TALLY.called(self._system, self._call.step, judgement.verdict.name, self._milliseconds / 1000)
             if not self._hurried(judgement, seconds) and self._bug is None:
                 learnt = judgement.for_breaker()
             if judgement.retry_after is not None:
@@ -125,6 +128,7 @@ class Tries(Generic[M]):
         try:
             return await self._gate.enter(self._caller.answer_by)
         except NoEntry as refusal:
+            TALLY.turned_away[(self._system, refusal.what)] += 1
             seen = Seen(self._system, self._call.step, refusal.what)
             if refusal.retry_after is not None:
                 raise Unavailable(seen, refusal.retry_after) from None
@@ -166,6 +170,7 @@ class Tries(Generic[M]):
             return False
         await asyncio.sleep(pause)
         self._lost_one = True
+        TALLY.retries[(self._system, self._call.step)] += 1
         try:
             return (await self._try()).sent
         except (AtCapacity, NotSent, Unavailable):

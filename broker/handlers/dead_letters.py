@@ -39,13 +39,17 @@ class QueueRefuses(BrokerError):
 
 @dataclass(slots=True)
 class PassReport:
-    """What a pass did: letters read, published because missing, thrown away, taken into the ledger."""
+    """What a pass did: letters read, published because missing, thrown away, taken into the ledger.
+
+    `refused`: queues that it could not make true.
+    """
 
     read: int = 0
     published: int = 0
     thrown: int = 0
     taken_in: int = 0
     queues: int = 0
+    refused: int = 0
 
 
 class DeadLetters:
@@ -90,6 +94,7 @@ class DeadLetters:
                 await at.lay_missing(standing.queue)
             at.done.queues += 1
         except (Asked, QueueRefuses) as no:
+            at.done.refused += 1
             log.error("dead-letter-queue-refuses", queue=standing.queue, reason=f"{no!s:.300}")
 
 

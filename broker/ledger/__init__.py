@@ -1,6 +1,6 @@
 """What was promised, what is due when, and how it ended: the broker's memory in PostgreSQL (DESIGN 7)."""
 
-from broker.ledger import dead_tables  # makes its tables part of the metadata
+from broker.ledger import dead_tables, figures_tables  # make their tables part of the metadata
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import (
     Ask,
@@ -17,6 +17,7 @@ from broker.ledger.model import (
     RowRefused,
     Running,
     Settled,
+    Sight,
     State,
     Story,
     TakenOver,
@@ -62,11 +63,13 @@ __all__ = [
     "RowRefused",
     "Running",
     "Settled",
+    "Sight",
     "State",
     "Story",
     "TakenOver",
     "WorkerRow",
     "bring_up_to_date",
     "dead_tables",
+    "figures_tables",
     "upgrade",
 ]

@@ -46,6 +46,7 @@ RESULT_COLUMNS = {
     "counted": "boolean",
     "applied": "boolean",
     "token": "uuid",
+    "supplier": "text",
 }
 
 
@@ -71,7 +72,7 @@ RETURNING report_id, reports.epoch
 RESULT = f"""
 INSERT INTO attempt_results
 SELECT given.id, given.at, ledger_now(), given.verdict, given.cause, given.status, given.fault, given.what,
-    given.milliseconds, given.counted, given.applied, given.token
+    given.milliseconds, given.counted, given.applied, given.token, given.supplier
 FROM {_given(RESULT_COLUMNS)}
 ON CONFLICT DO NOTHING
 """  # noqa: S608  built from the names above only
@@ -188,6 +189,7 @@ def _result(one: Ended, applied: bool) -> tuple[Any, ...]:
         isinstance(verdict, Later) and verdict.counted,
         applied,
         one.token,
+        claim.supplier,
     )
 
 

@@ -27,17 +27,22 @@ CLAIMED = (
     " request_id, jobcenter_code, traceparent, content, claim_token"
 )
 
+# Most are delivered at the first attempt, and those have not been looked for.
+REPLAYED = """CASE WHEN attempts > 1 THEN EXISTS (
+    SELECT FROM replay_items AS i WHERE i.letter_id = reports.report_id AND i.state = 'replayed')
+    ELSE false END AS replayed"""
+
 CLAIM = f"""
 UPDATE reports SET state = 'delivering', owner = $1, epoch = epoch + 1, claim_token = given.token,
     attempts = attempts + 1, try_key = try_key + CASE WHEN unanswered THEN 0 ELSE 1 END
 FROM unnest($2::uuid[], $3::bigint[], $4::uuid[]) AS given (id, at, token)
 WHERE report_id = given.id AND number = given.at AND state = 'handed'
-RETURNING {CLAIMED}, coalesce(
+RETURNING {CLAIMED}, {REPLAYED}, coalesce(
     (SELECT probe = report_id FROM lanes WHERE lanes.supplier = reports.supplier), false) AS probe
 """  # noqa: S608  built from constants only
 
 RECOGNISE = f"""
-SELECT {CLAIMED}, (SELECT probe FROM attempts AS a
+SELECT {CLAIMED}, {REPLAYED}, (SELECT probe FROM attempts AS a
                    WHERE a.report_id = reports.report_id AND a.number = reports.attempts) AS probe
 FROM reports WHERE report_id = ANY($1::uuid[]) AND claim_token = ANY($2::uuid[]) AND state = 'delivering'
 """  # noqa: S608  built from constants only
@@ -131,4 +136,5 @@ class Attempts:
             jobcenter_code=row["jobcenter_code"],
             traceparent=row["traceparent"],
             content=self._safe.open(report_id, "report", row["content"]),
+            replayed=row["replayed"],
         )

@@ -12,11 +12,13 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Generic, TypeVar
 
 from broker.errors import LedgerAway
 from broker.ledger.model import RowRefused
 from broker.ledger.reach import Reach
+from broker.tally import TALLY
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,11 +52,14 @@ class Batcher(Generic[Item, Result]):
         *,
         most: int,
         linger_s: float,
+        what: str = "rows",
     ) -> None:
+        """`what` is committed is its name where batches are counted."""
         self._flush = flush
         self._reach = reach
         self._most = most
         self._linger_s = linger_s
+        self._what = what
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._current: list[_Waiting[Item, Result]] = []
         self._closed = False
@@ -83,8 +88,10 @@ class Batcher(Generic[Item, Result]):
                 await self._filled.wait()
                 await self._linger()
                 self._current = self._take()
+                began = monotonic()
                 await self._commit(self._current)
                 self._size = len(self._current)
+                TALLY.committed(self._what, self._size, began)
                 self._current = []  # a result that nobody wants must not live on here
                 if not self._waiting:
                     self._idle.set()

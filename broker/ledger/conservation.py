@@ -7,6 +7,8 @@ deleted is no gap.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,6 +33,8 @@ ALWAYS_BACK = timedelta(hours=1)
 
 ANSWERED, IN_FLIGHT, PUT_ASIDE = ("settled",), ("running", "uncertain"), ("unverified",)
 WAITING = ("joining", "waiting", "handed", "delivering")
+LOOK = "conservation"
+"""The name of its row in last_looks."""
 KNOWN = {
     "requests": (*ANSWERED, *IN_FLIGHT, *PUT_ASIDE),
     "reports": (*WAITING, "delivered", "dead", "discarded"),
@@ -41,10 +45,23 @@ SELECT 'requests' AS what, state, count(*) AS rows FROM requests GROUP BY 2
 UNION ALL SELECT 'reports', state, count(*) FROM reports GROUP BY 2
 """
 
+# Each state from the index that is made for it. A state that nobody knows cannot be: the tables refuse it.
+OPEN_COUNTS = " UNION ALL ".join(
+    f"SELECT '{table}' AS what, '{state}' AS state, count(*) AS rows FROM {table} WHERE state = '{state}'"  # noqa: S608  our own names
+    for table, states in (("requests", (*IN_FLIGHT, *PUT_ASIDE)), ("reports", (*WAITING, "dead")))
+    for state in states
+)
+
+REMEMBER = """
+INSERT INTO last_looks (name, at, figures) VALUES ($1, ledger_now(), $2::jsonb)
+ON CONFLICT (name) DO UPDATE SET at = excluded.at, figures = excluded.figures
+"""
+
 # $1: the owner threshold plus grace. A process that is away makes everyone stale, so the threshold is not enough.
 NOBODY = """NOT EXISTS (SELECT FROM workers AS o WHERE o.id = {owner} AND o.stopped_at IS NULL
     AND o.heartbeat_at >= clock_timestamp() - $1::interval)"""
 
+# The clock is read once in a statement, so that the ended rows of a while are found by an index (indexes.py).
 # Every kind of gap: its name, what it means for a person, and the statement that finds its ids. All take the same
 # five values: $1 a dead owner's silence, $2 grace, $3 how far back ended rows are compared, $4 handed over too long,
 # $5 the codes that each supplier wants, as text "supplier code".
@@ -66,47 +83,49 @@ GAPS: tuple[tuple[str, str, str], ...] = (
         "settled-without-answer",
         "ended, and there is no answer to give",
         """SELECT request_id FROM requests WHERE state = 'settled' AND (answer IS NULL OR status IS NULL)
-            AND settled_at > ledger_now() - $3::interval""",
+            AND settled_at > (SELECT ledger_now()) - $3::interval""",
     ),
     (
         "report-missing",
         "a request names this report, and there is none",
         """SELECT r.report_id FROM requests AS r WHERE r.report_id IS NOT NULL
-            AND r.settled_at > ledger_now() - $3::interval
+            AND r.settled_at > (SELECT ledger_now()) - $3::interval
             AND NOT EXISTS (SELECT FROM reports AS p WHERE p.report_id = r.report_id)""",
     ),
     (
         "receipt-without-report",
         "a citizen got a receipt, and no report was made",
         """SELECT request_id FROM requests WHERE type = 'report.citizen.v1' AND status = 'done'
-            AND report_id IS NULL AND settled_at > ledger_now() - $3::interval""",
+            AND report_id IS NULL AND settled_at > (SELECT ledger_now()) - $3::interval""",
     ),
     (
         "not-booked-without-report",
         "verification proved it was not carried out, its supplier wants to know, and no report was made",
         """SELECT request_id FROM requests WHERE corrected AND status = 'failed' AND report_id IS NULL
-            AND supplier || ' ' || error_code = ANY($5::text[]) AND settled_at > ledger_now() - $3::interval""",
+            AND supplier || ' ' || error_code = ANY($5::text[]) AND settled_at > (SELECT ledger_now()) - $3::interval""",
     ),
     (
         "attempt-without-report",
         "an attempt was made at this report, and there is none",
-        """SELECT DISTINCT a.report_id FROM attempts AS a WHERE a.started_at > ledger_now() - $3::interval
+        """SELECT DISTINCT a.report_id FROM attempts AS a WHERE a.started_at > (SELECT ledger_now()) - $3::interval
             AND NOT EXISTS (SELECT FROM reports AS p WHERE p.report_id = a.report_id)""",
     ),
     (
         "delivered-without-attempt",
         "it says delivered, and no attempt does",
         """SELECT p.report_id FROM reports AS p WHERE p.state = 'delivered'
-            AND p.settled_at > ledger_now() - $3::interval
+            AND p.settled_at > (SELECT ledger_now()) - $3::interval
             AND NOT EXISTS (SELECT FROM attempt_results AS a
                             WHERE a.report_id = p.report_id AND a.verdict = 'delivered')""",
     ),
     (
         "taken-over-and-still-open",
         "an attempt that counted delivered it, and it is not delivered",
-        """SELECT p.report_id FROM reports AS p JOIN attempt_results AS a USING (report_id)
-            WHERE a.verdict = 'delivered' AND a.applied AND p.state <> 'delivered'
-            AND a.finished_at > ledger_now() - $3::interval""",
+        # Report by report: there are few attempts in a while, and many reports.
+        """SELECT a.report_id FROM attempt_results AS a, LATERAL (
+                SELECT p.state FROM reports AS p WHERE p.report_id = a.report_id LIMIT 1) AS its
+            WHERE a.verdict = 'delivered' AND a.applied AND its.state <> 'delivered'
+            AND a.finished_at > (SELECT ledger_now()) - $3::interval""",
     ),
     (
         "delivering-without-owner",
@@ -215,17 +234,31 @@ class Conservation:
         self._kept = timedelta(days=min(kept.requests_days, kept.reports_days, kept.attempts_days))
 
     async def look(self, back: timedelta | None = None) -> Balance:
-        """The sums and every gap, in one snapshot; ended rows not older than `back`, or than retention keeps all."""
+        """The sums and every gap, in one snapshot; ended rows not older than `back`, or than retention keeps all.
+
+        With `back` the sums are of what is open alone: what has ended is most of the ledger, and is not counted.
+        """
 
         async def work(connection: Connection) -> Balance:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                counts = {(row["what"], row["state"]): row["rows"] for row in await connection.fetch(COUNTS)}
+                counts = {
+                    (row["what"], row["state"]): row["rows"]
+                    for row in await connection.fetch(COUNTS if back is None else OPEN_COUNTS)
+                }
                 return balance(
                     counts, [gap for kind in GAPS for gap in await self._find(connection, *kind, back)]
                 )
 
         async with walking(self._target) as walk:
             return await walk.run(work)
+
+    async def _remember(self, seen: Balance) -> None:
+        """For pages, which must not count whole tables: the last look of any process, and when it was."""
+        named = [{"gap": gap.kind, "id": str(gap.id)} for gap in seen.gaps if gap.id][:TOLD_MOST]
+        kinds = Counter(gap.kind for gap in seen.gaps)
+        figures = json.dumps({"gaps": len(seen.gaps), "kinds": dict(kinds), "named": named})
+        async with walking(self._target) as walk:
+            await walk.run(lambda connection: connection.execute(REMEMBER, LOOK, figures))
 
     async def _find(
         self, connection: Connection, kind: str, _meaning: str, statement: str, back: timedelta | None
@@ -242,6 +275,7 @@ class Conservation:
     async def check(self) -> Balance:
         """The chore: one look at the last hour, and a line for a person for each kind of gap. Every minute is enough."""
         seen = await self.look(ALWAYS_BACK)
+        await self._remember(seen)
         for kind in dict.fromkeys(gap.kind for gap in seen.gaps):
             ids = [gap.id for gap in seen.gaps if gap.kind == kind]
             log.error(

@@ -5,24 +5,31 @@ So a large list or a long replay never waits in line before a booking. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Self
+from uuid import UUID
 
 from broker.lanes import Event, Lane
+from broker.ledger.figures import Reader
+from broker.ledger.flow import Counted, Rollup
 from broker.ledger.lanes import LOCKED, LaneDesk, learn, look
 from broker.ledger.ledger import dsn_of
 from broker.ledger.letters import Letters
 from broker.ledger.lines import Connection, Lines, Target
 from broker.ledger.lookups import Lookups
+from broker.ledger.model import NewReport
+from broker.ledger.new_reports import NewReports, report_entry
 from broker.ledger.operators import Actor, OperatorLog, Refusal, write_down
+from broker.ledger.overview import Overviews
 from broker.ledger.people import People
 from broker.ledger.places import Places
 from broker.ledger.reach import Reach
 from broker.ledger.replays import Replays
 from broker.ledger.sealed import Safe
 from broker.ledger.stories import Stories
+from broker.ledger.suppliers import Suppliers
 from broker.ledger.versions import check_version
 from broker.sealing import Sealer
 from config.settings import Settings
@@ -47,7 +54,14 @@ class Desk:
         self.people = People(lines, sealer)
         self.lookups = Lookups(threshold, lines, Safe(sealer))
         self.lanes = LaneDesk(lines, settings.reports)
+        self.overviews = Overviews(lines, threshold)
+        self.suppliers = Suppliers(lines)
+        self.figures = Reader(lines, threshold)
         self._lines = lines
+
+    def rollup(self, worker: UUID, counted: Callable[[], Counted]) -> Rollup:
+        """What writes a process's counts down, minute by minute."""
+        return Rollup(self._lines, worker, counted)
 
     async def tell_lane(self, supplier: str, event: Event, by: Actor, action: str) -> Lane:
         """A person's word to a lane, in one commit with the operators' log."""
@@ -63,6 +77,17 @@ class Desk:
             return then
 
         return await self._lines.run(work)
+
+    async def put_on_lane(self, report: NewReport, by: Actor, action: str) -> None:
+        """A report that no request made, due now, in one commit with the operators' log."""
+        entry = report_entry(report, report.request_id, Safe(self.sealer))
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                await NewReports(timedelta(0), timedelta(0)).make(connection, [entry])
+                await write_down(connection, by, action, str(report.report_id), {"supplier": report.supplier})
+
+        await self._lines.run(work)
 
     @classmethod
     @asynccontextmanager

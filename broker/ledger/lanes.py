@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from broker.lanes import Event, Lane, LaneRules, LaneState, after, tells_a_person
+from broker.ledger.lane_changes import remember
 from broker.ledger.lines import Connection, Lines
 from broker.ledger.report_model import LaneRow
 from broker.ledger.sealed import Row
@@ -42,12 +43,13 @@ WHERE report_id IN (
     ORDER BY report_id FOR UPDATE)
 """
 
+# Each kind of load from the index that is made for it.
 LIST = f"""
-SELECT {LANE}, next_start_at, (
-    SELECT row(count(*) FILTER (WHERE r.state = 'waiting'), count(*) FILTER (WHERE r.state = 'handed'),
-        count(*) FILTER (WHERE r.state = 'delivering'), min(r.due_at) FILTER (WHERE r.state = 'waiting'))
-    FROM reports AS r
-    WHERE r.supplier = lanes.supplier AND r.state IN ('waiting', 'handed', 'delivering')) AS load
+SELECT {LANE}, next_start_at,
+    (SELECT row(count(*), min(r.due_at)) FROM reports AS r
+     WHERE r.supplier = lanes.supplier AND r.state = 'waiting') AS waiting,
+    (SELECT row(count(*) FILTER (WHERE r.state = 'handed'), count(*) FILTER (WHERE r.state = 'delivering'))
+     FROM reports AS r WHERE r.supplier = lanes.supplier AND r.state IN ('handed', 'delivering')) AS taken
 FROM lanes ORDER BY supplier
 """  # noqa: S608  built from our own names
 
@@ -72,6 +74,13 @@ def lane_of(row: Row) -> Lane:
     return Lane(**values | {"state": LaneState(values["state"])})
 
 
+def lane_row_of(row: Row) -> LaneRow:
+    """A row of LIST."""
+    waiting, oldest_due_at = row["waiting"]
+    handed, delivering = row["taken"]
+    return LaneRow(lane_of(row), row["next_start_at"], waiting, handed, delivering, oldest_due_at)
+
+
 async def look(connection: Connection, supplier: str, statement: str = READ) -> Standing | None:
     """The lane, locked with LOCKED or FREE; None if there is none, or (FREE) if somebody else has it."""
     row = await connection.fetchrow(statement, supplier)
@@ -92,6 +101,7 @@ async def learn(connection: Connection, at: Standing, event: Event, rules: LaneR
     if then == before:
         return then
     await connection.execute(WRITE, *_row(then))
+    await remember(connection, before, then, at.now)
     if then.state is not LaneState.OPEN:
         await connection.execute(GIVE_BACK, then.supplier, then.probe)
     _say(before, then)
@@ -135,6 +145,4 @@ class LaneDesk:
         async def work(connection: Connection) -> list[Any]:
             return await connection.fetch(LIST)
 
-        return [
-            LaneRow(lane_of(row), row["next_start_at"], *row["load"]) for row in await self._lines.run(work)
-        ]
+        return [lane_row_of(row) for row in await self._lines.run(work)]

@@ -30,6 +30,7 @@ from broker.ledger.model import (
     LedgerMisfit,
     Outcome,
     Settled,
+    Sight,
     Story,
     WorkerRow,
 )
@@ -93,10 +94,10 @@ class Ledger:
         self.reports = Reports(settings, self.owner, self._lines, target, self.reach, self._safe)
         most, linger_s = ledger.batch_size, ledger.batch_linger_ms / 1000
         self._claiming: Batcher[ClaimEntry, Outcome] = Batcher(
-            self._claims.flush, self.reach, most=most, linger_s=linger_s
+            self._claims.flush, self.reach, most=most, linger_s=linger_s, what="claims"
         )
         self._settling: Batcher[SettleEntry, Settled | None] = Batcher(
-            self._settles.flush, self.reach, most=most, linger_s=linger_s
+            self._settles.flush, self.reach, most=most, linger_s=linger_s, what="settles"
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -236,6 +237,10 @@ class Ledger:
         """Shown in the table of workers with the next heartbeat, which comes at once."""
         self._heart.ready = ready
         self.reach.nudged.set()
+
+    def show(self, sight: Callable[[], Sight | None]) -> None:
+        """From now on each heartbeat also writes down what this process sees of itself."""
+        self._heart.sight = sight
 
     def heartbeat_age(self) -> float:
         """Seconds since the last committed heartbeat began (the time the machine slept included)."""

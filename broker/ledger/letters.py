@@ -7,107 +7,19 @@ replays.py, what lies in RabbitMQ in places.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from broker.ledger.letter_lists import groups_of, page_of
+from broker.ledger.letter_model import COLUMNS, Filter, Group, Letter, LetterPage, Place
 from broker.ledger.lines import Connection, Lines
 from broker.ledger.operators import Actor, Refusal, write_down
 
-MOST_LISTED = 1000
+__all__ = ["COLUMNS", "Filter", "Group", "Letter", "LetterPage", "Letters", "Place"]
+
 MOST_AT_ONCE = 10_000
 """Letters that one discard takes; more are discarded in several steps, each logged."""
 
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """One dead letter. `letter_id` is the reportId, the requestId of a booking, or a message's own."""
-
-    letter_id: UUID
-    kind: str
-    queue: str
-    cause: str
-    cause_class: str
-    fingerprint: str
-    fault: str | None
-    supplier: str
-    jobcenter_code: str | None
-    type: str | None
-    error_code: int | None
-    attempts: int
-    first_seen_at: datetime
-    last_seen_at: datetime
-
-
-COLUMNS = ", ".join(f.name for f in fields(Letter))
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which letters are meant; None means any. `ids` narrows it to those."""
-
-    queue: str | None = None
-    kind: str | None = None
-    supplier: str | None = None
-    cause: str | None = None
-    cause_class: str | None = None
-    fingerprint: str | None = None
-    fault: str | None = None
-    jobcenter_code: str | None = None
-    type: str | None = None
-    error_code: int | None = None
-    before: datetime | None = None
-    after: datetime | None = None
-    ids: tuple[UUID, ...] | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether it means every letter there is."""
-        return all(getattr(self, f.name) is None for f in fields(self))
-
-    def where(self, first: int = 1) -> tuple[str, list[Any]]:
-        """SQL and its values; placeholders count from `first`."""
-        parts, values = ["true"], list[Any]()
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if value is not None:
-                values.append(list(value) if f.name == "ids" else value)
-                parts.append(CONDITIONS.get(f.name, f.name + " = ${}").format(first + len(values) - 1))
-        return " AND ".join(parts), values
-
-    def in_words(self) -> str:
-        """For names of replays and the operators' log: which fields, and how many ids."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        if self.ids is not None:
-            given["ids"] = self.ids[0] if len(self.ids) == 1 else len(self.ids)
-        return ", ".join(f"{name} {value}" for name, value in given.items()) or "everything"
-
-
-CONDITIONS = {
-    "ids": "letter_id = ANY(${}::uuid[])",
-    "before": "last_seen_at < ${}::timestamptz",
-    "after": "last_seen_at >= ${}::timestamptz",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Letters that failed in the same way: one fingerprint (supplier, cause, fault) in one queue."""
-
-    fingerprint: str
-    queue: str
-    kind: str
-    cause: str
-    cause_class: str
-    fault: str | None
-    supplier: str
-    count: int
-    first_seen_at: datetime
-    last_seen_at: datetime
-
-
-GROUPED = "fingerprint, queue, kind, cause, cause_class, fault, supplier"
 
 DISCARD_REPORTS = """
 UPDATE reports SET state = 'discarded', discarded_at = ledger_now(),
@@ -171,12 +83,13 @@ class Letters:
 
     async def listed(self, wanted: Filter, *, limit: int = 100, discarded: bool = False) -> list[Letter]:
         """The newest that match, at most `limit` (and 1000)."""
-        where, values = wanted.where(2)
-        statement = (
-            f"SELECT {COLUMNS} FROM {_view(discarded)} WHERE {where}"  # noqa: S608  our own names
-            " ORDER BY last_seen_at DESC, letter_id LIMIT $1"
-        )
-        return [Letter(**row) for row in await self._fetch(statement, min(limit, MOST_LISTED), *values)]
+        return list((await self.page(wanted, limit=limit, discarded=discarded)).letters)
+
+    async def page(
+        self, wanted: Filter, *, limit: int, after: Place | None = None, discarded: bool = False
+    ) -> LetterPage:
+        """Those that match and stand behind `after`, newest first, at most `limit` (and 1000)."""
+        return await self._lines.run(lambda c: page_of(c, wanted, limit, after, discarded))
 
     async def one(self, letter_id: UUID) -> Letter | None:
         """An open or discarded letter."""
@@ -185,14 +98,8 @@ class Letters:
         return found[0] if found else None
 
     async def groups(self, wanted: Filter, *, limit: int = 100) -> list[Group]:
-        """The largest groups first."""
-        where, values = wanted.where(2)
-        statement = f"""
-            SELECT {GROUPED}, count(*) AS count, min(first_seen_at) AS first_seen_at,
-                max(last_seen_at) AS last_seen_at
-            FROM letters WHERE {where} GROUP BY {GROUPED} ORDER BY count(*) DESC, fingerprint LIMIT $1
-        """  # noqa: S608  built from our own names
-        return [Group(**row) for row in await self._fetch(statement, min(limit, MOST_LISTED), *values)]
+        """The largest groups first, at most `limit` (and 1000)."""
+        return await self._lines.run(lambda connection: groups_of(connection, wanted, limit))
 
     async def counts(self) -> dict[str, int]:
         """Open letters of each queue that has any: what the depth of that queue must be."""
@@ -256,7 +163,3 @@ class Letters:
                 await write_down(connection, by, "dead.verify", str(request_id))
 
         await self._lines.run(work)
-
-
-def _view(discarded: bool) -> str:
-    return "discarded_letters" if discarded else "letters"

@@ -46,7 +46,7 @@ ORDER BY created_at LIMIT $2
 OPEN_MOST = 100
 
 WORKERS = """
-SELECT id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at,
+SELECT id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at, host, expected, consuming, problem,
     stopped_at IS NULL AND heartbeat_at >= clock_timestamp() - $1::interval AS alive
 FROM workers ORDER BY started_at
 """

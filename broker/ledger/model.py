@@ -222,6 +222,19 @@ class WorkerRow:
     ready: bool
     stopped_at: datetime | None
     alive: bool
+    host: str | None = None
+    expected: int | None = None
+    consuming: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a process sees of itself: consumers it should have and has, and what keeps it from carrying arrivals."""
+
+    expected: int
+    consuming: int
+    problem: str | None
 
 
 class RowRefused(BrokerError):

@@ -17,6 +17,7 @@ from broker.ledger.lines import Connection
 from broker.ledger.model import NewReport
 from broker.ledger.report_model import UNROUTABLE, ReportState
 from broker.ledger.sealed import Safe
+from broker.tally import TALLY
 
 CHANNEL = "jobnet_reports_due"
 """NOTIFY wakes the schedulers of all processes; what is due is found without it as well, a tick later."""
@@ -173,6 +174,8 @@ class NewReports:
         rows = sorted((group[0].row(len(group)) for group in groups.values()), key=lambda row: row[0].bytes)
         arrays = [list(column) for column in zip(*rows, strict=True)]
         await connection.execute(INSERT, self._join_within, *arrays)
+        for group in groups.values():
+            TALLY.reported(group[0].supplier or "")
 
 
 _Groups = dict[bytes | UUID, list[ReportEntry]]

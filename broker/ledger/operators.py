@@ -15,6 +15,7 @@ from typing import Any
 
 from broker.errors import BrokerError
 from broker.ledger.lines import Connection, Lines
+from broker.scrub import scrub
 from broker.sealing import Token
 
 MOST_REASON = 500
@@ -29,7 +30,8 @@ READ = """
 SELECT id, at, actor, action, reason, subject, details::text AS details FROM operator_log
 WHERE ($1::text IS NULL OR subject = $1) AND ($2::text IS NULL OR actor = $2)
     AND ($3::text IS NULL OR action = $3) AND ($4::bytea[] IS NULL OR citizen_token = ANY($4))
-ORDER BY id DESC LIMIT $5
+    AND ($5::bigint IS NULL OR id < $5)
+ORDER BY id DESC LIMIT $6
 """
 
 
@@ -49,6 +51,8 @@ class Actor:
             raise Refusal("nobody acts without a name: log in, or give --as NAME")
         if not self.reason.strip():
             raise Refusal("a reason is needed; it is kept in the operators' log")
+        if scrub(self.reason) != self.reason or scrub(self.name) != self.name:
+            raise Refusal("a reason holds no CPR number: the log stays; name the citizen by an id of ours")
         if len(self.reason) > MOST_REASON or len(self.name) > 100:
             raise Refusal(f"a reason has at most {MOST_REASON} characters, a name at most 100")
 
@@ -96,7 +100,7 @@ async def write_down(
 
 
 class OperatorLog:
-    """Reading the log, newest first. Raises LedgerAway."""
+    """The log, newest first. Raises LedgerAway."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -108,14 +112,23 @@ class OperatorLog:
         actor: str | None = None,
         action: str | None = None,
         citizen: tuple[Token, ...] | None = None,
+        before: int | None = None,
         limit: int = 100,
     ) -> list[LogEntry]:
-        """At most `limit` (and 1000) entries."""
+        """At most `limit` (and 1000) entries; with `before`, older ones than that."""
         digests = [token.digest for token in citizen] if citizen is not None else None
 
         async def work(connection: Connection) -> list[Any]:
             wanted = min(limit, MOST_ENTRIES)
-            return await connection.fetch(READ, subject, actor, action, digests, wanted)
+            return await connection.fetch(READ, subject, actor, action, digests, before, wanted)
 
         rows = await self._lines.run(work)
         return [LogEntry(**{**row, "details": json.loads(row["details"])}) for row in rows]
+
+    async def note(self, by: Actor, action: str, subject: str) -> None:
+        """An entry by itself, for what is done outside the ledger."""
+
+        async def work(connection: Connection) -> None:
+            await write_down(connection, by, action, subject)
+
+        await self._lines.run(work)

@@ -54,6 +54,7 @@ class ReportClaim:
     """The right to make one attempt; `finish` compares `owner` and `epoch`. Its intent is written down already.
 
     Hold on to the object while you work, as with a `Claim`. `attempt` counts all attempts of the report's life.
+    `replayed`: a person has put it back on its way at least once.
     `unanswered`: an attempt under this very x-requestId was sent and nobody answered, so a 412 is a delivery.
     """
 
@@ -71,6 +72,7 @@ class ReportClaim:
     jobcenter_code: str
     traceparent: str | None
     content: bytes = field(repr=False)
+    replayed: bool = False
 
     @property
     def unanswered(self) -> bool:

@@ -16,7 +16,7 @@ from functools import partial
 
 from broker.ledger.lines import Connection, Target
 from broker.ledger.operators import Actor, write_down
-from broker.ledger.walking import FIRST_UUID, Key, Page, Walk, walking
+from broker.ledger.walking import FIRST_MOMENT, FIRST_UUID, Key, Page, Walk, walking
 from broker.log import get_logger
 from config.settings import Settings
 
@@ -99,6 +99,10 @@ DELETE FROM replays AS v WHERE v.replay_id BETWEEN $1 AND $2 AND v.state NOT IN 
 
 OPERATOR_LOG = f"DELETE FROM operator_log WHERE id BETWEEN $1 AND $2 AND at {OLD}"  # noqa: S608  our own names
 
+LANE_CHANGES = f"DELETE FROM lane_changes WHERE id BETWEEN $1 AND $2 AND at {OLD}"  # noqa: S608  our own names
+
+FLOW = f"DELETE FROM flow WHERE minute BETWEEN $1 AND $2 AND minute {OLD}"  # noqa: S608  our own names
+
 WORKERS = f"""
 DELETE FROM workers AS w WHERE w.id BETWEEN $1 AND $2 AND w.heartbeat_at {OLD}
     AND NOT EXISTS (SELECT FROM requests AS r WHERE r.owner = w.id AND r.state = 'running')
@@ -139,6 +143,8 @@ STEPS = (
         DISCARDED_BOOKINGS,
     ),
     Step("operator_log", "operator_log", "id", ("operator_log_days",), OPERATOR_LOG, first=0),
+    Step("lane_changes", "lane_changes", "id", ("lane_changes_days",), LANE_CHANGES, first=0),
+    Step("flow", "flow", "minute", ("flow_days",), FLOW, first=FIRST_MOMENT),
     Step("workers", "workers", "id", ("requests_days",), WORKERS),
 )
 

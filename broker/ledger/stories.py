@@ -30,9 +30,11 @@ REQUESTS = f"SELECT {STORY} FROM requests WHERE request_id = ANY($1::uuid[])"  #
 
 REPORT = ", ".join(f.name for f in fields(ReportRow))
 REPORTS_OF = f"""
-SELECT {REPORT} FROM reports WHERE report_id = ANY($1::uuid[]) OR request_id = ANY($1::uuid[])
-    OR joins = ANY($1::uuid[])
-    OR report_id IN (SELECT q.report_id FROM requests AS q WHERE q.request_id = ANY($1::uuid[]))
+SELECT {REPORT} FROM reports WHERE report_id IN (
+    SELECT unnest($1::uuid[])
+    UNION SELECT p.report_id FROM reports AS p WHERE p.request_id = ANY($1::uuid[])
+    UNION SELECT p.report_id FROM reports AS p WHERE p.joins = ANY($1::uuid[])
+    UNION SELECT q.report_id FROM requests AS q WHERE q.request_id = ANY($1::uuid[]))
 ORDER BY created_at LIMIT {MOST}
 """  # noqa: S608  our own names
 REPORTS = f"""

@@ -46,6 +46,10 @@ workers = Table(
     _moment("unbroken_since", nullable=False),
     Column("ready", Boolean, nullable=False),
     _moment("stopped_at"),
+    Column("host", Text),
+    Column("expected", Integer, doc="consumers that it should have"),
+    Column("consuming", Integer, doc="consumers that it has"),
+    Column("problem", Text, doc="what keeps it from carrying arrivals, in words"),
 )
 
 requests = Table(
@@ -208,6 +212,7 @@ attempt_results = Table(
     Column("counted", Boolean, nullable=False),
     Column("applied", Boolean, nullable=False, doc="false: its process had been overtaken by then"),
     Column("token", Uuid, nullable=False, doc="of the call that finished it"),
+    Column("supplier", Text, doc="whom it called; NULL before 0004"),
 )
 
 lanes = Table(

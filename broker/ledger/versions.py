@@ -2,7 +2,8 @@
 
 Expand, then contract: a migration only adds what processes of the version before can live beside; what it
 replaces is dropped by a later release. One transaction under an advisory lock, so several starts at once
-upgrade once. A process runs against a newer database (its successor has expanded it), but never changes one.
+upgrade once; indexes on tables that may be large follow it, built beside whoever works (indexes.py). A process
+runs against a newer database (its successor has expanded it), but never changes one.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from broker.errors import LedgerAway
+from broker.ledger.indexes import build_at_once, build_beside
 from broker.ledger.lines import is_foreign
 from broker.ledger.model import LedgerMisfit
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test compares it with the files, so that a start need not read them."""
 LOCK = 0x6A6F626E6574
 """Any number, the same for every process: "jobnet" in ASCII."""
@@ -56,7 +58,9 @@ async def bring_up_to_date(dsn: str) -> str:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
-            return await _upgrade(connection)
+            before = await _upgrade(connection)
+        await build_beside(engine)
+        return before
     except DBAPIError as error:
         raise LedgerMisfit(f"PostgreSQL refused the upgrade: {error.orig}") from error
     except Exception as error:
@@ -76,6 +80,8 @@ async def _upgrade(connection: AsyncConnection) -> str:
             f"the database is at version {before}, newer than this broker ({HEAD}); use its broker"
         )
     await connection.run_sync(_run)
+    if before is None:
+        await build_at_once(connection)
     return before or ""
 
 

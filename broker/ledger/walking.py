@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
@@ -21,8 +22,9 @@ from broker.log import get_logger
 log = get_logger("ledger.walking")
 
 T = TypeVar("T")
-Key = UUID | int
+Key = UUID | int | datetime
 FIRST_UUID = UUID(int=0)
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 PAGE = """
 SELECT high, (SELECT {key} FROM {table} WHERE {key} > high ORDER BY {key} LIMIT 1) AS next FROM (

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
 from broker.errors import LedgerAway
 from broker.ledger.lines import Connection, Line
+from broker.ledger.model import Sight
 from broker.ledger.reach import Reach
 from broker.log import get_logger
 
@@ -24,13 +27,14 @@ RETRY_S = 0.25
 """Between heartbeats while PostgreSQL is away: soon enough to be back quickly, rare enough to be no load."""
 
 BEAT = """
-INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready)
-SELECT $1, $2, now.at, now.at, now.at, $3 FROM (SELECT clock_timestamp() AS at) AS now
+INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready, host, expected, consuming, problem)
+SELECT $1, $2, now.at, now.at, now.at, $3, $5, $6, $7, $8 FROM (SELECT clock_timestamp() AS at) AS now
 ON CONFLICT (id) DO UPDATE SET
     heartbeat_at = excluded.heartbeat_at,
     unbroken_since = CASE WHEN workers.heartbeat_at < excluded.heartbeat_at - $4::interval / 2
                           THEN excluded.heartbeat_at ELSE workers.unbroken_since END,
-    ready = excluded.ready
+    ready = excluded.ready, expected = excluded.expected, consuming = excluded.consuming,
+    problem = excluded.problem
 WHERE workers.stopped_at IS NULL
 """
 
@@ -67,6 +71,7 @@ class Heartbeat:
     def __init__(self, me: UUID, line: Line, reach: Reach, *, every_s: float, threshold: timedelta) -> None:
         self.me = me
         self.ready = False
+        self.sight: Callable[[], Sight | None] = lambda: None
         self._line = line
         self._reach = reach
         self._every_s = every_s
@@ -86,7 +91,9 @@ class Heartbeat:
         self._reach.found()
 
     async def _write(self, connection: Connection) -> None:
-        await connection.execute(BEAT, self.me, os.getpid(), self.ready, self._threshold)
+        seen = self.sight() or Sight(0, 0, None)
+        mine = (self.me, os.getpid(), self.ready, self._threshold, socket.gethostname())
+        await connection.execute(BEAT, *mine, seen.expected, seen.consuming, seen.problem)
 
     async def run(self) -> None:
         """Beat for ever; to be run as one task."""

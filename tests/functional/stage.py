@@ -18,10 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import aio_pika
+import aiohttp
 import asyncpg
 from aio_pika.abc import AbstractIncomingMessage
 
@@ -90,6 +91,9 @@ canary_wait_seconds = 10
 check_seconds = 0.5
 recover_within_seconds = 40
 loop_lag_seconds = 1
+[health]
+port = 0
+figures_every_seconds = 0.5
 """
 
 
@@ -400,6 +404,21 @@ async def audit(
     assert stage.sandbox.disagreements() == []
     assert stage.sandbox.breaches() == []
     return dict(counts)
+
+
+async def fetched(changes: Mapping[str, str], page: str) -> tuple[int, str]:
+    """A page of the health server of a process that was started with these changes: its status and text."""
+    base = f"http://127.0.0.1:{changes['JOBNET_BROKER__HEALTH__PORT']}"
+
+    async def get() -> tuple[int, str] | None:
+        try:
+            async with aiohttp.ClientSession() as http, http.get(f"{base}/{page}") as response:
+                return response.status, await response.text()
+        except aiohttp.ClientConnectionError:
+            return None
+
+    found = await poll(get, what=f"{base}/{page}")
+    return cast("tuple[int, str]", found)
 
 
 def late(seconds: float) -> str:

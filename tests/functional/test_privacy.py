@@ -14,8 +14,10 @@ import pytest
 from broker.handlers.bookings import invitation_of
 from sandbox.servers import Sandbox
 from scripts.postgres import PostgresServer
+from scripts.processes import free_port
 from scripts.rabbitmq import RabbitServer
-from tests.functional.stage import Frontend, Stage, booking, cpr_of, layout, request
+from tests.functional.stage import Frontend, Stage, booking, cpr_of, fetched, layout, request
+from tests.otlp import Collector
 from tests.support import poll
 
 DEBUG = {"JOBNET_BROKER__LOG__LEVEL": "debug"}
@@ -109,11 +111,12 @@ async def test_no_marked_number_shows_where_it_should_not(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("privacy")
-    async with Sandbox(layout(absence_proves_after_seconds=12.0)) as sandbox:
+    async with Sandbox(layout(absence_proves_after_seconds=12.0)) as sandbox, Collector() as collector:
         stage = Stage(vhost, database, folder, sandbox)
         try:
             await stage.prepare()
-            process = await stage.start(changes=DEBUG)
+            watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port()), **collector.changes}
+            process = await stage.start(changes=DEBUG | watched)
             async with Frontend(vhost) as frontend:
                 await _walk_every_path(stage, frontend)
                 await poll(lambda: len(frontend.answers) >= 12, what="the answers")
@@ -121,8 +124,9 @@ async def test_no_marked_number_shows_where_it_should_not(
                 sandbox.booking_systems["system-1"].script("create", "slow", seconds=1.5)
                 await frontend.send("booking.book.v1", booking(stage, MARKED[-1]))
                 await asyncio.sleep(0.5)
+                shown = (await fetched(watched, "metrics"))[1]
                 process.kill()
-                second = await stage.start(changes=DEBUG)
+                second = await stage.start(changes=DEBUG | watched)
 
                 async def all_final() -> bool:
                     return not await stage.rows(
@@ -130,6 +134,8 @@ async def test_no_marked_number_shows_where_it_should_not(
                     )
 
                 await poll(all_final, timeout=60, what="the last word on everything")
+                shown += (await fetched(watched, "metrics"))[1] + (await fetched(watched, "readyz"))[1]
+                assert "jobnet_dead_letters{" in shown
                 events = str(dict(frontend.events)).encode()
                 # An answer never repeats a number at all.
                 answers = str(dict(frontend.answers)).encode()
@@ -154,6 +160,8 @@ async def test_no_marked_number_shows_where_it_should_not(
                 "outcome events": events,
                 "answers": answers,
                 "trace": story,
+                "metrics": shown.encode(),
+                "spans": b"\n".join([*collector.bodies, repr(collector.spans).encode()]),
                 **told,
             }
             for queue in QUEUES:
@@ -163,6 +171,7 @@ async def test_no_marked_number_shows_where_it_should_not(
                 places[f"table {table[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
             assert len(places["table requests"]) > 1000
             assert len(places["jobnet.bookings.dead"]) > 0
+            assert collector.named("attempt supplier-1")
         finally:
             await stage.close()
     for cpr in map(cpr_of, MARKED):

@@ -27,6 +27,8 @@ DAYS = {
     "letters_days": 90,
     "replays_days": 90,
     "operator_log_days": 1825,
+    "lane_changes_days": 90,
+    "flow_days": 14,
 }
 
 
@@ -250,6 +252,21 @@ async def test_a_worker_is_forgotten_when_it_was_silent_for_long(
     assert await purged(retention) == {"workers": 1}
     assert await there(sql, "workers", "id", ledger.owner)
     assert await there(sql, "workers", "id", holding)
+
+
+async def test_counts_and_the_history_of_lanes_are_deleted_on_their_time(
+    sql: Sql, retention: Retention
+) -> None:
+    await sql.execute(
+        "INSERT INTO flow SELECT date_trunc('minute', now()) - n * interval '23 hours', gen_random_uuid(), 'answer',"
+        " 'done', 1 FROM generate_series(0, 19) AS n"
+    )
+    await sql.execute(
+        "INSERT INTO lane_changes (at, supplier, before, state) SELECT now() - n * interval '20 days', 'nordsoft',"
+        " 'open', 'parked' FROM generate_series(0, 5) AS n"
+    )
+    assert await purged(retention) == {"flow": 5, "lane_changes": 1}
+    assert await purged(retention) == {}
 
 
 # -- how it is done --------------------------------------------------------------------------------------------------

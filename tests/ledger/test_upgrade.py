@@ -57,6 +57,19 @@ async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql
     assert isinstance(await (await opened()).claim(ask()), New)
 
 
+async def test_a_process_of_0003_works_on_beside_it(sql: Sql) -> None:
+    """Its very statements: a heartbeat, an attempt's result, a list of letters."""
+    await sql.execute(
+        "INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready)"
+        " SELECT gen_random_uuid(), 7, now(), now(), now(), true"
+    )
+    await sql.execute(
+        "INSERT INTO attempt_results VALUES (gen_random_uuid(), 1, ledger_now(), 'later', 'unavailable', 500, NULL,"
+        " 'status 500', 90, true, true, gen_random_uuid()) ON CONFLICT DO NOTHING"
+    )
+    assert await sql.fetch("SELECT letter_id, fingerprint FROM letters WHERE supplier = 'x'") == []
+
+
 async def test_the_tables_are_what_the_metadata_says(dsn: str) -> None:
     def differences(connection: Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(connection), metadata))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -49,6 +51,35 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
         process.communicate(timeout=120)
     assert process.returncode == 130
     assert left() == []
+
+
+@pytest.mark.timeout(400)
+def test_after_the_day_there_are_pages_to_open() -> None:
+    """The Jobnet page, its switches, and a link that logs in at the console."""
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        seen: list[str] = []
+        while not any("logs in once" in line for line in seen):
+            seen.append(process.stdout.readline())
+            assert seen[-1], "".join(seen)  # it ended
+        addresses = re.findall(r"^  (Jobnet|switches|console) +(\S+)", "".join(seen), re.MULTILINE)
+        titles = {name: _title(address) for name, address in addresses}
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert {name: title.partition(" ")[0] for name, title in titles.items()} == {
+        "Jobnet": "Vælg",
+        "switches": "Switches",
+        "console": "One-time",
+    }
+    assert left() == []
+
+
+def _title(address: str) -> str:
+    with urlopen(address, timeout=30) as answer:  # noqa: S310 - an address of ours
+        found = re.search(r"<title>(.*?)</title>", answer.read().decode())
+    assert found
+    return found[1]
 
 
 def test_one_that_is_not_met_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:

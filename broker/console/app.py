@@ -1,0 +1,69 @@
+"""Makes the console of its table of addresses, and serves it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from broker import log as logging
+from broker import ops
+from broker.console import view
+from broker.console.context import DESK, LINKS, NAVIGATION, PASSWORDS, SESSIONS, SETTINGS, Place
+from broker.console.gate import gate
+from broker.console.headers import add_headers
+from broker.console.links import Links
+from broker.console.pages import overview
+from broker.console.passwords import Passwords
+from broker.console.rights import Right
+from broker.console.routes import TABLE
+from broker.console.sessions import Sessions
+from broker.console.table import Row, add_rows, check_rows
+from broker.console.troubles import as_pages
+from broker.log import get_logger
+from broker.ops import Desk
+from config.settings import Settings
+
+log = get_logger("console")
+MOST_BODY_BYTES = 64 * 1024
+SHUTDOWN_S = 5.0
+
+
+def build(settings: Settings, desk: Desk, table: Iterable[Row] = TABLE) -> web.Application:
+    """The application. Raises TableBroken when an address has no right written beside it."""
+    rows = tuple(table)
+    app = web.Application(middlewares=[as_pages, gate], client_max_size=MOST_BODY_BYTES)
+    app[SETTINGS], app[DESK] = settings, desk
+    app[SESSIONS] = Sessions(settings.console)
+    app[PASSWORDS] = Passwords(settings.console)
+    app[LINKS] = Links(desk.sealer, settings.console.link_seconds)
+    app[NAVIGATION] = tuple(
+        Place(row.place, row.path, row.needs) for row in rows if row.place and isinstance(row.needs, Right)
+    )
+    view.set_up(app)
+    overview.set_up(app)
+    add_rows(app, rows)
+    check_rows(app)
+    app.on_response_prepare.append(add_headers)
+    return app
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT. Raises LedgerAway, or OSError when the address is taken."""
+    logging.watch(asyncio.get_running_loop())
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with ops.at_the_desk(settings) as desk:
+        runner = web.AppRunner(
+            build(settings, desk), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.console.host, settings.console.port).start()
+            log.info("console-started", host=settings.console.host, port=settings.console.port)
+            await stop.wait()
+        finally:
+            await runner.cleanup()

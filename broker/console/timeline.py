@@ -1,0 +1,101 @@
+"""A story as moments on a time line: pure, from what `ops.trace` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from broker.ops import TRIAL, ReportStory, WholeStory
+
+HAIR = timedelta(milliseconds=500)
+Mood = Literal["plain", "good", "warn", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened: when, to what, in a few words and with details."""
+
+    at: datetime
+    what: str
+    words: str
+    mood: Mood = "plain"
+    detail: str = ""
+
+
+def moments(story: WholeStory) -> list[Moment]:
+    """Everything that has a time, oldest first."""
+    found = [*_requests(story), *_letters(story), *_operators(story)]
+    for report in story.reports:
+        found += _report(report)
+    return sorted(found, key=lambda moment: moment.at)
+
+
+def _requests(story: WholeStory) -> Iterator[Moment]:
+    for request in story.requests:
+        yield Moment(request.created_at, "request", f"{request.type} claimed", detail=request.jobcenter_code)
+        if request.last_sent_at:
+            yield Moment(request.last_sent_at, "request", "last sent", detail=f"to {request.booking_system}")
+        if request.uncertain_since:
+            yield Moment(request.uncertain_since, "request", "uncertain: nobody answered", "warn")
+        if request.settled_at:
+            words = " ".join(filter(None, (request.status or str(request.state), request.reason)))
+            code = f"fejlkode {request.error_code}" if request.error_code else ""
+            yield Moment(request.settled_at, "request", f"settled: {words}", _mood(request.status), code)
+
+
+def _mood(status: str | None) -> Mood:
+    if status == "done":
+        return "good"
+    return "warn" if status in ("refused", "expired", "uncertain") else "bad"
+
+
+def _report(story: ReportStory) -> Iterator[Moment]:
+    report = story.report
+    to = f"to {report.supplier or 'nobody yet'}"
+    what = "test report" if report.type == TRIAL else f"{report.kind.value} failure report"
+    yield Moment(report.created_at, "report", what, detail=f"{to}, count {report.count}")
+    for attempt in story.attempts:
+        probe = " (probe)" if attempt.probe else ""
+        yield Moment(attempt.started_at, "attempt", f"attempt {attempt.number}{probe}", detail=to)
+        if attempt.finished_at:
+            met = " ".join(str(part) for part in (attempt.status, attempt.what, attempt.fault) if part)
+            good = attempt.verdict == "delivered"
+            words = f"attempt {attempt.number}: {attempt.verdict or 'no verdict'}"
+            took = f"after {attempt.milliseconds} ms" if attempt.milliseconds is not None else ""
+            detail = ", ".join(filter(None, (met, took)))
+            yield Moment(attempt.finished_at, "attempt", words, "good" if good else "warn", detail)
+    if report.settled_at:
+        mood: Mood = "good" if report.state.value == "delivered" else "bad"
+        yield Moment(
+            _after_it(story, report.settled_at), "report", report.state.value, mood, report.cause or ""
+        )
+
+
+def _after_it(story: ReportStory, settled_at: datetime) -> datetime:
+    """An attempt's result and what it did to the report are one commit, whose times differ by a hair."""
+    close = [
+        attempt.finished_at
+        for attempt in story.attempts
+        if attempt.finished_at and abs(attempt.finished_at - settled_at) < HAIR
+    ]
+    return max([settled_at, *close])
+
+
+def _letters(story: WholeStory) -> Iterator[Moment]:
+    for letter in story.letters:
+        if letter.kind == "report":  # told by the report itself
+            continue
+        words = f"dead letter: {letter.cause}"
+        yield Moment(letter.last_seen_at, "letter", words, "bad", f"in {letter.queue}")
+    for replayed in story.replays:
+        if replayed.replayed_at:
+            yield Moment(
+                replayed.replayed_at, "replay", f"replay: {replayed.state}", detail=replayed.note or ""
+            )
+
+
+def _operators(story: WholeStory) -> Iterator[Moment]:
+    for entry in story.log:
+        yield Moment(entry.at, "operator", f"{entry.actor}: {entry.action}", detail=entry.reason)

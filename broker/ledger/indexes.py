@@ -1,0 +1,75 @@
+"""Indexes on tables that may be large when they come: built beside working processes, after the migrations.
+
+CREATE INDEX CONCURRENTLY waits for nobody's rows and lets everybody write, but cannot be part of a transaction, so
+it is no migration. A ledger without them gives the same answers, slower. A new ledger gets them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+LOCK = 0x696E646578
+"""Any number, the same for every process: "index" in ASCII."""
+TRY_AGAIN_S = 0.2
+
+# Letters in the order of their lists, with everything that a list or a group shows: the wide rows are not touched.
+INDEXES = {
+    "reports_letters_idx": """
+        ON reports (coalesce(last_failed_at, settled_at, created_at), report_id)
+        INCLUDE (supplier, jobcenter_code, type, error_code, cause, cause_class, fault, attempts, created_at,
+            first_failed_at, last_failed_at, settled_at) WHERE state = 'dead'""",
+    "dead_messages_letters_idx": """
+        ON dead_messages (last_seen_at, letter_id)
+        INCLUDE (queue, cause, cause_class, type, jobcenter_code, attempts, first_seen_at)
+        WHERE state IN ('open', 'replaying')""",
+    "attempt_results_supplier_idx": """
+        ON attempt_results (supplier, finished_at) INCLUDE (verdict, milliseconds) WHERE supplier IS NOT NULL""",
+    # What ended in the last hour, for conservation: a few bytes for each range of pages, nothing to do for a new row.
+    **{
+        f"{table}_{column}_brin": f"ON {table} USING brin ({column}) WITH (pages_per_range = 32)"
+        for table, column in (
+            ("requests", "settled_at"),
+            ("reports", "settled_at"),
+            ("attempts", "started_at"),
+            ("attempt_results", "finished_at"),
+        )
+    },
+}
+
+BROKEN = """
+SELECT c.relname FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE NOT i.indisvalid AND c.relname = ANY(:names) AND c.relnamespace = to_regnamespace(current_schema())
+"""
+THERE = """
+SELECT relname FROM pg_class WHERE relkind = 'i' AND relname = ANY(:names)
+    AND relnamespace = to_regnamespace(current_schema())
+"""
+
+
+async def build_at_once(connection: AsyncConnection) -> None:
+    """In the transaction that made the tables, while they are empty."""
+    for name, what in INDEXES.items():
+        await connection.execute(text(f"CREATE INDEX {name} {what}"))
+
+
+async def build_beside(engine: AsyncEngine) -> None:
+    """What is missing, or was left half built; by one process at a time, the others wait and find it there."""
+    names = {"names": list(INDEXES)}
+    async with engine.connect() as plain:
+        connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
+        if len(set(await connection.scalars(text(THERE), names)) - await _broken(connection)) == len(INDEXES):
+            return
+        # Asked for again and again: a statement that waits for a lock would itself hold the building up.
+        while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):  # noqa: ASYNC110  PostgreSQL's lock
+            await asyncio.sleep(TRY_AGAIN_S)
+        for name in await _broken(connection):
+            await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+        for name, what in INDEXES.items():
+            await connection.execute(text(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} {what}"))
+
+
+async def _broken(connection: AsyncConnection) -> set[str]:
+    return set(await connection.scalars(text(BROKEN), {"names": list(INDEXES)}))

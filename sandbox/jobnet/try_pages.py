@@ -1,0 +1,99 @@
+"""The pages for trying things, in English: switches that make the sandbox's systems ill, and the suppliers' inboxes.
+
+They act through the sandbox's desk only; the broker is told nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from sandbox.jobnet.house import House
+from sandbox.jobnet.inboxes import cpr_of, letters, refused
+from sandbox.jobnet.story import Unknown
+from sandbox.jobnet.switches import DOWN, EVERYBODY, SUPPLIER, Switch, switch_named, switches_for, which_is_on
+
+TITLES = {
+    "planner": "Planner systems",
+    "booking system": "Booking systems",
+    "supplier": "Suppliers, who get the failure reports",
+}
+
+
+class TryPages:
+    """Switches and inboxes."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._desk = house.desk
+
+    def routes(self) -> list[web.RouteDef]:
+        """Their addresses."""
+        return [
+            web.get("/sandbox", self._switches),
+            web.post("/sandbox/{system}", self._switch),
+            web.get("/sandbox/{supplier}/inbox", self._inbox),
+            web.post("/sandbox/{supplier}/inbox", self._show_cpr),
+        ]
+
+    async def _switches(self, request: web.Request) -> web.Response:
+        groups = [
+            (TITLES[kind], [await self._card(name, kind) for name in self._house.of_kind(kind)])
+            for kind in reversed(EVERYBODY)
+        ]
+        return aiohttp_jinja2.render_template("switches.html", request, {"groups": groups})
+
+    async def _card(self, name: str, kind: str) -> dict[str, Any]:
+        mode = await self._desk.get(name, "mode")
+        steps = await self._desk.get(name, "script")
+        places = self._house.places
+        serves = [places[code].name for code in self._house.told(name)["serves"]]
+        return {
+            "name": name,
+            "serves": ", ".join(serves),
+            "on": which_is_on(mode["mode"] == "up", steps),
+            "switches": switches_for(kind),
+            "has_inbox": kind == SUPPLIER,
+        }
+
+    async def _switch(self, request: web.Request) -> web.Response:
+        system = request.match_info["system"]
+        form = await request.post()
+        await self._set(system, switch_named(self._house.told(system)["kind"], str(form.get("switch"))))
+        raise web.HTTPSeeOther(f"/sandbox#{system}")
+
+    async def _set(self, system: str, switch: Switch) -> None:
+        """Forget what was set before, then set this."""
+        steps = [("clear", {}), ("mode", {"mode": "down" if switch.key == DOWN else "up"})]
+        steps += [("script", step) for step in switch.script]
+        for do, what in steps:
+            await self._desk.control({"system": system, "do": do, "with": what})
+
+    async def _inbox(self, request: web.Request) -> web.Response:
+        return await self._page(request, shown=None)
+
+    async def _show_cpr(self, request: web.Request) -> web.Response:
+        """One number, once: the page that holds it is not kept anywhere (no-store), and the next one masks it again."""
+        form = await request.post()
+        return await self._page(request, shown=str(form.get("identity", "")))
+
+    async def _page(self, request: web.Request, shown: str | None) -> web.Response:
+        name = request.match_info["supplier"]
+        format_ = self._house.told(name).get("format")
+        if format_ is None:
+            raise Unknown(name)
+        inbox = await self._desk.get(name, "inbox")
+        found = letters(inbox, format_)
+        cpr = next((cpr_of(letter.token) for letter in found if letter.identity == shown), None)
+        told = {
+            "supplier": name,
+            "format": format_,
+            "letters": found,
+            "count": len(inbox),
+            "refused": refused(await self._desk.get(name, "calls")),
+            "shown": shown,
+            "cpr": cpr or "not an invented citizen of this sandbox",
+        }
+        return aiohttp_jinja2.render_template("inbox.html", request, told)

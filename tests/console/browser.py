@@ -1,0 +1,128 @@
+"""What the console's tests share: a browser without a screen, that sends forms as a page of the console would."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from broker.console.context import SESSIONS, SETTINGS
+from broker.console.cookies import SESSION
+from broker.console.sessions import Session
+
+HERE = {"Sec-Fetch-Site": "same-origin"}
+TOKEN = re.compile(r'name="token" value="([^"]+)"')
+
+
+class Page:
+    """One answer, read whole."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
+        self.status, self.headers, self.text = status, headers, text
+
+    @property
+    def location(self) -> str:
+        return self.headers.get("Location", "")
+
+    @property
+    def token(self) -> str:
+        """Of the first form on it."""
+        found = TOKEN.search(self.text)
+        assert found, f"no form on the page: {self.text[:500]}"
+        return found[1]
+
+
+class Browser:
+    """Keeps cookies and follows nothing by itself. `seen` is every text that came."""
+
+    def __init__(self, app: web.Application) -> None:
+        self.app = app
+        self.origin = f"http://127.0.0.1:{app[SETTINGS].console.port}"
+        self.seen: list[str] = []
+        self.session: Session | None = None
+        self._secret = ""
+        self._http = aiohttp.ClientSession(
+            cookie_jar=aiohttp.CookieJar(unsafe=True), timeout=aiohttp.ClientTimeout(total=30)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.close()
+
+    def come_in(self, *roles: str, name: str = "bo") -> Self:
+        """Logged in, without the work of a password."""
+        self._secret, self.session = self.app[SESSIONS].begin(name, roles, "test")
+        self.put_back()
+        return self
+
+    def put_back(self) -> None:
+        """The cookie of `come_in`, as somebody has it who copied it."""
+        self._http.cookie_jar.update_cookies({SESSION: self._secret}, URL(self.origin))
+
+    async def forget(self) -> None:
+        """As if it were closed and opened again."""
+        self._http.cookie_jar.clear()
+        self.session = None
+
+    async def get(self, path: str, **headers: str) -> Page:
+        return await self._ask("GET", path, headers=_names(headers))
+
+    async def post(
+        self, path: str, fields: Mapping[str, str] | None = None, *, token: str | None = None, **headers: str
+    ) -> Page:
+        """A form with the session's token, or `token`, sent from a page of ours unless `headers` say otherwise."""
+        token = token if token is not None else (self.session.token if self.session else "")
+        sent = HERE | _names(headers)
+        data = {"token": token, **(fields or {})}
+        return await self._ask("POST", path, headers={k: v for k, v in sent.items() if v}, data=data)
+
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[Stream]:
+        """A stream, as a page that renews itself listens to it."""
+        async with self._http.get(self.origin + path, allow_redirects=False) as answer:
+            yield Stream(answer)
+
+    async def _ask(self, method: str, path: str, **more: Any) -> Page:
+        async with self._http.request(method, self.origin + path, allow_redirects=False, **more) as answer:
+            page = Page(answer.status, answer.headers, await _text(answer))
+        self.seen.append(page.text + repr(dict(page.headers)))
+        return page
+
+
+class Stream:
+    """Server-sent events as they come."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.status = answer.status
+        self._answer = answer
+
+    async def next(self) -> str | None:
+        """What the next event tells; None when the stream has ended."""
+        try:
+            raw = await self._answer.content.readuntil(b"\n\n")
+        except (asyncio.IncompleteReadError, aiohttp.ClientError):
+            return None
+        lines = raw.decode().splitlines()
+        return "\n".join(line.removeprefix("data: ") for line in lines if line) if raw else None
+
+
+async def _text(answer: aiohttp.ClientResponse) -> str:
+    """All of it; of a stream, which has no end, the first event."""
+    if answer.content_type != "text/event-stream":
+        return await answer.text()
+    return (await answer.content.readuntil(b"\n\n")).decode()
+
+
+def _names(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,0 +1,68 @@
+"""Fixtures of the console's tests: the console as a server, in front of a real ledger."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import web
+
+from broker.console.app import build
+from broker.ledger import bring_up_to_date
+from broker.ledger.desk import Desk
+from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
+from scripts.processes import free_port
+from tests.console.browser import Browser
+from tests.ledger.dead import desk_of
+from tests.ledger.support import Sql, settings_for
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+async def settings(database: str) -> Settings:
+    await bring_up_to_date(database)
+    return settings_for(database, statement_timeout_seconds=10)
+
+
+@pytest.fixture
+async def sql(settings: Settings) -> AsyncIterator[Sql]:
+    assert settings.ledger.dsn
+    connection = await asyncpg.connect(settings.ledger.dsn.get_secret_value())
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def desk(settings: Settings) -> AsyncIterator[Desk]:
+    async with desk_of(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def served(settings: Settings, desk: Desk) -> AsyncIterator[Serve]:
+    """Serve a console with these settings of its section; returns a browser in front of it."""
+    async with AsyncExitStack() as stack:
+
+        async def serve(*, directory: Path | None = None, **console: Any) -> Browser:
+            section = ConsoleSettings(**{"port": free_port(), **console})
+            file = DirectorySettings(file=directory or DEFAULTS.with_name("directory.toml"))
+            app = build(settings.model_copy(update={"console": section, "directory": file}), desk)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", section.port).start()
+            return await stack.enter_async_context(Browser(app))
+
+        yield serve
+
+
+@pytest.fixture
+async def browser(served: Serve) -> Browser:
+    """In front of a console with the usual settings; nobody is logged in."""
+    found: Browser = await served()
+    return found

@@ -1,0 +1,191 @@
+"""Log-in by password and by one-time link: limited, alike for everybody, once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+
+from broker.console.links import LinkRefused, Links, issue
+from broker.console.passwords import PLACES, TooMany, Tries
+from broker.ledger.desk import Desk
+from tests.console.browser import Browser, Page
+from tests.console.conftest import Serve
+from tests.ledger.support import Sql, sealer_for, settings_for
+
+PASSWORD = "correct horse battery"
+# The cheapest that the configuration takes.
+HASH = PasswordHasher(time_cost=1, memory_cost=19_456, parallelism=1).hash(PASSWORD)
+USERS = {"bo": {"roles": ["operator"], "password_hash": HASH}, "proxied": {"roles": ["viewer"]}}
+
+
+async def log_in(browser: Browser, name: str, password: str, onward: str = "/log") -> Page:
+    form = await browser.get("/login")
+    return await browser.post(
+        "/login", {"name": name, "password": password, "next": onward}, token=form.token
+    )
+
+
+def bare(page: Page) -> str:
+    """Without what differs each time."""
+    return re.sub(r'name="token" value="[^"]+"', "", page.text)
+
+
+@pytest.fixture
+async def browser(served: Serve) -> Browser:
+    found: Browser = await served(users=USERS, login_attempts=3)
+    return found
+
+
+class TestPasswords:
+    async def test_a_name_and_its_password_open_a_session_that_is_in_the_operators_log(
+        self, browser: Browser, sql: Sql
+    ) -> None:
+        page = await log_in(browser, "bo", PASSWORD)
+        assert (page.status, page.location) == (303, "/log")
+        shown = await browser.get("/log")
+        assert (shown.status, "console.login" in shown.text) == (200, True)
+        assert await sql.fetchval("SELECT actor FROM operator_log WHERE action = 'console.login'") == "bo"
+
+    async def test_wrong_names_and_wrong_passwords_get_the_same_answer(self, browser: Browser) -> None:
+        wrong = await log_in(browser, "bo", "not it at all")
+        nobody = await log_in(browser, "nobody", "not it at all")
+        no_password = await log_in(browser, "proxied", "")
+        assert wrong.status == nobody.status == no_password.status == 401
+        assert bare(wrong) == bare(nobody) == bare(no_password)
+        assert (await browser.get("/")).location.startswith("/login")
+
+    @pytest.mark.parametrize("name", ["bo", "nobody"])
+    async def test_a_name_that_was_tried_too_often_waits_even_with_the_right_password(
+        self, browser: Browser, name: str
+    ) -> None:
+        for _ in range(3):
+            assert (await log_in(browser, name, "wrong again")).status == 401
+        page = await log_in(browser, name, PASSWORD)
+        assert (page.status, int(page.headers["Retry-After"]) > 0) == (429, True)
+        assert (await log_in(browser, "other", "wrong")).status == 401
+
+    async def test_who_logs_in_begins_to_count_anew(self, browser: Browser) -> None:
+        for _ in range(2):
+            assert (await log_in(browser, "bo", "wrong again")).status == 401
+            assert (await log_in(browser, "bo", "wrong again")).status == 401
+            assert (await log_in(browser, "bo", PASSWORD)).status == 303
+            await browser.forget()
+
+    @pytest.mark.parametrize(
+        "onward",
+        ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "\x00", "log"],
+    )
+    async def test_after_the_log_in_nobody_is_sent_elsewhere(self, browser: Browser, onward: str) -> None:
+        assert (await log_in(browser, "bo", PASSWORD, onward)).location == "/"
+
+    async def test_the_session_cookie_is_for_this_site_and_no_script(self, browser: Browser) -> None:
+        page = await log_in(browser, "bo", PASSWORD)
+        given = page.headers["Set-Cookie"]
+        assert "HttpOnly" in given
+        assert "SameSite=Strict" in given
+
+    async def test_a_page_that_needs_a_log_in_comes_after_it(self, browser: Browser) -> None:
+        form = await browser.get("/log?actor=bo")
+        assert form.location == "/login?next=/log%3Factor%3Dbo"
+        assert 'value="/log?actor=bo"' in (await browser.get(form.location)).text
+
+    async def test_a_link_from_elsewhere_asks_again_from_here_and_finds_the_session(
+        self, browser: Browser
+    ) -> None:
+        """The browser sends no strict cookie with the first, and sends it with what our page asks for."""
+        first = await browser.get("/log?actor=bo", Sec_Fetch_Site="cross-site")
+        again = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', first.text)
+        assert again
+        browser.come_in("viewer")
+        onward = await browser.get(again[1], Sec_Fetch_Site="same-origin")
+        assert (onward.status, onward.location) == (303, "/log?actor=bo")
+
+
+class TestTries:
+    def test_a_window_ends(self) -> None:
+        now = [0.0]
+        tries = Tries(2, 60, lambda: now[0])
+        tries.count("bo")
+        tries.count("bo")
+        with pytest.raises(TooMany) as refused:
+            tries.count("bo")
+        assert refused.value.seconds == 60
+        now[0] = 60
+        tries.count("bo")
+
+    def test_a_flood_of_names_takes_no_memory_and_frees_nobody(self) -> None:
+        tries = Tries(1, 60, lambda: 0.0)
+        tries.count("bo")
+        for number in range(3 * PLACES):
+            with contextlib.suppress(TooMany):
+                tries.count(f"name {number}")
+        assert len(tries._counts) == len(tries._since) == PLACES
+        with pytest.raises(TooMany):
+            tries.count("bo")
+
+
+def link_of(desk: Desk, *roles: str, name: str = "ann", **more: Any) -> str:
+    return issue(desk.sealer, name, roles, **more)
+
+
+class TestLinks:
+    async def test_a_link_logs_in_once(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+        link = link_of(desk, "viewer", "privacy")
+        offer = await browser.get(f"/login/link/{link}")
+        assert ("ann" in offer.text, "viewer, privacy" in offer.text) == (True, True)
+        assert (await browser.get(f"/login/link/{link}")).status == 200, "looking does not use it up"
+        page = await browser.post("/login/link", {"link": link}, token=offer.token)
+        assert (page.status, page.location) == (303, "/")
+        assert (await browser.get("/find")).status == 200
+        again = await browser.get(f"/login/link/{link}")
+        assert (again.status, "cannot be used" in again.text) == (403, True)
+        reason = await sql.fetchval("SELECT reason FROM operator_log WHERE action = 'console.login'")
+        assert reason == "one-time link: viewer, privacy"
+
+    async def test_a_second_browser_cannot_use_it(self, browser: Browser, desk: Desk) -> None:
+        link = link_of(desk, "viewer")
+        offer = await browser.get(f"/login/link/{link}")
+        assert (await browser.post("/login/link", {"link": link}, token=offer.token)).status == 303
+        async with Browser(browser.app) as other:
+            form = await other.get("/login")
+            assert (await other.post("/login/link", {"link": link}, token=form.token)).status == 403
+
+    def test_it_runs_out(self, desk: Desk) -> None:
+        now = [1000.0]
+        links = Links(desk.sealer, 300, lambda: now[0])
+        link = link_of(desk, "viewer", clock=lambda: now[0])
+        now[0] = 1299
+        assert links.look(link).name == "ann"
+        now[0] = 1300
+        with pytest.raises(LinkRefused):
+            links.take(link)
+
+    def test_one_from_before_the_start_may_have_been_used_then(self, desk: Desk) -> None:
+        link = link_of(desk, "viewer", clock=lambda: 999.0)
+        with pytest.raises(LinkRefused):
+            Links(desk.sealer, 300, lambda: 1000.0).take(link)
+
+    def test_forged_and_broken_ones_are_refused(self, desk: Desk) -> None:
+        links = Links(desk.sealer, 300, lambda: 1000.0)
+        good = link_of(desk, "viewer", clock=lambda: 1000.0)
+        payload, key_id, digest = good.split(".")
+        stranger = sealer_for(settings_for("postgresql://x/y", tokens=("t2",)))
+        wrong = [
+            "",
+            "x",
+            "..",
+            f"{payload}.{key_id}.{digest[:-2]}AA",
+            f"{payload}.none.{digest}",
+            f"{payload[:-4]}AAAA.{key_id}.{digest}",
+            issue(stranger, "ann", ("admin",), lambda: 1000.0),
+            link_of(desk, "emperor", clock=lambda: 1000.0),
+            good + "é",
+        ]
+        for text in wrong:
+            with pytest.raises(LinkRefused):
+                links.take(text)
+        assert links.take(good).roles == ("viewer",)

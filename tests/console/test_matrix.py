@@ -1,0 +1,56 @@
+"""Every address with every role and with none: what the table says is what happens."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from broker.console.rights import ROLES, Right
+from broker.console.routes import TABLE
+from broker.console.table import Open, Row
+from tests.console.browser import Browser
+
+ANY_ID = str(UUID(int=7))
+PARTS = {"{id}": ANY_ID, "{name}": "console.css", "{link}": "none", "{supplier}": "nordsoft"}
+REFUSED = "none of your roles gives the right"
+
+
+def address(row: Row) -> str:
+    path = row.path
+    for part, value in PARTS.items():
+        path = path.replace(part, value)
+    assert "{" not in path, f"PARTS needs a value for {row.path}"
+    return path
+
+
+async def test_nobody_gets_anywhere_without_logging_in(browser: Browser) -> None:
+    for row in TABLE:
+        if row.needs is Open.ANYONE:
+            continue
+        if row.method == "GET":
+            page = await browser.get(address(row))
+            assert (page.status, page.location.partition("?")[0]) == (303, "/login"), row
+        else:
+            page = await browser.post(address(row), {"reason": "because"})
+            assert (page.status, "nothing was done" in page.text) == (403, True), row
+
+
+@pytest.mark.parametrize("role", [*ROLES, "unknown"])
+async def test_a_role_does_what_its_rights_say_and_nothing_else(browser: Browser, role: str) -> None:
+    browser.come_in(role)
+    for row in TABLE:
+        if row.path in ("/logout", "/login", "/login/link"):
+            continue
+        page = await (browser.get if row.method == "GET" else browser.post)(address(row))
+        allowed = row.needs is Open.ANYONE or row.needs in ROLES.get(role, ())
+        assert (REFUSED in page.text) != allowed, (role, row, page.status)
+        assert page.status != 500, (row, page.text)
+        if not allowed:
+            assert page.status == 403, row
+
+
+def test_no_role_has_every_right() -> None:
+    assert all(rights < set(Right) for rights in ROLES.values())
+    assert [role for role, rights in ROLES.items() if Right.REVEAL in rights] == ["privacy"]
+    assert set().union(*ROLES.values()) == set(Right)

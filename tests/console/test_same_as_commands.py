@@ -1,0 +1,102 @@
+"""Each act of the console and its command leave the same line in the operators' log, and the same ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from broker import ops
+from broker.ledger.desk import Desk
+from broker.ops import Actor, Filter
+from tests.console.browser import Browser
+from tests.ledger.dead import dead_booking, dead_reports, sealed_report
+from tests.ledger.support import ANN, Sql
+from tests.test_ops import Command, command
+
+__all__ = ["command"]
+WHY = "as agreed by telephone"
+Prepare = Callable[[Desk, Sql], Awaitable[UUID]]
+
+
+async def a_letter(desk: Desk, sql: Sql) -> UUID:
+    return await sealed_report(sql, desk.sealer)
+
+
+async def a_discarded_one(desk: Desk, sql: Sql) -> UUID:
+    [report_id] = await dead_reports(sql)
+    await ops.discard(desk, Filter(ids=(report_id,)), Actor("setup", "setup"))
+    return report_id
+
+
+async def a_booking(desk: Desk, sql: Sql) -> UUID:
+    await dead_reports(sql)
+    return await dead_booking(sql)
+
+
+async def a_replay(desk: Desk, sql: Sql) -> UUID:
+    await dead_reports(sql)
+    preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), Actor("setup", "setup"))
+    await ops.start_replay(desk, preview.replay_id, Actor("setup", "setup"))
+    return preview.replay_id
+
+
+async def a_stopped_replay(desk: Desk, sql: Sql) -> UUID:
+    replay_id = await a_replay(desk, sql)
+    await ops.stop_replay(desk, replay_id, Actor("setup", "setup"))
+    return replay_id
+
+
+# What there is before; the command; the form and its fields; and all is of one thing's id.
+ACTS: tuple[tuple[Prepare, str, str, dict[str, str]], ...] = (
+    (a_letter, "lanes pause nordsoft", "/suppliers/nordsoft/pause", {}),
+    (a_letter, "lanes resume nordsoft", "/suppliers/nordsoft/resume", {}),
+    (a_letter, "dead discard {id}", "/dead/discard", {"ids": "{id}"}),
+    (a_letter, "dead discard --supplier nordsoft", "/dead/discard", {"supplier": "nordsoft"}),
+    (a_discarded_one, "dead restore {id}", "/dead/restore", {"ids": "{id}"}),
+    (a_booking, "dead verify {id}", "/dead/{id}/verify", {}),
+    (a_replay, "dead replays {id} --stop", "/replays/{id}/stop", {}),
+    (a_stopped_replay, "dead replays {id} --resume", "/replays/{id}/resume", {}),
+    (a_letter, "reveal {id} cpr", "/reveal/{id}", {"field": "cpr"}),
+    (a_letter, "find", "/find", {"cpr": ANN}),
+)
+
+
+async def entry(sql: Sql, thing: UUID) -> dict[str, Any]:
+    """The last line of the log, with the thing's own id taken out."""
+    row = await sql.fetchrow(
+        "SELECT actor, action, reason, subject, details::text, citizen_token FROM operator_log"
+        " WHERE actor <> 'setup' ORDER BY id DESC LIMIT 1"
+    )
+    assert row
+    for table in ("reports", "lanes", "replay_items", "replays", "discarded_bookings", "requests"):
+        await sql.execute(f"DELETE FROM {table}")  # noqa: S608  the names above
+    return {key: str(value).replace(str(thing), "ID") for key, value in dict(row).items()}
+
+
+@pytest.mark.parametrize(("before", "words", "path", "fields"), ACTS, ids=[act[1] for act in ACTS])
+async def test_an_act_and_its_command_leave_the_same_line(
+    browser: Browser,
+    command: Command,
+    desk: Desk,
+    sql: Sql,
+    before: Prepare,
+    words: str,
+    path: str,
+    fields: dict[str, str],
+) -> None:
+    thing = await before(desk, sql)
+    said = [word.format(id=thing) for word in words.split()]
+    result = await command(*said, "--reason", WHY, "--as", "bo", stdin=f"{ANN}\n")
+    assert result.exit_code == 0, result.output
+    by_command = await entry(sql, thing)
+
+    thing = await before(desk, sql)
+    browser.come_in("operator", "privacy")
+    sent = {name: value.format(id=thing) for name, value in fields.items()} | {"reason": WHY}
+    page = await browser.post(path.format(id=thing), sent)
+    assert page.status in (200, 303), page.text
+    assert await entry(sql, thing) == by_command
+    assert by_command["reason"] == WHY

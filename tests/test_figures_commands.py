@@ -1,0 +1,107 @@
+"""What the console shows is told by commands too: overview, suppliers, pages of dead letters (issue 5)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from broker import ops
+from broker.cli_base import sparkline
+from broker.ledger import bring_up_to_date
+from broker.ledger.desk import Desk
+from config.settings import Settings
+from tests.ledger.dead import BO, dead_reports, desk_of
+from tests.ledger.support import Sql, settings_for
+from tests.test_ops import Command, command
+
+__all__ = ["command"]  # a fixture
+
+
+@pytest.fixture
+async def settings(database: str) -> Settings:
+    await bring_up_to_date(database)
+    return settings_for(database, statement_timeout_seconds=10)
+
+
+@pytest.fixture
+async def sql(settings: Settings) -> AsyncIterator[Sql]:
+    assert settings.ledger.dsn
+    connection = await asyncpg.connect(settings.ledger.dsn.get_secret_value())
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def desk(settings: Settings) -> AsyncIterator[Desk]:
+    async with desk_of(settings) as opened:
+        yield opened
+
+
+async def parsed(command: Command, *words: object) -> Any:
+    return json.loads((await command(*words, "--json")).stdout)
+
+
+async def test_the_overview_says_what_is_wrong_and_ends_with_it(
+    command: Command, desk: Desk, sql: Sql
+) -> None:
+    await dead_reports(sql, 2, cause="rejected")
+    result = await command("overview")
+    assert (result.exit_code, "no process is ready" in result.output, "rejected" in result.output) == (
+        1,
+        True,
+        True,
+    )
+    facts = await parsed(command, "overview", "--hours", 1, "--step", 10)
+    assert facts["problems"][0]["level"] == "bad"
+    assert [(row["cause"], row["count"]) for row in facts["dead"]] == [("rejected", 2)]
+    assert len(facts["flow"]["steps"]) == 6
+
+
+async def test_suppliers_are_told_with_their_figures_and_one_with_its_history(
+    command: Command, desk: Desk, sql: Sql
+) -> None:
+    await dead_reports(sql, 3)
+    await ops.pause(desk, "nordsoft", BO)
+    [row] = await parsed(command, "suppliers", "list")
+    assert (row["supplier"], row["state"], row["dead"], row["attempts"]) == ("nordsoft", "paused", 3, 0)
+    story = await parsed(command, "suppliers", "show", "nordsoft")
+    assert [change["state"] for change in story["changes"]] == ["paused"]
+    assert "nordsoft" in (await command("suppliers", "list")).output
+    assert "the supplier is repaired" in (await command("suppliers", "show", "nordsoft")).output
+    assert (await command("suppliers", "show", "nowhere")).exit_code == 1
+
+
+async def test_a_list_of_letters_says_how_it_goes_on(command: Command, sql: Sql) -> None:
+    ids = {str(letter_id) for letter_id in await dead_reports(sql, 5)}
+    told: set[str] = set()
+    words: list[object] = ["dead", "list", "--limit", 2, "--json"]
+    for _ in range(3):
+        result = await command(*words)
+        told |= {row["letter_id"] for row in json.loads(result.stdout)}
+        place = result.stderr.partition("--behind ")[2].strip()
+        words = ["dead", "list", "--limit", 2, "--json", "--behind", place]
+    assert (told, place) == (ids, "")
+    assert (await command("dead", "list", "--behind", "nowhere")).exit_code == 1
+
+
+async def test_letters_are_found_by_any_id(command: Command, sql: Sql) -> None:
+    [report_id, _] = await dead_reports(sql, 2)
+    [row] = await parsed(command, "dead", "list", "--about", report_id)
+    assert row["letter_id"] == str(report_id)
+
+
+async def test_groups_show_their_last_day(command: Command, sql: Sql) -> None:
+    await dead_reports(sql, 2)
+    [group] = await parsed(command, "dead", "groups")
+    assert group["trend"] == [0] * 23 + [2]
+    assert "█" in (await command("dead", "groups")).output
+
+
+def test_bars_are_as_high_as_their_share() -> None:
+    assert sparkline((0, 1, 50, 100)) == " ▁▄█"
+    assert sparkline((0, 0)) == "  "
+    assert sparkline(()) == ""

@@ -1,0 +1,68 @@
+"""A test report: only where an invented citizen is agreed, through the lane like any other, and in the log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from broker import ops
+from broker.ledger.desk import Desk
+from broker.ops import Actor, Refusal
+from broker.sealing import Sealer
+from config.directory import Directory, load_directory
+from config.settings import DEFAULTS, Settings
+from tests.ledger.dead import desk_of
+from tests.ledger.support import Sql
+from tests.test_ops import settings, sql
+
+__all__ = ["settings", "sql"]
+BO = Actor("bo", "before the new certificate")
+AGREED = "0101364999"
+
+
+@pytest.fixture
+async def desk(settings: Settings) -> object:
+    async with desk_of(settings) as opened:
+        yield opened
+
+
+def directory(test_cpr: str | None) -> Directory:
+    known = load_directory(DEFAULTS.with_name("directory.toml"))
+    supplier = known.suppliers["birkelund"]
+    changed = type(supplier).model_validate(supplier.model_dump() | {"test_cpr": test_cpr})
+    return known.model_copy(update={"suppliers": {**known.suppliers, "birkelund": changed}})
+
+
+async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Desk, sql: Sql) -> None:
+    report_id = await ops.send_test_report(desk, directory(AGREED), "birkelund", BO)
+    row = await sql.fetchrow("SELECT * FROM reports")
+    assert (row["state"], row["supplier"], row["type"]) == ("waiting", "birkelund", "report.test.v1")
+    content = json.loads(Sealer(desk.settings.keys).open(row["content"], of=str(report_id), field="report"))
+    assert (content["cpr"], content["fejltekst"][:5]) == (AGREED, "TEST:")
+    assert AGREED.encode() not in row["content"]
+    [entry] = await ops.log(desk)
+    assert (entry.action, entry.subject, entry.details) == (
+        "lanes.test",
+        str(report_id),
+        {"supplier": "birkelund"},
+    )
+    assert (await ops.lane(desk, "birkelund")).waiting == 1
+    assert (await ops.trace(desk, report_id)).reports[0].report.report_id == report_id
+
+
+@pytest.mark.parametrize(
+    ("supplier", "cpr", "said"),
+    [
+        ("birkelund", None, "no test citizen is agreed"),
+        ("birkelund", "9999999999", "not of the form"),
+        ("nobody", AGREED, "knows no supplier"),
+    ],
+)
+async def test_no_supplier_gets_what_it_could_take_for_real(
+    desk: Desk, sql: Sql, supplier: str, cpr: str | None, said: str
+) -> None:
+    with pytest.raises(Refusal, match=said):
+        await ops.send_test_report(desk, directory(cpr), supplier, BO)
+    assert await sql.fetchval("SELECT count(*) FROM reports") == 0
+    assert await ops.log(desk) == []
