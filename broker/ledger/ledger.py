@@ -126,7 +126,7 @@ class Ledger:
     async def _start(self) -> None:
         await self._lines.run(self._check)
         await self._heart.beat()
-        for run in (self._heart.run, self._claiming.run, self._settling.run):
+        for run in (self._heart.run, self._claiming.run, self._settling.run, *self.reports.gathering):
             self._tasks.append(asyncio.create_task(run()))
 
     async def _check(self, connection: Connection) -> None:
@@ -145,6 +145,7 @@ class Ledger:
                 if self._tasks:
                     await self._claiming.drained()
                     await self._settling.drained()
+                    await self.reports.drained()
                     await self._stop_tasks()
                 await self._heart.stop()
         await self._stop_tasks()
