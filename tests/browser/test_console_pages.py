@@ -149,6 +149,9 @@ async def test_a_supplier_that_is_down_parks_its_lane_before_ones_eyes(
     await expect(lane).to_contain_text("open", timeout=60_000)
     await citizen.goto(f"{jobnet}/sandbox/havn/inbox")
     await expect(citizen.get_by_text("Stadig ingen tider.")).to_be_visible(timeout=60_000)
+    await lane.get_by_role("link", name="havn").click()
+    await expect(viewer.locator(".timeline").first).to_contain_text("parked")
+    await picture(viewer, "console-supplier")
 
 
 async def test_a_reveal_asks_why_and_is_logged(
