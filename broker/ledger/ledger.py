@@ -214,6 +214,10 @@ class Ledger:
         """Outcomes of verifications that nobody published; due again in a minute unless `event_sent`."""
         return await self._lookups.events_due(limit)
 
+    async def event_due(self, request_id: UUID) -> None:
+        """The outcome of a settled or uncertain request was not told: the scheduler is to tell it."""
+        await self._lookups.event_due(request_id)
+
     async def event_sent(self, request_ids: Iterable[UUID]) -> None:
         await self._lookups.event_sent(request_ids)
 
