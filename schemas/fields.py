@@ -81,8 +81,8 @@ def _in_calendar(moment: datetime) -> datetime:
     return moment
 
 
-# A booking system says the same times of the day again and again: reading sixteen of them took 45 µs of a booking,
-# and takes 5. Only what could be read is kept.
+# A booking system says the same times of the day again and again; each costs a twentieth when it is known. Only what
+# could be read is kept.
 @lru_cache(maxsize=4096)
 def _written_instant(text: str) -> datetime:
     return _in_calendar(_parse_instant(text))
@@ -197,7 +197,7 @@ def _absent(instead: str) -> Callable[[object], None]:
 
 @lru_cache(
     maxsize=256
-)  # a handful of combinations, sorted for every time of every answer: 50 µs of a booking
+)  # a handful of combinations, asked for with every time of every answer
 def _in_order(forms: tuple[MeetingForm, ...]) -> tuple[MeetingForm, ...]:
     return tuple(sorted(set(forms), key=lambda form: form.order))
 
