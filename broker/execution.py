@@ -206,6 +206,10 @@ class Execution:
                 await self._ledger.wait_until_back()
                 await self._pause()
 
+    async def tell_later(self, request_id: UUID) -> None:
+        """RabbitMQ did not take the outcome event of this request: it stays due in the ledger."""
+        await self._patiently(lambda: self._ledger.event_due(request_id))
+
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.requests.poll_ms / 1000)
 

@@ -244,11 +244,13 @@ class Pipeline:
             announcing.cancel()  # it is done, unless the process stops
 
     async def _announce(self, event: OutcomeEvent) -> None:
-        """An answer must not wait for ever because the outcomes' exchange is gone."""
+        """An answer must not wait for ever because the outcomes' exchange is gone; its event is told when it is back."""
         try:
             await self._publisher.announce(event)
         except RabbitAway as away:
             log.error("outcome-not-told", request_id=event.request_id, outcome=event.outcome, reason=away)
+            if event.request_id is not None:
+                await self._execution.tell_later(event.request_id)
 
     @staticmethod
     def _log(

@@ -6,10 +6,11 @@ thing is handed over once. Nothing that goes wrong here loses anything: what is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
@@ -129,15 +130,15 @@ class Scheduler:
 
     async def announce(self) -> None:
         """Tell the outcomes of bookings that no arrival will tell; one that cannot be told stays due."""
-        for event in await self._ledger.events_due(self._settings.scheduler.batch):
-            await self._publisher.announce_due(event)
-            await self._ledger.event_sent([event.request_id])
+        due = await self._ledger.events_due(self._settings.scheduler.batch)
+        told = await _told((event.request_id, self._publisher.announce_due(event)) for event in due)
+        await self._ledger.event_sent(told)
 
     async def announce_reports(self) -> None:
         """Tell what became of reports."""
-        for event in await self._ledger.reports.events_due(self._settings.scheduler.batch):
-            await self._publisher.announce_report(event)
-            await self._ledger.reports.event_sent([event.report_id])
+        due = await self._ledger.reports.events_due(self._settings.scheduler.batch)
+        told = await _told((event.report_id, self._publisher.announce_report(event)) for event in due)
+        await self._ledger.reports.event_sent(told)
 
     def _abandoned(self, claim: Claim) -> Ending:
         return abandoned(claim, Addressee.of(self._systems.directory, claim.supplier))
@@ -150,6 +151,19 @@ class Scheduler:
         except Exception:
             log.exception("verification-bug", request_id=claim.request_id)
             await self._ledger.postpone(claim, self._settings.verification.longest_pause_seconds)
+
+
+async def _told(events: Iterable[tuple[UUID, Awaitable[None]]]) -> list[UUID]:
+    """Publish all together; the ids of those that RabbitMQ has taken. What was not taken stays due."""
+    ids, publishes = zip(*events, strict=True) if (events := list(events)) else ((), ())
+    ends = await asyncio.gather(*publishes, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException) and not isinstance(end, RabbitAway):
+            raise end
+    told = [id_ for id_, end in zip(ids, ends, strict=True) if end is None]
+    if len(told) < len(ends):
+        log.warning("events-not-told", count=len(ends) - len(told))
+    return told
 
 
 def abandoned(claim: Claim, addressee: Addressee) -> Ending:

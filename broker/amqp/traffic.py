@@ -217,10 +217,8 @@ class Publishing(Taking):
         if not all_before:
             self._tell(number, said)
             return
-        for waiting in list(self._waiting):
-            if waiting > number:
-                break
-            self._tell(waiting, said)
+        while self._waiting and (first := next(iter(self._waiting))) <= number:
+            self._tell(first, said)
 
     def _tell(self, number: int, said: Published) -> None:
         waiting = self._waiting.pop(number, None)

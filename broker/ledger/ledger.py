@@ -126,7 +126,7 @@ class Ledger:
     async def _start(self) -> None:
         await self._lines.run(self._check)
         await self._heart.beat()
-        for run in (self._heart.run, self._claiming.run, self._settling.run):
+        for run in (self._heart.run, self._claiming.run, self._settling.run, *self.reports.gathering):
             self._tasks.append(asyncio.create_task(run()))
 
     async def _check(self, connection: Connection) -> None:
@@ -145,6 +145,7 @@ class Ledger:
                 if self._tasks:
                     await self._claiming.drained()
                     await self._settling.drained()
+                    await self.reports.drained()
                     await self._stop_tasks()
                 await self._heart.stop()
         await self._stop_tasks()
@@ -212,6 +213,10 @@ class Ledger:
     async def events_due(self, limit: int) -> list[DueEvent]:
         """Outcomes of verifications that nobody published; due again in a minute unless `event_sent`."""
         return await self._lookups.events_due(limit)
+
+    async def event_due(self, request_id: UUID) -> None:
+        """The outcome of a settled or uncertain request was not told: the scheduler is to tell it."""
+        await self._lookups.event_due(request_id)
 
     async def event_sent(self, request_ids: Iterable[UUID]) -> None:
         await self._lookups.event_sent(request_ids)

@@ -57,8 +57,13 @@ WHERE request_id IN (
     SELECT request_id FROM requests WHERE event_due_at <= clock_timestamp()
     ORDER BY event_due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING request_id, type, CASE state WHEN 'unverified' THEN 'unverified' ELSE status END AS outcome, reason,
-    error_code, jobcenter_code, booking_system, supplier, corrected AS corrects_uncertain, settled_at AS
-    occurred_at
+    error_code, jobcenter_code, booking_system, supplier, corrected AS corrects_uncertain,
+    coalesce(settled_at, uncertain_since) AS occurred_at
+"""
+
+EVENT_DUE = """
+UPDATE requests SET event_due_at = clock_timestamp()
+WHERE request_id = $1 AND state <> 'running' AND event_due_at IS NULL
 """
 
 # A lease that ran out is somebody else's, or a newer outcome's: only our own is cleared.
@@ -104,6 +109,9 @@ class Lookups:
 
     async def events_due(self, limit: int) -> list[DueEvent]:
         return [DueEvent(**row) for row in await self._fetch(TAKE_EVENTS, limit, EVENT_LEASE)]
+
+    async def event_due(self, request_id: UUID) -> None:
+        await self._fetch(EVENT_DUE, request_id)
 
     async def event_sent(self, request_ids: Iterable[UUID]) -> None:
         await self._fetch(EVENTS_SENT, list(request_ids))

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from broker.delivery_policy import judge_crash
 from broker.lanes import LaneRules, LaneState, ProbeLost
-from broker.ledger.deliveries import STATES, ReportHoldings
+from broker.ledger.attempt_results import STATES
+from broker.ledger.holdings import ReportHoldings
 from broker.ledger.lanes import FREE, learn, look
 from broker.ledger.lines import Connection, Lines
 from broker.ledger.report_model import ReportState

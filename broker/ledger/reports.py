@@ -6,13 +6,17 @@ PostgreSQL is away, everything else raises LedgerAway. Nothing is published or c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from broker.lanes import Lane, Paused, Resumed
-from broker.ledger.deliveries import Deliveries, ReportHoldings
+from broker.ledger.attempt_results import Ended, Results
+from broker.ledger.attempts import Attempts, Wanted
+from broker.ledger.batches import Batcher
 from broker.ledger.handing import Handing
+from broker.ledger.holdings import ReportHoldings
 from broker.ledger.joins import Joins
 from broker.ledger.lanes import LaneDesk
 from broker.ledger.lines import Lines, Target
@@ -34,14 +38,32 @@ class Reports:
     ) -> None:
         rules = settings.reports
         threshold = timedelta(seconds=settings.ledger.owner_dead_after_seconds)
-        holdings = ReportHoldings()
+        self._holdings = holdings = ReportHoldings()
         self._lookups = ReportLookups(lines)
         self._handing = Handing(lines, rules, timedelta(seconds=settings.scheduler.tick_seconds))
-        self._deliveries = Deliveries(me, lines, reach, safe, rules, holdings)
+        self._attempts = Attempts(me, lines, safe, holdings)
+        self._results = Results(lines, rules)
+        most, linger_s = settings.ledger.batch_size, settings.ledger.batch_linger_ms / 1000
+        self._claiming: Batcher[Wanted, ReportClaim | None] = Batcher(
+            self._attempts.flush, reach, most=most, linger_s=linger_s
+        )
+        self._finishing: Batcher[Ended, bool] = Batcher(
+            self._results.flush, reach, most=most, linger_s=linger_s
+        )
         self._sweep = ReportSweep(me, threshold, lines, rules, holdings)
         self._joins = Joins(lines, safe)
         self._desk = LaneDesk(lines, rules)
         self._wake = Wake(target, reach)
+
+    @property
+    def gathering(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What commits claims and results: one task each, until it is cancelled."""
+        return self._claiming.run, self._finishing.run
+
+    async def drained(self) -> None:
+        """Wait until every claim and result so far is committed."""
+        await self._claiming.drained()
+        await self._finishing.drained()
 
     # -- the way of a report -------------------------------------------------------------------------------------
 
@@ -59,14 +81,15 @@ class Reports:
 
     async def claim(self, report_id: UUID, number: int) -> ReportClaim | None:
         """The right to one attempt, its intent written down; None: ack and drop, it is not to be delivered now."""
-        return await self._deliveries.claim(report_id, number)
+        with self._holdings.asking(report_id):
+            return await self._claiming.submit(Wanted(report_id, number))
 
     async def finish(self, claim: ReportClaim, judgement: Judgement) -> bool:
         """Write down what the attempt came to, for the report, its lane and whoever listens; False: overtaken.
 
         Never call the supplier again because of this. Raises RowRefused.
         """
-        applied = await self._deliveries.finish(claim, judgement)
+        applied = await self._finishing.submit(Ended(claim, judgement))
         self._wake.set()
         return applied
 

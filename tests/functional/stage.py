@@ -267,10 +267,19 @@ class Frontend:
         self._channel = await self._connection.channel(on_return_raises=True)
         queue = await self._channel.declare_queue(ANSWERS, durable=True)
         await queue.consume(self._on_answer)
+        await self.listen_to_outcomes()
+        return self
+
+    async def listen_to_outcomes(self) -> None:
+        """Bind a queue to the exchange of outcomes, and listen."""
         listening = await self._channel.declare_queue("test.outcomes", durable=True)
         await listening.bind("jobnet.outcomes", "#")
         await listening.consume(self._on_event)
-        return self
+
+    async def remove_outcomes(self) -> None:
+        """Delete the exchange of outcomes, as a person might by mistake, and the queue that listens."""
+        await self._channel.queue_delete("test.outcomes")
+        await self._channel.exchange_delete("jobnet.outcomes")
 
     async def __aexit__(self, *_: object) -> None:
         with suppress(Exception):

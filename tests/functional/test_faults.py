@@ -183,3 +183,25 @@ async def test_stopped_under_load_it_finishes_what_is_under_way(stage: Stage, fr
     assert set(counts) <= {"done", "expired"}, counts
     # Nothing that was under way had to be looked up by the next process.
     assert not await stage.rows("SELECT 1 FROM requests WHERE dead_owners > 0")
+
+
+async def test_an_outcome_that_rabbitmq_did_not_take_is_told_when_its_exchange_is_back(
+    stage: Stage, frontend: Frontend
+) -> None:
+    await stage.start()
+    # When the exchange of outcomes is gone, then bookings are answered all the same
+    await frontend.remove_outcomes()
+    body = booking(stage, 0)
+    assert (await frontend.ask(BOOK, body, within=60))["status"] == "done"
+    due = "SELECT count(*) FROM requests WHERE event_due_at IS NOT NULL"
+
+    async def stays_due() -> bool:
+        return bool((await stage.rows(due))[0][0] == 1)
+
+    await poll(stays_due, timeout=60, what="the untold outcome to be due")
+    assert not frontend.events[body["requestId"]]
+    # And when it is back, the outcome is told
+    assert (await stage.call("topology", "apply"))[0] == 0
+    await frontend.listen_to_outcomes()
+    await poll(lambda: frontend.events[body["requestId"]], timeout=60, what="the outcome")
+    assert frontend.events[body["requestId"]][0]["outcome"] == "done"

@@ -211,8 +211,8 @@ async def test_a_finish_whose_commit_has_an_unknown_fate_is_recognised(
 class ForgetfulLines:
     """Commits, and the first time forgets to say so: the fate of that commit is not known."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._lines: Any = ledger.reports._deliveries._lines
+    def __init__(self, lines: Any) -> None:
+        self._lines = lines
         self._forgot = False
 
     async def run(self, work: Any) -> Any:
@@ -227,7 +227,7 @@ async def test_a_claim_that_was_committed_unheard_is_ours_and_one_attempt(
     ledger: Ledger, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = await reported(ledger)
-    monkeypatch.setattr(ledger.reports._deliveries, "_lines", ForgetfulLines(ledger))
+    monkeypatch.setattr(ledger.reports._attempts, "_lines", ForgetfulLines(ledger.reports._attempts._lines))
     claim = await delivering(ledger, report_id)
     assert (claim.attempt, claim.owner, claim.x_request_id) == (1, ledger.owner, x_request_id(report_id, 1))
     assert await sql.fetchval("SELECT count(*) FROM attempts") == 1
@@ -237,7 +237,7 @@ async def test_a_finish_that_was_committed_unheard_teaches_the_lane_once(
     ledger: Ledger, rules: Settings, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await delivering(ledger, await reported(ledger))
-    monkeypatch.setattr(ledger.reports._deliveries, "_lines", ForgetfulLines(ledger))
+    monkeypatch.setattr(ledger.reports._results, "_lines", ForgetfulLines(ledger.reports._results._lines))
     assert await ledger.reports.finish(claim, judged(claim, wrong_address(), rules))
     assert await sql.fetchval("SELECT count(*) FROM attempt_results") == 1
     assert (await lane_row(sql))["park_step"] == 1

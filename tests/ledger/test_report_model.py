@@ -197,7 +197,7 @@ class ReportMachine(RuleBasedStateMachine):
     def its_task_dies(self, data: st.DataObject) -> None:
         n, claim = held = data.draw(st.sampled_from(self.claims))
         self.claims.remove(held)
-        in_hand = self.ledgers[n].reports._deliveries._holdings._claims
+        in_hand = self.ledgers[n].reports._holdings._claims
         if in_hand.get(claim.report_id) is claim:
             del in_hand[claim.report_id]
 
@@ -284,7 +284,7 @@ class ReportMachine(RuleBasedStateMachine):
         ledger = self.ledgers[0]
         await self.sql.execute(LIVES, [other.owner for other in self.ledgers[1:]])
         self.claims.clear()
-        ledger.reports._deliveries._holdings._claims.clear()
+        ledger.reports._holdings._claims.clear()
         for name in LANES:
             await ledger.reports.resume(name, "ann", "home")
         for _ in range(2 * MOST):
