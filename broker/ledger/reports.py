@@ -45,10 +45,10 @@ class Reports:
         self._results = Results(lines, rules)
         most, linger_s = settings.ledger.batch_size, settings.ledger.batch_linger_ms / 1000
         self._claiming: Batcher[Wanted, ReportClaim | None] = Batcher(
-            self._attempts.flush, reach, most=most, linger_s=linger_s
+            self._attempts.flush, reach, most=most, linger_s=linger_s, what="attempts"
         )
         self._finishing: Batcher[Ended, bool] = Batcher(
-            self._results.flush, reach, most=most, linger_s=linger_s
+            self._results.flush, reach, most=most, linger_s=linger_s, what="results"
         )
         self._sweep = ReportSweep(me, threshold, lines, rules, holdings)
         self._joins = Joins(lines, safe)

@@ -17,6 +17,7 @@ from sandbox.jobnet.citizens import CITIZENS
 from sandbox.jobnet.danish import when
 from sandbox.layout import WEBHOOK
 from sandbox.samples import invented_cpr
+from sandbox.servers import TEST_CITIZEN
 
 MOST_SHOWN = 50
 MASKED = "••••••-••••"
@@ -65,7 +66,7 @@ def cpr_of(token: str) -> str | None:
 
 @cache
 def _invented() -> dict[str, str]:
-    numbers = [citizen.cpr for citizen in CITIZENS.values()]
+    numbers = [TEST_CITIZEN, *(citizen.cpr for citizen in CITIZENS.values())]
     numbers += [invented_cpr(number) for number in range(DAY_CITIZENS)]
     return {citizen_token(cpr): cpr for cpr in numbers}
 
