@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from broker.ledger import upgrade
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer
@@ -69,6 +70,23 @@ def database(postgres: PostgresServer) -> Iterator[str]:
     """The DSN (postgresql://…) of an empty database of this test's own."""
     name = f"test_{uuid4().hex[:12]}"
     yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def upgraded(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a database with the ledger's tables, made once to be copied: a copy takes a tenth of the time."""
+    name = f"upgraded_{uuid4().hex[:12]}"
+    upgrade(postgres.create_database(name))
+    yield name
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def ledger_database(postgres: PostgresServer, upgraded: str) -> Iterator[str]:
+    """The DSN of a database of this test's own, with the ledger's tables and nothing in them."""
+    name = f"test_{uuid4().hex[:12]}"
+    yield postgres.create_database(name, like=upgraded)
     postgres.drop_database(name)
 
 

@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 
 from broker import ops
 from broker.cli import main
-from broker.ledger import bring_up_to_date
 from broker.ledger.desk import Desk
 from broker.ops import Actor, Filter, Refusal
 from config.settings import Settings
@@ -26,9 +25,8 @@ Command = Callable[..., Awaitable[Result]]
 
 
 @pytest.fixture
-async def settings(database: str) -> Settings:
-    await bring_up_to_date(database)
-    return settings_for(database, statement_timeout_seconds=10)
+def settings(ledger_database: str) -> Settings:
+    return settings_for(ledger_database, statement_timeout_seconds=10)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from aiohttp import web
 
 from broker.console.app import build
-from broker.ledger import bring_up_to_date
 from broker.ledger.desk import Desk
 from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
@@ -24,9 +23,8 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-async def settings(database: str) -> Settings:
-    await bring_up_to_date(database)
-    return settings_for(database, statement_timeout_seconds=10)
+def settings(ledger_database: str) -> Settings:
+    return settings_for(ledger_database, statement_timeout_seconds=10)
 
 
 @pytest.fixture

@@ -9,15 +9,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from broker.ledger import Ledger, bring_up_to_date
+from broker.ledger import Ledger
 from tests.ledger.support import Openers, sealer_for, settings_for
 
 
 @pytest.fixture
-async def dsn(database: str) -> str:
+def dsn(ledger_database: str) -> str:
     """The DSN of a database with the ledger's tables in it."""
-    await bring_up_to_date(database)
-    return database
+    return ledger_database
 
 
 @pytest.fixture
