@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
-
-import asyncpg
-import pytest
 
 from broker import ops
 from broker.cli_base import sparkline
-from broker.ledger import bring_up_to_date
 from broker.ledger.desk import Desk
-from config.settings import Settings
-from tests.ledger.dead import BO, dead_reports, desk_of
-from tests.ledger.support import Sql, settings_for
+from tests.desks import desk, settings, sql
+from tests.ledger.dead import BO, dead_reports
+from tests.ledger.support import Sql
 from tests.test_ops import Command, command
 
-__all__ = ["command"]  # a fixture
-
-
-@pytest.fixture
-async def settings(database: str) -> Settings:
-    await bring_up_to_date(database)
-    return settings_for(database, statement_timeout_seconds=10)
-
-
-@pytest.fixture
-async def sql(settings: Settings) -> AsyncIterator[Sql]:
-    assert settings.ledger.dsn
-    connection = await asyncpg.connect(settings.ledger.dsn.get_secret_value())
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
-    async with desk_of(settings) as opened:
-        yield opened
+__all__ = ["command", "desk", "settings", "sql"]  # fixtures
 
 
 async def parsed(command: Command, *words: object) -> Any:

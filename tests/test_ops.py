@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -18,29 +17,13 @@ from broker.ledger.desk import Desk
 from broker.ops import Actor, Filter, Refusal
 from config.settings import Settings
 from schemas.personal import Cpr
-from tests.ledger.dead import BO, dead_booking, dead_reports, desk_of, sealed_report
-from tests.ledger.support import ANN, BEN, Sql, key, settings_for
+from tests.desks import desk, settings, sql
+from tests.ledger.dead import BO, dead_booking, dead_reports, sealed_report
+from tests.ledger.support import ANN, BEN, Sql, key
+
+__all__ = ["desk", "settings", "sql"]  # fixtures
 
 Command = Callable[..., Awaitable[Result]]
-
-
-@pytest.fixture
-def settings(ledger_database: str) -> Settings:
-    return settings_for(ledger_database, statement_timeout_seconds=10)
-
-
-@pytest.fixture
-async def sql(settings: Settings) -> AsyncIterator[Sql]:
-    assert settings.ledger.dsn
-    connection = await asyncpg.connect(settings.ledger.dsn.get_secret_value())
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
-    async with desk_of(settings) as opened:
-        yield opened
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from aiohttp import web
 
@@ -16,29 +15,11 @@ from broker.ledger.desk import Desk
 from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser
-from tests.ledger.dead import desk_of
-from tests.ledger.support import Sql, settings_for
+from tests.desks import desk, settings, sql
+
+__all__ = ["desk", "settings", "sql"]  # fixtures
 
 Serve = Callable[..., Any]
-
-
-@pytest.fixture
-def settings(ledger_database: str) -> Settings:
-    return settings_for(ledger_database, statement_timeout_seconds=10)
-
-
-@pytest.fixture
-async def sql(settings: Settings) -> AsyncIterator[Sql]:
-    assert settings.ledger.dsn
-    connection = await asyncpg.connect(settings.ledger.dsn.get_secret_value())
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
-    async with desk_of(settings) as opened:
-        yield opened
 
 
 @pytest.fixture
