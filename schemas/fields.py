@@ -195,9 +195,7 @@ def _absent(instead: str) -> Callable[[object], None]:
     return check
 
 
-@lru_cache(
-    maxsize=256
-)  # a handful of combinations, asked for with every time of every answer
+@lru_cache(maxsize=256)  # a handful of combinations, asked for with every time of every answer
 def _in_order(forms: tuple[MeetingForm, ...]) -> tuple[MeetingForm, ...]:
     return tuple(sorted(set(forms), key=lambda form: form.order))
 
