@@ -2,7 +2,8 @@
 
 The only door to aiohttp's client. aiohttp connects, resolves, speaks TLS, keeps connections and parses answers;
 what its ClientSession puts on top (cookies, redirects, proxies, tracing, unpacking, its own silent repeats) is what
-we must not have, and costs two thirds of a call: 128 µs of CPU with it, 44 µs without (docs/adr/0011-lower-half-of-aiohttp.md).
+we must not have, and costs two thirds of a call: 128 µs of CPU with it, 44 µs without
+(docs/adr/0011-lower-half-of-aiohttp.md).
 """
 
 from __future__ import annotations
