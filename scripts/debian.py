@@ -15,18 +15,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.processes import LOCAL, StartFailed, locked, say
+from scripts.suite import Suite
 
 
-def unpacked(package: str, goal: Path, *, title: str, finish: Callable[[Path], object], sorry: str) -> Path:
+def unpacked(
+    package: str,
+    goal: Path,
+    *,
+    title: str,
+    finish: Callable[[Path], object],
+    sorry: str,
+    suite: Suite | None = None,
+) -> Path:
     """The folder `goal` with `package` and what it needs in it; unpacked now, with progress, if it is not there.
 
+    Of another release than the installed one with `suite`: then nothing of the system's is taken to be there.
     `finish` is called with the folder before it gets its name: it prepares and checks it, and may raise OSError or
     StopIteration. Raises StartFailed with `sorry`, whose {why} is filled in.
     """
     if not goal.is_dir():
         with locked(goal.with_suffix(".lock"), f"waiting for another start that unpacks {title}"):
             if not goal.is_dir():
-                _Unpacking(package, title, sorry).into(goal, finish)
+                _Unpacking(package, title, sorry, suite).into(goal, finish)
     return goal
 
 
@@ -38,15 +48,16 @@ def libraries(root: Path) -> str:
 class _Unpacking:
     """One package on its way. Only one at a time for each package: `unpacked` holds the lock."""
 
-    def __init__(self, package: str, title: str, sorry: str) -> None:
+    def __init__(self, package: str, title: str, sorry: str, suite: Suite | None) -> None:
         self._package = package
         self._title = title
         self._sorry = sorry
+        self._suite = suite
 
     def into(self, goal: Path, finish: Callable[[Path], object]) -> None:
         """Unpack beside the goal and rename at the end, so that an interrupted start leaves nothing half done."""
         goal.parent.mkdir(exist_ok=True)
-        prefix = f"unpack-{self._package}-"
+        prefix = f"unpack-{goal.name}-"
         for left in goal.parent.glob(f"{prefix}*"):  # we hold the lock: whoever made it is gone
             shutil.rmtree(left)
         work = Path(tempfile.mkdtemp(prefix=prefix, dir=goal.parent))
@@ -66,11 +77,16 @@ class _Unpacking:
     def _download(self, work: Path) -> list[Path]:
         for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
             (work / folder).mkdir(parents=True)
-        say(f"{self._title} is not on the PATH: reading the distribution's package lists")
+        if self._suite:
+            self._suite.write_sources(work / "sources")
+            say(f"{self._title}: reading the package lists of the distribution's release {self._suite.name}")
+        else:
+            say(f"{self._title} is not on the PATH: reading the distribution's package lists")
         self._apt(work, "update")
-        # What the system has already is not needed again: its own status file is read.
         planned = self._apt(work, "--simulate", "install", self._package)
         missing = re.findall(r"^Inst (\S+)", planned, re.MULTILINE)
+        if self._suite:
+            missing = [name for name in missing if re.match(self._suite.wanted, name)]
         if not missing:
             raise self._failed(f"apt-get would install nothing for {self._package}")
         say(f"downloading {len(missing)} packages for {self._title}")
@@ -82,11 +98,18 @@ class _Unpacking:
     def _apt(self, work: Path, *arguments: str) -> str:
         own = {
             "Dir::State": str(work / "state"),
+            # What the system has already is not needed again: its own status file is read.
             "Dir::State::status": "/var/lib/dpkg/status",
             "Dir::Cache": str(work / "cache"),
             "APT::Sandbox::User": "",
             "Acquire::Retries": "3",
         }
+        if self._suite:
+            own |= {
+                "Dir::State::status": "/dev/null",
+                "Dir::Etc::sourcelist": "/dev/null",
+                "Dir::Etc::sourceparts": str(work / "sources"),
+            }
         options = [part for key, value in own.items() for part in ("-o", f"{key}={value}")]
         command = ["apt-get", "-q", "-y", "--no-install-recommends", *options, *arguments]
         return self._run(*command, cwd=work / "packages")

@@ -210,8 +210,17 @@ class RabbitNode(RabbitServer):
         return "jobnet@localhost"
 
     def _ready(self) -> bool:
-        ports = [self._amqp, self._management] if "rabbitmq_management" in self._plugins else [self._amqp]
-        return all(map(listens, ports))
+        if "rabbitmq_management" not in self._plugins:
+            return listens(self._amqp)
+        return listens(self._amqp) and listens(self._management) and self._management_answers()
+
+    def _management_answers(self) -> bool:
+        """RabbitMQ 4.3 opens the port of its management some time before it can answer there."""
+        try:
+            self.api("GET", "/overview")
+        except (OSError, http.client.HTTPException, RuntimeError):
+            return False
+        return True
 
     def _end(self, how: Callable[[Kept], None]) -> None:
         server, epmd, self._server, self._epmd = self._server, self._epmd, None, None

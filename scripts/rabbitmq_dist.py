@@ -1,7 +1,8 @@
 """Finds a RabbitMQ to run, or unpacks the distribution's packages (Debian and kin) into .local/ without root.
 
 Nothing is installed and no system file is changed (see debian.py). `python -m scripts.rabbitmq_dist` does it
-ahead of time and shows progress.
+ahead of time and shows progress. RABBITMQ=4 in the environment takes a newer one from a later release of the
+distribution instead, whatever is on the PATH.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ from pathlib import Path
 
 from scripts.debian import distribution, libraries, on_path, unpacked
 from scripts.processes import StartFailed, say
+from scripts.suite import Suite, bring_own_libc
 
-DIST = distribution("rabbitmq")
+# What RABBITMQ may name: the releases of Debian that have another RabbitMQ than Debian 12 (3.10).
+SUITES = {"4.0": "trixie", "4": "forky"}
+# Out of all that a bare system would get first: no shell tools, no init system, no Python.
+WANTED = r"erlang-|rabbitmq-server$|lib(?!python|pam|systemd)"
 PACKAGE = "rabbitmq-server"
 # Debian's wrapper insists on root or the user rabbitmq; the release behind it does not.
 SYSTEM_RELEASES = Path("/usr/lib/rabbitmq/lib")
 NO_PACKAGES = (
     "RabbitMQ is not on the PATH, and its packages could not be unpacked here ({why}).\n"
     "Install rabbitmq-server, or set AMQP_URL to a server of yours."
+)
+NO_RELEASE = (
+    "RabbitMQ {version} could not be unpacked from a later release of the distribution ({why}).\n"
+    "Leave RABBITMQ unset, or set AMQP_URL and AMQP_MANAGEMENT_URL to a server of yours."
 )
 
 
@@ -47,7 +56,9 @@ class Installation:
 
 
 def installation() -> Installation:
-    """The RabbitMQ on the PATH, else the unpacked one (unpacked now if need be)."""
+    """The RabbitMQ that is asked for, else the one on the PATH, else the unpacked one (unpacked now if need be)."""
+    if chosen := os.environ.get("RABBITMQ"):
+        return _of_another_release(chosen)
     return _on_path() or _unpacked()
 
 
@@ -69,18 +80,35 @@ def _on_path() -> Installation | None:
 
 
 def _unpacked() -> Installation:
-    return _describe(unpacked(PACKAGE, DIST, title="RabbitMQ", finish=_finish, sorry=NO_PACKAGES))
+    root = unpacked(
+        PACKAGE, distribution("rabbitmq"), title="RabbitMQ", finish=_let_erlang_find_itself, sorry=NO_PACKAGES
+    )
+    return _describe(root, libraries(root))
 
 
-def _finish(root: Path) -> None:
+def _of_another_release(version: str) -> Installation:
+    if version not in SUITES:
+        raise StartFailed(f"RABBITMQ may be {' or '.join(SUITES)}, or not set; it is {version}")
+    root = unpacked(
+        PACKAGE,
+        distribution(f"rabbitmq-{SUITES[version]}"),
+        title=f"RabbitMQ {version}",
+        finish=_finish_with_libc,
+        sorry=NO_RELEASE.replace("{version}", version),
+        suite=Suite(SUITES[version], WANTED),
+    )
+    return _describe(root)
+
+
+def _finish_with_libc(root: Path) -> None:
     _let_erlang_find_itself(root)
-    _describe(root)
+    bring_own_libc(root, "usr/lib/erlang/**/bin/*")
 
 
-def _describe(root: Path) -> Installation:
+def _describe(root: Path, found: str = "") -> Installation:
     sbin = next((root / "usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"))
     path = f"{root / 'usr/bin'}:{os.environ.get('PATH', os.defpath)}"
-    return Installation(sbin, path, libraries(root))
+    return Installation(sbin, path, found)
 
 
 def _let_erlang_find_itself(root: Path) -> None:
