@@ -29,6 +29,8 @@ from broker.errors import RabbitAway
 
 log = structlog.get_logger(__name__)
 
+CANCELLED = "by RabbitMQ: the queue is deleted or moving, or (4.3 and later) a message was held past its consumer timeout"
+
 
 class Subscription:
     """Consumes `queue` while resumed, at most `prefetch` arrivals unacknowledged."""
@@ -90,7 +92,7 @@ class Subscription:
         finally:
             self._idle.set()
         if self._cancelled.is_set():
-            log.error("consumer-cancelled", queue=self._queue, reason="by RabbitMQ: deleted, or moving")
+            log.error("consumer-cancelled", queue=self._queue, reason=CANCELLED)
             await self._backoff.pause()
 
     async def _consume_until_stopped(self, channel: Channel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -177,3 +178,39 @@ async def test_a_publish_without_a_connection_waits_for_one(own_node: RabbitNode
             publishing = await poll(waiting, what="a publish that waits")
             proxy.refuse(False)
             assert await publishing is Published.CONFIRMED
+
+
+def patience(node: RabbitNode, held_ms: int, looked_every_ms: int) -> None:
+    """How long this node waits for an acknowledgement, and how often it looks."""
+    wanted = f"[{{consumer_timeout, {held_ms}}}, {{channel_tick_interval, {looked_every_ms}}}]"
+    node.ctl("eval", f"[application:set_env(rabbit, K, V) || {{K, V}} <- {wanted}].")
+
+
+@pytest.fixture
+def impatient_node(own_node: RabbitNode) -> Iterator[RabbitNode]:
+    """A RabbitMQ that waits one second."""
+    patience(own_node, 1000, 500)
+    yield own_node
+    patience(own_node, 1_800_000, 60_000)
+
+
+async def test_what_was_held_too_long_comes_again_and_its_late_ack_harms_nothing(
+    impatient_node: RabbitNode,
+) -> None:
+    seen = Seen()
+    url = await asyncio.to_thread(impatient_node.create_vhost, "held")
+    await asyncio.to_thread(foreign.declare, url, "q")
+    async with Rabbit(settings_for(url), name="test") as ours:
+        ours.subscribe("q", 10, seen)
+        await asyncio.to_thread(foreign.publish, url, "q", (b"1", None))
+        # When RabbitMQ closes the channel (before 4.3), or cancels the consumer on it
+        await poll(lambda: len(seen) == 2, timeout=60, what="the second arrival")
+        # Then it is consumed again, the old right to acknowledge is void or in vain, and the channel goes on
+        assert [arrival.redelivered for arrival in seen] == [False, True]
+        await seen[0].ack()
+        assert await seen[1].ack()
+        await asyncio.to_thread(foreign.publish, url, "q", (b"2", None))
+        await poll(lambda: len(seen) == 3, what="the next")
+        assert (seen[2].body, seen[2].redelivered) == (b"2", False)
+        assert await seen[2].ack()
+        assert ours.alive == {"q"}

@@ -181,15 +181,16 @@ async def test_the_topology_commands_say_when_rabbitmq_is_away() -> None:
 async def test_what_no_process_could_read_ends_in_the_dead_letter_queue(
     settings: Settings, vhost: str
 ) -> None:
-    # The delivery limit as the last resort, here with 2 for 1000, through a real queue of ours.
+    # The delivery limit as the last resort, here with 2 for 1000, through a real queue of ours. What counts on every
+    # RabbitMQ is a connection that ends with the message in hand; from 4.3 on a nack does not.
     arguments = topology.Queue("q", Kind.WORK).arguments(LIMITS, (3, 10)) | {"x-delivery-limit": 2}
     await asyncio.to_thread(foreign.declare, vhost, "q.dead")
     with foreign.channel(vhost) as channel:
         channel.queue_declare("q", durable=True, arguments=arguments)
         channel.basic_publish("", "q", b"poison", pika.BasicProperties(delivery_mode=2))
-        for _ in range(3):
-            method, _, _ = await poll(lambda: got(channel, "q"), what="the poison")
-            channel.basic_nack(method.delivery_tag)
+    for _ in range(3):
+        with foreign.channel(vhost) as dying:
+            await poll(lambda: got(dying, "q"), what="the poison")
     assert (await asyncio.to_thread(foreign.get, vhost, "q.dead"))[2] == b"poison"
 
 
