@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from scripts.processes import LOCAL, locked
+
 POLL_S = 0.02
+
+
+@contextmanager
+def the_only_day() -> Iterator[None]:
+    """`make run` has one place in a checkout, and one test at a time there."""
+    with locked(LOCAL / "test-day.lock", "waiting for another test that runs the sample day"):
+        yield
 
 
 async def poll(

@@ -128,6 +128,10 @@ class TestReload:
         shared.sandbox.booking_systems["system-2"].script(
             "create", "status", status=500, invitation=invitation
         )
+        # And nobody says what became of it, for as long as we look
+        shared.sandbox.booking_systems["system-2"].script(
+            "find", "status", status=503, times=None, invitation=invitation, label="silent"
+        )
         assert (await frontend.ask("booking.book.v1", body))["status"] == "uncertain"
         # When a directory comes that readdresses it, then it is refused with the command that helps
         directory = shared.folder / "directory.toml"
@@ -138,6 +142,7 @@ class TestReload:
         await self._reload(shared, "reload-refused")
         directory.write_text(good)
         code, out, _ = await shared.call("open", "system-2")
+        shared.sandbox.booking_systems["system-2"].scripts.clear("silent")
         assert (code, out.split()[0]) == (0, body["requestId"])
 
     async def test_a_broken_directory_changes_nothing(self, shared: Stage, frontend: Frontend) -> None:

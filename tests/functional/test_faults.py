@@ -22,7 +22,7 @@ from tests.functional.stage import Frontend, Stage, audit, booking, layout
 from tests.proxy import TcpProxy
 from tests.support import poll
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(400)]
 
 BOOKINGS = 1000
 AT_A_TIME = 60
@@ -63,9 +63,9 @@ async def book_many(
             sent.append(body)
             await frontend.send(BOOK, body)
             try:
-                await poll(lambda: frontend.answers[body["requestId"]], timeout=3, what="an answer")
+                await poll(lambda: frontend.answers[body["requestId"]], timeout=10, what="an answer")
             except AssertionError:
-                return  # the broker is down: the audit waits for it
+                return  # the broker is down for longer than a citizen waits: the audit waits for it
 
     harm = asyncio.ensure_future(during())
     await asyncio.gather(*(one(number) for number in range(count)))
@@ -203,5 +203,6 @@ async def test_an_outcome_that_rabbitmq_did_not_take_is_told_when_its_exchange_i
     # And when it is back, the outcome is told
     assert (await stage.call("topology", "apply"))[0] == 0
     await frontend.listen_to_outcomes()
-    await poll(lambda: frontend.events[body["requestId"]], timeout=60, what="the outcome")
+    # An event that was tried in vain is tried again a minute later
+    await poll(lambda: frontend.events[body["requestId"]], timeout=120, what="the outcome")
     assert frontend.events[body["requestId"]][0]["outcome"] == "done"

@@ -102,7 +102,7 @@ async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
         await ask("booking.book.v1", body)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_no_marked_number_shows_where_it_should_not(
     rabbit: RabbitServer,
     postgres: PostgresServer,

@@ -21,6 +21,7 @@ import pytest
 from scripts.processes import Kept, free_port, wait_until
 from scripts.promtool_dist import prometheus
 from tests.monitoring.support import RULES, asked_for, exported, queries
+from tests.support import the_only_day
 
 DAY = [sys.executable, "-m", "sandbox.play", "--once"]
 NOT_IN_A_DAY = {"jobnet_certificate_expiry_timestamp_seconds"}
@@ -90,9 +91,10 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     port = free_port()
     changes = {"JOBNET_BROKER__HEALTH__PORT": str(port), "JOBNET_BROKER__HEALTH__FIGURES_EVERY_SECONDS": "1"}
     with scraping(port, tmp_path_factory.mktemp("prometheus")) as watching:
-        done = subprocess.run(
-            DAY, env=os.environ | changes, capture_output=True, text=True, timeout=380, check=False
-        )
+        with the_only_day():
+            done = subprocess.run(
+                DAY, env=os.environ | changes, capture_output=True, text=True, timeout=380, check=False
+            )
         assert done.returncode == 0, done.stdout + done.stderr
         yield watching
 

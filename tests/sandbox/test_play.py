@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,8 +19,16 @@ from sandbox import play, stage
 from sandbox.day import Met
 from sandbox.post import Posted
 from sandbox.samples import Line
+from tests.support import the_only_day
 
 COMMAND = [sys.executable, "-m", "sandbox.play"]
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """No other test runs the day meanwhile."""
+    with the_only_day():
+        yield
 
 
 def left() -> list[str]:
@@ -29,6 +38,7 @@ def left() -> list[str]:
     return [line for line in told if any(folder in line for folder in ours)]
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.timeout(400)
 def test_every_request_of_the_day_meets_its_end_and_nothing_stays_behind() -> None:
     """DESIGN 11: exit 0 only if every request reached exactly the end that the sample expects."""
@@ -39,6 +49,7 @@ def test_every_request_of_the_day_meets_its_end_and_nothing_stays_behind() -> No
     assert left() == []
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.timeout(200)
 def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -53,6 +64,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
     assert left() == []
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.timeout(400)
 def test_after_the_day_there_are_pages_to_open() -> None:
     """The Jobnet page, its switches, and a link that logs in at the console."""
