@@ -12,6 +12,7 @@ from typing import Any
 from bench.plot import chart
 from bench.teams import ROOT
 from bench.versions import NOISY
+from scripts import readme
 
 DOCS = ROOT / "docs"
 JSON, TEXT, PLOT = (DOCS / f"benchmarks.{end}" for end in ("json", "md", "svg"))
@@ -49,6 +50,7 @@ def save(part: Mapping[str, Any]) -> None:
     TEXT.write_text(text(_rounded(found)))
     if "contestants" in found:
         PLOT.write_text(plot(found["contestants"]))
+    readme.renew()
 
 
 def _rounded(value: Any) -> Any:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from scripts import readme
 from scripts.postgres import binaries
 from scripts.processes import ROOT
 from scripts.rabbitmq_dist import installation
@@ -188,4 +189,6 @@ def write(results: Sequence[Result], disk: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "reliability.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     (folder / "reliability.md").write_text(markdown(facts))
+    if folder == ROOT / "docs":
+        readme.renew()
     return facts
