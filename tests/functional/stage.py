@@ -281,6 +281,10 @@ class Frontend:
         await self._channel.queue_delete("test.outcomes")
         await self._channel.exchange_delete("jobnet.outcomes")
 
+    async def restore_outcomes(self) -> None:
+        """The exchange again, as `topology apply` declares it."""
+        await self._channel.declare_exchange("jobnet.outcomes", aio_pika.ExchangeType.TOPIC, durable=True)
+
     async def __aexit__(self, *_: object) -> None:
         with suppress(Exception):
             await asyncio.wait_for(self._connection.close(), 5)
