@@ -108,6 +108,7 @@ class Stream(asyncio.StreamReaderProtocol):
         self._rest = data[at:]
         if self._strange:
             self._feed(self._rest)
+            self._rest = b""
         self._show_life()
 
     def _note(self, name: bytes) -> None:

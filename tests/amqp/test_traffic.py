@@ -207,7 +207,9 @@ async def test_what_is_no_frame_is_left_to_the_library_with_all_that_follows() -
     here.stream.data_received(good + b"AMQP\x00\x00\x09\x01")
     assert here.fed == good + b"AMQP\x00\x00\x09\x01"
     here.stream.data_received(b"more")
-    assert here.fed.endswith(b"\x01more")
+    assert here.fed == good + b"AMQP\x00\x00\x09\x01more"
+    here.stream.eof_received()
+    assert here.fed == good + b"AMQP\x00\x00\x09\x01more", "nothing is given twice"
 
 
 async def test_busy_frames_are_told_to_the_library_as_a_sign_of_life() -> None:
