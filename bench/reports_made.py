@@ -15,8 +15,8 @@ import asyncpg
 from bench import job
 from bench.teams import KEYS
 from broker.ledger.model import NewReport
-from broker.ledger.new_reports import CHANNEL, COLUMNS, INSERT, LANES, report_entry
-from broker.ledger.sealed import Safe
+from broker.ledger.postgres.sealed import Safe
+from broker.ledger.reports.intake import CHANNEL, COLUMNS, INSERT, LANES, report_entry
 from broker.sealing import Sealer
 from config.sections import KeySettings
 from schemas.codes import ErrorCode, ReportKind

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from broker.cli import main
-from broker.ledger.claims import Claims
+from broker.cli.main import main
 from broker.ledger.model import Facts, Settled, State
-from broker.ledger.settles import Settles
+from broker.ledger.requests.claims import Claims
+from broker.ledger.requests.settles import Settles
 
 
 async def _claimed(self: Claims, entries: Sequence[Any]) -> list[Any]:

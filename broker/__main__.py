@@ -1,5 +1,5 @@
 """`python -m broker` is `jobnet-broker`."""
 
-from broker.cli import main
+from broker.cli.main import main
 
 main(prog_name="jobnet-broker")

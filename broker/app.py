@@ -12,34 +12,34 @@ import os
 import signal
 from contextlib import AsyncExitStack
 
-from broker import log as logging
-from broker.amqp import Arrival, Rabbit
 from broker.clients import Systems
-from broker.consumer import Consumer
-from broker.delivery import Deliveries
+from broker.dead_letters.reconcile import DeadLetters
+from broker.dead_letters.replayer import Replayer
 from broker.errors import RabbitAway
-from broker.execution import Execution
-from broker.handlers.dead_letters import DeadLetters
-from broker.health import HealthServer
+from broker.health.checks import Watch
+from broker.health.server import HealthServer
+from broker.health.vitals import Vitals
 from broker.ledger import Ledger
-from broker.ledger.desk import Desk
-from broker.ledger.flow import EVERY_S as FLOW_EVERY_S
-from broker.ledger.retention import Retention
-from broker.log import get_logger
-from broker.pipeline import Pipeline
-from broker.publishing import Publisher
-from broker.replaying import Replayer
+from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
+from broker.ledger.upkeep.retention import Retention
+from broker.publisher import Publisher
+from broker.rabbitmq import Arrival, Rabbit
+from broker.rabbitmq.consumer import Consumer
+from broker.rabbitmq.declare import missing
+from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
+from broker.reports.delivery import Deliveries
+from broker.reports.spans import carrying
+from broker.requests.execution import Execution
+from broker.requests.pipeline import Pipeline
+from broker.requests.verifier import Verifier
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
-from broker.tally import TALLY
 from broker.tasks import ended
-from broker.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
-from broker.topology_ops import missing
-from broker.traced import carrying
-from broker.tracing import tracing
-from broker.verifier import Verifier
-from broker.vitals import Vitals
-from broker.watching import Watch
+from broker.telemetry import log as logging
+from broker.telemetry.counters import TALLY
+from broker.telemetry.log import get_logger
+from broker.telemetry.tracing import tracing
 from config.dangers import notices, problems
 from config.directory import Directory, changed_systems, load_directory
 from config.settings import ConfigProblem, Settings

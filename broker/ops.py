@@ -11,20 +11,20 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
-from broker.lanes import Event, Lane, Paused, Resumed
-from broker.ledger.desk import Desk
-from broker.ledger.flow import Flow, FlowStep
-from broker.ledger.lane_changes import LaneChange
-from broker.ledger.letters import MOST_AT_ONCE, Filter, Group, Letter, LetterPage, Place
-from broker.ledger.operators import Actor, LogEntry, Refusal, login_name
-from broker.ledger.overview_model import DeadCause, Overview, Problem, Waiting
-from broker.ledger.people import Found
-from broker.ledger.replays import NO_BOOKINGS, Item, Preview, Progress
-from broker.ledger.report_model import LaneRow, ReportRow, ReportStory
-from broker.ledger.stories import WholeStory
-from broker.ledger.suppliers import LaneAttempt, SupplierFigures, SupplierStory
+from broker.lanes.lane import Event, Lane, Paused, Resumed
+from broker.ledger.audit_log import Actor, LogEntry, Refusal, login_name
+from broker.ledger.dead_letters.letters import MOST_AT_ONCE, Filter, Group, Letter, LetterPage, Place
+from broker.ledger.dead_letters.replays import NO_BOOKINGS, Item, Preview, Progress
+from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.flow import Flow, FlowStep
+from broker.ledger.operators.overview_model import DeadCause, Overview, Problem, Waiting
+from broker.ledger.operators.people import Found
+from broker.ledger.operators.stories import WholeStory
+from broker.ledger.operators.suppliers import LaneAttempt, SupplierFigures, SupplierStory
+from broker.ledger.reports.lane_history import LaneChange
+from broker.ledger.reports.model import LaneRow, ReportRow, ReportStory
+from broker.reports.supplier_test import TRIAL, trial_for
 from broker.sealing import Sealer
-from broker.trial import TRIAL, trial_for
 from config.directory import Directory
 from config.settings import Settings
 from schemas.personal import Cpr

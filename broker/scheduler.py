@@ -16,12 +16,12 @@ from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
 from broker.handlers.citizen_reports import receipt_of
 from broker.ledger import Claim, Ending, Handed, Joinable, LaneLimits, Ledger
-from broker.log import get_logger
-from broker.publishing import Publisher
-from broker.reporting import Addressee, ending_of, joined
-from broker.routes import ROUTES
+from broker.publisher import Publisher
+from broker.reports.enrichment import Addressee, ending_of, joined
+from broker.requests.routes import ROUTES
+from broker.requests.verifier import Verifier, opened
 from broker.settle import done
-from broker.verifier import Verifier, opened
+from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.answers import Answer
 from schemas.envelope import InvalidMessage

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from config.settings import Settings
 from tests.ledger.dead import desk_of
 from tests.ledger.support import Sql, settings_for

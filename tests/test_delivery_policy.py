@@ -11,18 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.delivery_policy import (
-    JITTER,
-    Dead,
-    Delivered,
-    Judgement,
-    Kept,
-    Later,
-    Tries,
-    judge,
-    judge_crash,
-    x_request_id,
-)
 from broker.errors import (
     AtCapacity,
     ContractBroken,
@@ -34,7 +22,19 @@ from broker.errors import (
     Seen,
     Unavailable,
 )
-from broker.lanes import Answered, AskedToWait, DestinationFailed, Event, ProbeLost, SetupWrong
+from broker.lanes.lane import Answered, AskedToWait, DestinationFailed, Event, ProbeLost, SetupWrong
+from broker.lanes.retry_policy import (
+    JITTER,
+    Dead,
+    Delivered,
+    Judgement,
+    Kept,
+    Later,
+    Tries,
+    judge,
+    judge_crash,
+    x_request_id,
+)
 from schemas.codes import FAULT_REASONS, Fault, Reason
 
 HOUR = 3600.0

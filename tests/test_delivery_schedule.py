@@ -13,9 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.delivery_policy import Dead, Delivered, Kept, Later, Tries, judge
 from broker.errors import AtCapacity, ContractBroken, Misconfigured, Refused, Rejected, Seen, Unavailable
-from broker.lanes import (
+from broker.lanes.lane import (
     Event,
     Lane,
     LaneState,
@@ -27,6 +26,7 @@ from broker.lanes import (
     may_hand_over,
     wants_probe,
 )
+from broker.lanes.retry_policy import Dead, Delivered, Kept, Later, Tries, judge
 from schemas.codes import Reason
 
 START = datetime(2031, 3, 3, 9, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.exposition import Writer
-from broker.tally import Spread
+from broker.telemetry.counters import Spread
+from broker.telemetry.prometheus import Writer
 
 BOUNDS = (0.005, 0.25, 1, 10)
 SEEN = (0.001, 0.005, 0.3, 0.3, 99.5)

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from broker import ops
-from broker.cli_base import sparkline
-from broker.ledger.desk import Desk
+from broker.cli.base import sparkline
+from broker.ledger.operators.desk import Desk
 from tests.desks import desk, settings, sql
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql

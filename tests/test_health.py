@@ -17,13 +17,13 @@ from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker.clients.certificates import certificate_ends, certificates_shown
-from broker.consumer import Consumer
-from broker.health import HealthServer
+from broker.health.metrics import METRICS, Metrics
+from broker.health.server import HealthServer
+from broker.health.vitals import Vitals
 from broker.ledger import Ledger
-from broker.ledger.figures import OTHER, Pile, grouped
-from broker.metrics import METRICS, Metrics
-from broker.tally import Tally
-from broker.vitals import Vitals
+from broker.ledger.operators.figures import OTHER, Pile, grouped
+from broker.rabbitmq.consumer import Consumer
+from broker.telemetry.counters import Tally
 from config.directory import Directory, SystemConfig
 from config.settings import HealthSettings
 from config.sources import environment_with

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from broker.lanes import (
+from broker.lanes.lane import (
     HIGHEST_STEP,
     Answered,
     AskedToWait,

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.amqp import Arrival
-from broker.amqp.properties import MAX_HEADER_BYTES
-from broker.handlers.dead_letters import must_turn
-from broker.ledger.places import Standing
-from broker.letters import (
+from broker.dead_letters.headers import (
     PROPERTIES,
     Properties,
     cause_of,
@@ -17,7 +13,11 @@ from broker.letters import (
     properties_of,
     sealed_properties,
 )
-from broker.replaying import work_queue_of
+from broker.dead_letters.reconcile import must_turn
+from broker.dead_letters.replayer import work_queue_of
+from broker.ledger.dead_letters.places import Standing
+from broker.rabbitmq import Arrival
+from broker.rabbitmq.properties import MAX_HEADER_BYTES
 
 
 @pytest.mark.parametrize(

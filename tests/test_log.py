@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import BaseModel, ValidationError
 
-from broker import log as broker_log
 from broker.errors import Failure, Seen
-from broker.log import configure, get_logger
-from broker.scrub import ALLOWED, LONGEST_TEXT, scrub
+from broker.telemetry import log as broker_log
+from broker.telemetry.log import configure, get_logger
+from broker.telemetry.redaction import ALLOWED, LONGEST_TEXT, scrub
 
 # Numbers that no person has: born in the 2030s.
 MARKED = "0101364001"
@@ -369,7 +369,7 @@ async def test_what_a_task_leaves_unhandled_is_told_without_its_content(lines: L
 
 CRASH = f"""
 import asyncio, gc, threading, warnings
-from broker.log import configure, get_logger
+from broker.telemetry.log import configure, get_logger
 configure("json")
 class Odd:
     def __del__(self):
@@ -414,7 +414,7 @@ def test_a_process_that_crashes_in_every_way_prints_no_marked_number() -> None:
 
 
 FORGOTTEN = f"""
-import structlog, broker.log
+import structlog, broker.telemetry.log
 structlog.get_logger("x").info("for {MARKED}", cpr="{MARKED}")
 """
 

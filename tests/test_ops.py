@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker import ops
-from broker.cli import main
-from broker.ledger.desk import Desk
+from broker.cli.main import main
+from broker.ledger.operators.desk import Desk
 from broker.ops import Actor, Filter, Refusal
 from config.settings import Settings
 from schemas.personal import Cpr

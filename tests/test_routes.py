@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from broker.routes import ROUTES
-from broker.topology import BOOKINGS, CITIZEN_REPORTS, ROUTING_KEYS
+from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, ROUTING_KEYS
+from broker.requests.routes import ROUTES
 from schemas.requests import REQUESTS
 
 

@@ -21,7 +21,7 @@ from broker.errors import (
     Unavailable,
     Unknown,
 )
-from broker.reporting import MOST_TEXT, Addressee, joined, report_for, text_of
+from broker.reports.enrichment import MOST_TEXT, Addressee, joined, report_for, text_of
 from broker.settle import cause_of, done, expired, not_carried_out, settle
 from schemas.answers import Answer, ReceiptResult
 from schemas.codes import ErrorCode, Reason, Status

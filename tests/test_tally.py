@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import monotonic
 
-from broker.tally import COUNTS, Key, Spread, Tally
+from broker.telemetry.counters import COUNTS, Key, Spread, Tally
 
 
 def met(counts: Mapping[Key, int]) -> dict[Key, int]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from broker.clients.traced import calling
-from broker.traced import LONGEST_WAIT, _sent_at, attempting, carrying, handling
-from broker.tracing import TRACING, child_of
+from broker.reports.spans import LONGEST_WAIT, _sent_at, attempting, carrying, handling
+from broker.telemetry.tracing import TRACING, child_of
 from config.settings import ConfigProblem, build
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from broker import ops
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from broker.ops import Actor, Refusal
 from broker.sealing import Sealer
 from config.directory import Directory, load_directory

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from broker.clients.tls import SetupProblem, tls_context
-from broker.log import get_logger
+from broker.telemetry.log import get_logger
 from config.directory import Directory, SystemConfig
 
 log = get_logger("certificates")

@@ -30,7 +30,7 @@ from broker.clients.tries import Tries
 from broker.clients.unpack import unpacked
 from broker.clients.wire import Outward, Raw, Way, Wire, lost
 from broker.errors import AtCapacity, Seen
-from broker.tally import TALLY
+from broker.telemetry.counters import TALLY
 from config.directory import SystemConfig
 from config.settings import HttpLimits
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from broker.clients.calls import Call
 from broker.clients.classify import Lost, Met
-from broker.tracing import TRACING, Kind
+from broker.telemetry.tracing import TRACING, Kind
 
 Exchange = Callable[[Call[Any], dict[str, str], float], Awaitable[Met]]
 

@@ -21,7 +21,7 @@ from broker.clients.calls import Call, Caller, Kind, M, Reply
 from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify
 from broker.clients.gate import Gate, NoEntry
 from broker.errors import AtCapacity, NotSent, Seen, Unavailable, Unknown
-from broker.tally import TALLY
+from broker.telemetry.counters import TALLY
 from config.settings import HttpLimits
 
 # (x-requestId, seconds that the try may take) -> what it met

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from broker import log as logging
 from broker import ops
 from broker.console import view
 from broker.console.context import DESK, LINKS, NAVIGATION, PASSWORDS, SESSIONS, SETTINGS, Place
@@ -22,8 +21,9 @@ from broker.console.routes import TABLE
 from broker.console.sessions import Sessions
 from broker.console.table import Row, add_rows, check_rows
 from broker.console.troubles import as_pages
-from broker.log import get_logger
 from broker.ops import Desk
+from broker.telemetry import log as logging
+from broker.telemetry.log import get_logger
 from config.settings import Settings
 
 log = get_logger("console")

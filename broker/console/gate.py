@@ -26,8 +26,8 @@ from broker.console.cookies import SESSION, cookie, login_token, login_value
 from broker.console.rights import Right
 from broker.console.sessions import Session
 from broker.console.table import ROWS, Open
-from broker.log import get_logger
-from broker.scrub import scrub
+from broker.telemetry.log import get_logger
+from broker.telemetry.redaction import scrub
 from config.settings import ConsoleSettings
 
 log = get_logger("console")

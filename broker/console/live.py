@@ -15,8 +15,8 @@ from aiohttp import web
 
 from broker.console.context import SESSIONS, who
 from broker.errors import LedgerAway
-from broker.log import get_logger
 from broker.tasks import ended
+from broker.telemetry.log import get_logger
 
 log = get_logger("console")
 

@@ -7,8 +7,8 @@ from aiohttp.typedefs import Handler
 
 from broker.console.context import render
 from broker.errors import BrokerError, LedgerAway
-from broker.log import get_logger
 from broker.ops import Refusal
+from broker.telemetry.log import get_logger
 
 log = get_logger("console")
 

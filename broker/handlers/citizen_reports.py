@@ -1,6 +1,6 @@
 """What a citizen writes about a failed booking: taken over with a receipt; the report itself goes on its lane.
 
-The report's row is made in the commit that settles this request (`broker.reporting`); nothing is called here.
+The report's row is made in the commit that settles this request (`broker.reports.enrichment`); nothing is called here.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from broker.clients import Systems
 from broker.clients.supplier import Receipt
-from broker.delivery_policy import Judgement, judge
+from broker.lanes.retry_policy import Judgement, judge
 from broker.ledger import ReportClaim
-from broker.log import get_logger
+from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.reports import Report
 

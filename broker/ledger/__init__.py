@@ -1,6 +1,5 @@
 """What was promised, what is due when, and how it ended: the broker's memory in PostgreSQL (DESIGN 7)."""
 
-from broker.ledger import dead_tables, figures_tables  # make their tables part of the metadata
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import (
     Ask,
@@ -23,8 +22,10 @@ from broker.ledger.model import (
     TakenOver,
     WorkerRow,
 )
-from broker.ledger.report_lookups import ReportCount
-from broker.ledger.report_model import (
+from broker.ledger.postgres import dead_tables, figures_tables
+from broker.ledger.postgres.versions import bring_up_to_date, upgrade
+from broker.ledger.reports.lookups import ReportCount
+from broker.ledger.reports.model import (
     DueReportEvent,
     Handed,
     Joinable,
@@ -35,7 +36,6 @@ from broker.ledger.report_model import (
     ReportState,
     ReportStory,
 )
-from broker.ledger.versions import bring_up_to_date, upgrade
 
 __all__ = [
     "Ask",

@@ -12,7 +12,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from broker.ledger.model import Claim
-from broker.ledger.report_model import ReportClaim
+from broker.ledger.reports.model import ReportClaim
 
 
 class Holdings:

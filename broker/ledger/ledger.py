@@ -15,13 +15,7 @@ from typing import Self
 from uuid import UUID, uuid4
 
 from broker.errors import LedgerAway
-from broker.ledger.batches import Batcher
-from broker.ledger.claims import Claims
-from broker.ledger.embedded import Embedded
-from broker.ledger.entries import Entry as ClaimEntry
 from broker.ledger.holdings import Holdings
-from broker.ledger.lines import Connection, Line, Lines, Target
-from broker.ledger.lookups import Lookups
 from broker.ledger.model import (
     Ask,
     Claim,
@@ -34,15 +28,21 @@ from broker.ledger.model import (
     Story,
     WorkerRow,
 )
-from broker.ledger.new_reports import NewReports
-from broker.ledger.reach import Reach
-from broker.ledger.reports import Reports
-from broker.ledger.sealed import Safe
-from broker.ledger.settles import Entry as SettleEntry
-from broker.ledger.settles import Settles
-from broker.ledger.verifications import Verifications
-from broker.ledger.versions import bring_up_to_date, check_version
-from broker.ledger.workers import Heartbeat
+from broker.ledger.postgres.connections import Connection, Line, Lines, Target
+from broker.ledger.postgres.embedded import Embedded
+from broker.ledger.postgres.group_commit import Batcher
+from broker.ledger.postgres.heartbeat import Heartbeat
+from broker.ledger.postgres.reachability import Reach
+from broker.ledger.postgres.sealed import Safe
+from broker.ledger.postgres.versions import bring_up_to_date, check_version
+from broker.ledger.reports.intake import NewReports
+from broker.ledger.reports.reports import Reports
+from broker.ledger.requests.claims import Claims
+from broker.ledger.requests.entries import Entry as ClaimEntry
+from broker.ledger.requests.lookups import Lookups
+from broker.ledger.requests.settles import Entry as SettleEntry
+from broker.ledger.requests.settles import Settles
+from broker.ledger.requests.verifications import Verifications
 from broker.sealing import Sealer
 from broker.tasks import ended
 from config.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from broker.amqp import Arrival
+from broker.rabbitmq import Arrival
 from config.settings import Settings, build
 from scripts.rabbitmq import RabbitNode
 from tests.support import poll

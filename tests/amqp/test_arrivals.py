@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from broker.amqp import Arrival, Receipt
-from broker.amqp.arrivals import read_arrival
-from broker.amqp.properties import MAX_HEADER_BYTES, salvage
+from broker.rabbitmq import Arrival, Receipt
+from broker.rabbitmq.messages import read_arrival
+from broker.rabbitmq.properties import MAX_HEADER_BYTES, salvage
 from tests.amqp.foreign import nested, short, table
 
 FLAGS = Basic.Properties.flags

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.amqp.connection import Backoff, first_of, quietly, translated
 from broker.errors import BrokerError, RabbitAway
+from broker.rabbitmq.connection import Backoff, first_of, quietly, translated
 from tests.amqp.conftest import settings_for
 
 

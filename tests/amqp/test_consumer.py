@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from broker.amqp import Arrival, Rabbit
-from broker.consumer import Consumer
+from broker.rabbitmq import Arrival, Rabbit
+from broker.rabbitmq.consumer import Consumer
 from config.settings import Settings
 from scripts.rabbitmq import RabbitServer
 from tests.amqp import foreign
@@ -266,7 +266,7 @@ async def test_a_stuck_loop_is_told(
     vhost: str, queue: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = Lines()
-    monkeypatch.setattr("broker.consumer.log", lines)
+    monkeypatch.setattr("broker.rabbitmq.consumer.log", lines)
     async with house(vhost) as here:
         await poll(lambda: here.ready == [True], what="ready")
         assert "loop-lag" not in lines.events

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pamqp.commands import Basic
 from pika.spec import BasicProperties
 
-from broker.amqp import Outgoing, Published, Rabbit
+from broker.rabbitmq import Outgoing, Published, Rabbit
 from config.settings import Settings
 from scripts.rabbitmq import RabbitServer
 from tests.amqp import foreign

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker.amqp import Outgoing, Published, Rabbit
 from broker.errors import RabbitAway
+from broker.rabbitmq import Outgoing, Published, Rabbit
 from scripts.rabbitmq import RabbitNode
 from tests.amqp import foreign
 from tests.amqp.conftest import Seen, settings_for, until

@@ -10,9 +10,9 @@ from typing import Any
 import pika
 import pytest
 
-from broker.amqp import Mailbox, Outgoing, Published, Rabbit, mailbox
-from broker.amqp.publishing import is_forged
 from broker.errors import RabbitAway
+from broker.rabbitmq import Mailbox, Outgoing, Published, Rabbit, mailbox
+from broker.rabbitmq.confirms import is_forged
 from config.settings import Settings
 from tests.amqp import foreign
 from tests.amqp.conftest import settings_for, until

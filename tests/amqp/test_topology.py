@@ -17,10 +17,10 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from broker import topology, topology_ops
-from broker.amqp import Outgoing, Published, Rabbit, mailbox
 from broker.errors import RabbitAway
-from broker.topology import (
+from broker.rabbitmq import Outgoing, Published, Rabbit, mailbox, topology
+from broker.rabbitmq import declare as topology_ops
+from broker.rabbitmq.topology import (
     BINDINGS,
     BOOKINGS,
     CITIZEN_REPORTS,

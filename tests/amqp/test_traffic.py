@@ -20,10 +20,11 @@ from pamqp.commands import Basic, Channel
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from broker.amqp import Outgoing, Published, Rabbit, stream
-from broker.amqp.stream import Stream
-from broker.amqp.traffic import Consuming, Publishing, Ready
 from broker.errors import RabbitAway
+from broker.rabbitmq import Outgoing, Published, Rabbit
+from broker.rabbitmq import transport as stream
+from broker.rabbitmq.frames import Consuming, Publishing, Ready
+from broker.rabbitmq.transport import Stream
 from tests.amqp import foreign
 from tests.amqp.conftest import Seen, settings_for
 from tests.certificates import Certificates, made_in

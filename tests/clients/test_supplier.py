@@ -20,9 +20,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from broker.clients import Receipt, Systems
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
-from broker.delivery_policy import Dead, Delivered, Judgement, Kept, Later, Tries, judge, x_request_id
 from broker.errors import AtCapacity, Misconfigured
-from broker.lanes import Answered, AskedToWait, DestinationFailed, SetupWrong
+from broker.lanes.lane import Answered, AskedToWait, DestinationFailed, SetupWrong
+from broker.lanes.retry_policy import Dead, Delivered, Judgement, Kept, Later, Tries, judge, x_request_id
 from config.directory import Directory, Jobcenter
 from config.settings import build
 from config.suppliers import Supplier as SupplierConfig

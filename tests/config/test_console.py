@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from broker.cli_console import ROLES as CLI_ROLES
+from broker.cli.console import ROLES as CLI_ROLES
 from broker.console.rights import ROLES
 from config.console_section import Role
 from config.settings import ConfigProblem, ConsoleSettings, build

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from broker.console.app import build
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser

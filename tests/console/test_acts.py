@@ -12,7 +12,7 @@ import pytest
 
 from broker import ops
 from broker.errors import LedgerAway
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from broker.ops import Filter
 from config.settings import DEFAULTS
 from tests.console.browser import Browser, Page
@@ -117,7 +117,7 @@ class TestLetters:
     async def test_more_than_one_step_takes_are_put_aside_in_several(
         self, operator: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("broker.ledger.letters.MOST_AT_ONCE", 2)
+        monkeypatch.setattr("broker.ledger.dead_letters.letters.MOST_AT_ONCE", 2)
         monkeypatch.setattr(ops, "MOST_AT_ONCE", 2)
         await dead_reports(sql, 3)
         path, counts = "/dead/discard?supplier=nordsoft", list[str]()

@@ -12,7 +12,7 @@ import pytest
 from argon2 import PasswordHasher
 from click.testing import CliRunner
 
-from broker.cli import main
+from broker.cli.main import main
 from config.console_section import ConsoleUser
 from config.settings import Settings
 from scripts.processes import free_port

@@ -10,7 +10,7 @@ import pytest
 
 from broker import ops
 from broker.console.rights import ROLES, Right
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from broker.ops import Filter
 from tests.console.browser import Browser, Page
 from tests.ledger.dead import BO, dead_booking, dead_reports, delivered, sealed_report

@@ -14,7 +14,7 @@ from broker.console.headers import HEADERS
 from broker.console.rights import Right
 from broker.console.routes import TABLE
 from broker.console.table import Open, Row, TableBroken, add_rows, check_rows
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from config.settings import Settings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve

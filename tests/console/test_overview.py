@@ -12,8 +12,8 @@ from markupsafe import escape
 from broker import ops
 from broker.console.charts import columns, spark
 from broker.console.pages.overview import by_cause, by_mood
-from broker.ledger.desk import Desk
-from broker.ledger.flow import Flow, FlowStep
+from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.flow import Flow, FlowStep
 from broker.ops import Waiting
 from tests.console.browser import Browser
 from tests.ledger.dead import BO, dead_booking, dead_reports

@@ -8,7 +8,7 @@ import pytest
 
 from broker import ops
 from broker.console.routes import TABLE
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from tests.console.browser import Browser
 from tests.console.test_matrix import address
 from tests.ledger.dead import dead_booking, sealed_report

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from broker import ops
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from broker.ops import Actor, Filter
 from tests.console.browser import Browser
 from tests.ledger.dead import dead_booking, dead_reports, sealed_report

@@ -8,7 +8,7 @@ import pytest
 
 from broker import ops
 from broker.console.rights import ROLES, Right
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
 from tests.console.browser import Browser
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import aio_pika
 
-from broker.topology import WORK_QUEUES, dead_queues, lane_of
+from broker.rabbitmq.topology import WORK_QUEUES, dead_queues, lane_of
 from sandbox.audit import Entry
 from tests.faults.load import Errand
 from tests.faults.scene import Scene, Window

@@ -17,14 +17,14 @@ import asyncpg
 import pika
 import pytest
 
-from broker.amqp import Drawer, Drawn, Rabbit
-from broker.handlers.dead_letters import DeadLetters, PassReport
+from broker.dead_letters.headers import LETTER_ID, LETTER_TYPE, REASON, Properties, properties_header
+from broker.dead_letters.reconcile import DeadLetters, PassReport
+from broker.dead_letters.replayer import Replayer
 from broker.ledger import bring_up_to_date
-from broker.ledger.desk import Desk
-from broker.ledger.letters import Filter
-from broker.ledger.places import Places
-from broker.letters import LETTER_ID, LETTER_TYPE, REASON, Properties, properties_header
-from broker.replaying import Replayer
+from broker.ledger.dead_letters.letters import Filter
+from broker.ledger.dead_letters.places import Places
+from broker.ledger.operators.desk import Desk
+from broker.rabbitmq import Drawer, Drawn, Rabbit
 from broker.sealing import Sealer
 from config.settings import Settings, build
 from tests.amqp import foreign
@@ -287,7 +287,7 @@ class TestCrash:
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Acks that get lost make copies, as a crash does.
-        monkeypatch.setattr(sys.modules["broker.amqp.drawer"], "ACKS_SETTLE_S", 0.1)
+        monkeypatch.setattr(sys.modules["broker.rabbitmq.drawer"], "ACKS_SETTLE_S", 0.1)
         small = replace(place, settings=settings_of(place.url, dsn_of(place.settings), pass_batch=3))
         step, more = 0, True
         while more:
@@ -351,8 +351,8 @@ async def _passing(place: Place) -> asyncio.subprocess.Process:
     program = textwrap.dedent(
         """
         import asyncio, sys
-        from broker.handlers.dead_letters import DeadLetters
-        from broker.ledger.desk import Desk
+        from broker.dead_letters.reconcile import DeadLetters
+        from broker.ledger.operators.desk import Desk
         from broker.sealing import Sealer
         from tests.functional.test_dead_letters import ALL, settings_of
 

@@ -17,8 +17,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from broker.clients import Receipt
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
-from broker.delivery_policy import x_request_id
 from broker.errors import Misconfigured
+from broker.lanes.retry_policy import x_request_id
 from config.suppliers import Supplier as SupplierConfig
 from schemas.codes import ErrorCode, ReportKind
 from schemas.personal import Cpr

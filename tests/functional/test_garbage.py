@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.topology import dead_queue_of
+from broker.rabbitmq.topology import dead_queue_of
 from tests.functional.stage import Frontend, Stage, booking, request
 from tests.support import poll
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.ledger.desk import Desk
-from broker.ledger.letters import Filter
-from broker.ledger.operators import Actor
+from broker.ledger.audit_log import Actor
+from broker.ledger.dead_letters.letters import Filter
+from broker.ledger.operators.desk import Desk
 from broker.sealing import Sealer
 from config.settings import Settings
 from tests.ledger.support import ANN, Sql, sealer_for

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.delivery_policy import judge
 from broker.errors import ContractBroken, Misconfigured, Refused, Seen, Unavailable
+from broker.lanes.decision import Judgement
+from broker.lanes.retry_policy import judge
 from broker.ledger import Ask, Ending, Handed, LaneLimits, Ledger, NewReport, ReportClaim
-from broker.verdicts import Judgement
 from config.settings import Settings
 from schemas.codes import Reason, ReportKind, Status
 from tests.ledger.support import Sql, ask, claimed, ending, settings_for

@@ -11,8 +11,8 @@ import pytest
 
 from broker.errors import LedgerAway
 from broker.ledger import Ledger, New, RowRefused, Running
-from broker.ledger.batches import Batcher
-from broker.ledger.reach import Reach
+from broker.ledger.postgres.group_commit import Batcher
+from broker.ledger.postgres.reachability import Reach
 from tests.ledger.support import Openers, Sql, ask, citizen, claimed, ending
 
 Flush = Callable[[Sequence[int]], Awaitable[list[int | Exception]]]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.ledger import Ledger
-from broker.ledger.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance
-from broker.ledger.lines import Target
+from broker.ledger.postgres.connections import Target
+from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance
 from schemas.codes import Status
 from tests.ledger.report_support import (
     NORTH,

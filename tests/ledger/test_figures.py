@@ -12,8 +12,8 @@ import pytest
 
 from broker import ops
 from broker.ledger import Ledger, Sight
-from broker.ledger.conservation import Conservation
-from broker.ledger.desk import Desk
+from broker.ledger.operators.desk import Desk
+from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Actor, Refusal
 from config.settings import Settings
 from tests.ledger.dead import BO, dead_booking, dead_reports, desk_of
@@ -256,7 +256,7 @@ async def test_a_booking_that_was_given_up_is_among_the_dead(desk: Desk, sql: Sq
 
 
 def test_figures_without_an_end_have_no_share() -> None:
-    from broker.ledger.suppliers import SupplierFigures
+    from broker.ledger.operators.suppliers import SupplierFigures
 
     some: Any = SupplierFigures(None, 0, 0, None, None, None, 0, 0, 0, 0, None)  # type: ignore[arg-type]
     assert some.share is None

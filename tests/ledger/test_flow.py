@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger.flow import MOST_KEYS, Flow, Rollup, figures_of, flow_of
-from broker.ledger.lines import Lines, Target
-from broker.ledger.reach import Reach
-from broker.tally import Tally
+from broker.ledger.operators.flow import MOST_KEYS, Flow, Rollup, figures_of, flow_of
+from broker.ledger.postgres.connections import Lines, Target
+from broker.ledger.postgres.reachability import Reach
+from broker.telemetry.counters import Tally
 from tests.ledger.report_support import travel
 from tests.ledger.support import Sql
 

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from broker.lanes import LaneState
+from broker.lanes.lane import LaneState
 from broker.ledger import Ledger
-from broker.ledger.handing import allowance
+from broker.ledger.reports.handover import allowance
 from config.settings import Settings
 from tests.ledger.report_support import (
     NORTH,

@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from broker.ledger.desk import Desk
-from broker.ledger.letters import Filter, Place
-from broker.ledger.operators import Refusal
+from broker.ledger.audit_log import Refusal
+from broker.ledger.dead_letters.letters import Filter, Place
+from broker.ledger.operators.desk import Desk
 from tests.ledger.dead import BO, dead_booking, dead_reports, desk_of
 from tests.ledger.support import Sql, settings_for
 

@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger.desk import Desk
-from broker.ledger.letters import Filter
-from broker.ledger.lines import Target
-from broker.ledger.operators import Actor, Refusal
-from broker.ledger.places import Places
+from broker.ledger.audit_log import Actor, Refusal
+from broker.ledger.dead_letters.letters import Filter
+from broker.ledger.dead_letters.places import Places
+from broker.ledger.operators.desk import Desk
+from broker.ledger.postgres.connections import Target
 from tests.ledger.dead import (
     BO,
     dead_again,

@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker import ops
 from broker.ledger import bring_up_to_date
-from broker.ledger.conservation import Conservation
-from broker.ledger.desk import Desk
-from broker.ledger.indexes import INDEXES, build_beside
-from broker.ledger.lines import Connection, Line
+from broker.ledger.operators.desk import Desk
+from broker.ledger.postgres.connections import Connection, Line
+from broker.ledger.postgres.indexes import INDEXES, build_beside
+from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Filter, Place
 from scripts.postgres import PostgresServer
 from tests.ledger.dead import dead_reports, desk_of

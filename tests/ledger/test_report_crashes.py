@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from broker.delivery_policy import x_request_id
 from broker.errors import LedgerAway
+from broker.lanes.retry_policy import x_request_id
 from broker.ledger import Ledger
 from config.settings import Settings
 from tests.ledger.lossy import LossyProxy

@@ -25,10 +25,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from broker.lanes.decision import Later
 from broker.ledger import Handed, LaneLimits, Ledger, ReportClaim, bring_up_to_date
-from broker.ledger.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
-from broker.ledger.replay_steps import REPORT as REPLAY
-from broker.verdicts import Later
+from broker.ledger.dead_letters.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
+from broker.ledger.dead_letters.replay_steps import REPORT as REPLAY
 from tests.ledger.report_support import (
     NORTH,
     SOUTH,

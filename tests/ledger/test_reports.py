@@ -9,9 +9,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from broker.delivery_policy import x_request_id
+from broker.lanes.decision import Tries
+from broker.lanes.retry_policy import x_request_id
 from broker.ledger import LaneLimits, Ledger, NewReport, ReportState, RowRefused
-from broker.verdicts import Tries
 from config.settings import Settings
 from schemas.codes import ReportKind, Status
 from schemas.personal import Cpr

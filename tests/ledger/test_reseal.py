@@ -15,15 +15,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from broker.amqp import Arrival, Drawn
+from broker.dead_letters.intake import Reader
 from broker.ledger import Busy, Ledger, Settled
-from broker.ledger.key_places import LOGGED_FOR, PLACES
-from broker.ledger.lines import Target
-from broker.ledger.operators import Actor
-from broker.ledger.reseal import KeyUse, Progress, Reseal, Resealed
-from broker.ledger.walking import Walk
+from broker.ledger.audit_log import Actor
+from broker.ledger.postgres.connections import Target
+from broker.ledger.upkeep.key_places import LOGGED_FOR, PLACES
+from broker.ledger.upkeep.reseal import KeyUse, Progress, Reseal, Resealed
+from broker.ledger.upkeep.walking import Walk
+from broker.rabbitmq import Arrival, Drawn
 from broker.sealing import KeyMissing, Sealer
-from broker.strangers import Reader
 from config.settings import Settings, build
 from schemas.codes import Status
 from schemas.personal import Cpr

@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 
 from broker.ledger import Ledger, New
-from broker.ledger.lines import Target
-from broker.ledger.operators import Actor
-from broker.ledger.retention import LOCK, STEPS, Retention
-from broker.ledger.walking import Walk
+from broker.ledger.audit_log import Actor
+from broker.ledger.postgres.connections import Target
+from broker.ledger.upkeep.retention import LOCK, STEPS, Retention
+from broker.ledger.upkeep.walking import Walk
 from tests.ledger.dead import dead_booking, dead_reports
 from tests.ledger.report_support import travel
 from tests.ledger.support import Sql, ask, claimed, ending, left_uncertain, settings_for
@@ -350,7 +350,7 @@ async def test_most_calls_ask_nobody(dsn: str, monkeypatch: pytest.MonkeyPatch) 
     def opened(*_: object) -> None:
         raise AssertionError("it went to the ledger")
 
-    monkeypatch.setattr("broker.ledger.retention.walking", opened)
+    monkeypatch.setattr("broker.ledger.upkeep.retention.walking", opened)
     for _ in range(1000):
         assert await retention.purge_when_due() is None
 

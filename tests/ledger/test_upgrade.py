@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker.errors import LedgerAway
 from broker.ledger import Ledger, LedgerMisfit, New, bring_up_to_date, upgrade
-from broker.ledger.tables import metadata
-from broker.ledger.versions import HEAD, migrations
+from broker.ledger.postgres.tables import metadata
+from broker.ledger.postgres.versions import HEAD, migrations
 from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, sealer_for, settings_for
 
 
@@ -33,7 +33,7 @@ async def test_an_empty_database_is_refused_with_the_command_to_run(database: st
 async def test_an_old_database_is_refused_with_the_command_to_run(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.ledger.versions.HEAD", "9998")
+    monkeypatch.setattr("broker.ledger.postgres.versions.HEAD", "9998")
     settings = settings_for(dsn)
     with pytest.raises(LedgerMisfit, match="needs 9998; run: jobnet-broker ledger upgrade"):
         async with Ledger.open(settings, sealer_for(settings)):

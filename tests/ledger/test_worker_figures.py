@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from broker.lanes import LaneState
-from broker.ledger.figures import OTHER, Figures, Reader
-from broker.ledger.lines import Lines, Target
-from broker.ledger.reach import Reach
-from broker.readings import letters, uncertain, waiting
+from broker.health.readings import letters, uncertain, waiting
+from broker.lanes.lane import LaneState
+from broker.ledger.operators.figures import OTHER, Figures, Reader
+from broker.ledger.postgres.connections import Lines, Target
+from broker.ledger.postgres.reachability import Reach
 from tests.ledger.filled import fill
 from tests.ledger.support import Sql
 

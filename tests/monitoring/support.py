@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.metrics import HISTOGRAM, METRICS
+from broker.health.metrics import HISTOGRAM, METRICS
 from scripts.processes import ROOT
 from scripts.promtool_dist import promtool
 

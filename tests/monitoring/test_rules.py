@@ -8,7 +8,7 @@ import shlex
 import click
 import pytest
 
-from broker.cli import main
+from broker.cli.main import main
 from tests.monitoring.support import (
     RULES,
     RULES_TEST,

@@ -13,7 +13,7 @@ from broker.console.filters import fields_of, filter_of
 from broker.console.pages.trace import id_in
 from broker.console.timeline import moments
 from broker.ops import Filter, Place, Refusal
-from broker.scrub import scrub
+from broker.telemetry.redaction import scrub
 
 PAGE = 50
 GROUPS = 50

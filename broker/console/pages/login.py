@@ -24,8 +24,8 @@ from broker.console.context import (
 from broker.console.cookies import LOGIN, SESSION, give, login_token, login_value, take_away
 from broker.console.links import LinkRefused
 from broker.console.passwords import TooMany
-from broker.log import get_logger
 from broker.ops import Actor
+from broker.telemetry.log import get_logger
 
 log = get_logger("console")
 WRONG = "this name and password do not belong together"

@@ -1,0 +1,1 @@
+"""The command line `jobnet-broker`. Start at `main.py`."""

@@ -1,0 +1,66 @@
+"""The commands of the operators' console: serve it, hash a password for its configuration, make a login link."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from broker import ops
+from broker.cli.base import Configuration, DidNotWork, Mistake, asynchronously
+from broker.errors import BrokerError
+from broker.telemetry.log import configure
+
+ROLES = ("viewer", "operator", "privacy", "admin")
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def console(context: click.Context) -> None:
+    """Serve the operators' web pages until SIGTERM or Ctrl-C (settings: section console)."""
+    if context.invoked_subcommand:
+        return
+    from broker.console.app import serve  # a web server is not needed by the other commands
+
+    settings = context.obj.settings()
+    configure(settings.log.format, settings.log.level)
+    try:
+        asyncio.run(serve(settings))
+    except (BrokerError, OSError) as error:
+        raise DidNotWork(str(error)) from None
+
+
+@console.command("hash")
+def console_hash() -> None:
+    """Print an argon2 hash for the configuration of a password that is read from standard input."""
+    from broker.console.passwords import LEAST_PASSWORD, MOST_PASSWORD, hashed
+
+    if sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline(MOST_PASSWORD + 2).rstrip("\r\n")
+    if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
+        raise Mistake(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
+    click.echo(hashed(password))
+
+
+@console.command("link")
+@click.option("--as", "name", help="Whose name it logs in; otherwise the login name.")
+@click.option(
+    "--role", "roles", type=click.Choice(ROLES), multiple=True, required=True, help="May be repeated."
+)
+@click.pass_obj
+@asynchronously
+async def console_link(configuration: Configuration, name: str | None, roles: tuple[str, ...]) -> None:
+    """Print a link that logs in once, within console.link_seconds, at the console that runs now."""
+    from broker.console.links import issue
+    from broker.sealing import Sealer
+
+    settings = configuration.settings()
+    if settings.console.trusted_header:
+        raise Mistake("console.trusted_header is set: the proxy says who is there, and links are not taken")
+    name = name if name is not None else ops.login_name()
+    if not name.strip() or len(name) > 100:
+        raise Mistake("say whose link it is: --as NAME, at most 100 characters")
+    click.echo(f"{settings.console.origin}/login/link/{issue(Sealer(settings.keys), name.strip(), roles)}")

@@ -1,0 +1,1 @@
+"""Messages that need a person: headers, reconciliation with the dead-letter queues, intake, replay."""

@@ -1,0 +1,1 @@
+"""Health of one worker: /healthz, /readyz, /metrics and the periodic checks behind them."""

@@ -1,0 +1,63 @@
+"""The chores that write into the vitals what costs something to find out, at intervals, and nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker.clients import Systems
+from broker.clients.certificates import certificate_ends, certificates_shown
+from broker.health.vitals import Vitals
+from broker.ledger.operators.desk import Desk
+from broker.ledger.upkeep.conservation import Conservation, wanted
+from broker.rabbitmq import Rabbit
+from broker.rabbitmq.topology import WORK_QUEUES, lane_of
+from broker.scheduler import Chore
+from config.settings import Settings
+
+CONSERVATION_EVERY_S = 60.0
+"""How often each process compares what was accepted with what became of it."""
+CERTIFICATES_EVERY_S = 3600.0
+
+
+class Watch:
+    """One process's look at what it stands in."""
+
+    def __init__(
+        self, settings: Settings, vitals: Vitals, desk: Desk, rabbit: Rabbit, systems: Systems
+    ) -> None:
+        self._settings = settings
+        self._vitals = vitals
+        self._desk = desk
+        self._rabbit = rabbit
+        self._systems = systems
+
+    def chores(self) -> list[Chore]:
+        """For the scheduler. Without a health server nobody would see the figures, so nobody reads them."""
+        always = [Chore(self.conserve, CONSERVATION_EVERY_S)]
+        health = self._settings.health
+        if not health.port:
+            return always
+        return [
+            *always,
+            Chore(self.figures, health.figures_every_seconds),
+            Chore(self.certificates, CERTIFICATES_EVERY_S),
+        ]
+
+    async def conserve(self) -> None:
+        codes = wanted(self._systems.directory.suppliers)
+        self._vitals.saw_balance(await Conservation(self._settings, self._desk.target, codes).check())
+
+    async def figures(self) -> None:
+        """What waits, is dead, is uncertain; and what lies in the work queues. Raises LedgerAway, RabbitAway."""
+        queues = (*WORK_QUEUES, *map(lane_of, self._systems.directory.suppliers))
+        self._vitals.saw_figures(await self._desk.figures.figures(), await self._rabbit.depths(queues))
+
+    async def certificates(self) -> None:
+        """A system that is away, or whose certificate is over, keeps what it showed last."""
+        directory = self._systems.directory
+        names = {*directory.planners, *directory.booking_systems, *directory.suppliers}
+        before = self._vitals.certificates.items()
+        last = {(name, which): ends for (name, which), ends in before if which == "server" and name in names}
+        ours = await asyncio.to_thread(certificate_ends, directory)
+        self._vitals.certificates = last | ours
+        self._vitals.certificates = last | ours | await certificates_shown(directory)

@@ -1,0 +1,98 @@
+"""A worker's health server: `/healthz` (it lives), `/readyz` (it carries requests, or why not), `/metrics`.
+
+Reads what the process knows; asks the ledger nothing, so that many who look cost little. A port that is taken stops
+no worker: it is tried again until whoever has it, perhaps a process that ends, lets it go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Self
+
+from aiohttp import web
+
+from broker.health.metrics import Metrics
+from broker.health.vitals import Vitals
+from broker.tasks import ended
+from broker.telemetry.log import get_logger
+from config.settings import HealthSettings
+
+log = get_logger("health")
+
+AGAIN_S = 2.0
+"""Between two tries to get the port."""
+LOOK_S = 0.5
+"""Between two looks at how late the event loop is."""
+FRESH_S = 1.0
+"""So long the same text is given again: whoever asks in a hurry does not hold up requests."""
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class HealthServer:
+    """`async with HealthServer(…)`; port 0 serves nothing."""
+
+    def __init__(self, settings: HealthSettings, vitals: Vitals) -> None:
+        self._settings = settings
+        self._vitals = vitals
+        self._metrics = Metrics(vitals)
+        self._text, self._text_at = b"", float("-inf")
+        self._runner: web.AppRunner | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        if self._settings.port:
+            self._tasks = [asyncio.create_task(self._serve()), asyncio.create_task(self._measure_lag())]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await ended(self._tasks)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._show),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        host, port = self._settings.host, self._settings.port
+        told = False
+        while True:
+            try:
+                await web.TCPSite(self._runner, host, port).start()
+                break
+            except OSError as error:
+                if not told:
+                    log.error("health-not-served", port=port, reason=error.strerror or type(error).__name__)
+                    told = True
+                await asyncio.sleep(AGAIN_S)
+        log.info("health-served", port=port)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        """Whoever gets this knows that the event loop turns."""
+        return web.Response(text="alive\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        await self._vitals.look_at_alarms()
+        if why := self._vitals.why_not_ready():
+            return web.Response(text="".join(f"not ready: {reason}\n" for reason in why), status=503)
+        return web.Response(text="ready\n")
+
+    async def _show(self, _: web.Request) -> web.Response:
+        if monotonic() - self._text_at > FRESH_S:
+            await self._vitals.look_at_alarms()
+            self._text, self._text_at = self._metrics.text(), monotonic()
+        return web.Response(body=self._text, headers={"Content-Type": TEXT})
+
+    async def _measure_lag(self) -> None:
+        """How late the loop wakes us is how late it is for everybody."""
+        while True:
+            due = monotonic() + LOOK_S
+            await asyncio.sleep(LOOK_S)
+            self._vitals.tally.lags[()].add(max(0.0, monotonic() - due))

@@ -1,0 +1,242 @@
+"""A supplier's lane as a state machine: open, parked, probing or paused (DESIGN 6).
+
+Pure: a lane, an event and the time give the next lane. The ledger keeps the row that all processes share and
+picks the probe; the consumer obeys. Nothing here counts a report's own retries: see `delivery_policy.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from broker.lanes.events import (
+    Answered,
+    AskedToWait,
+    DestinationFailed,
+    Event,
+    Paused,
+    ProbeLost,
+    Resumed,
+    SetupWrong,
+    TimeCame,
+)
+
+__all__ = [
+    "Answered",
+    "AskedToWait",
+    "DestinationFailed",
+    "Event",
+    "Lane",
+    "LaneRules",
+    "LaneState",
+    "Paused",
+    "ProbeLost",
+    "Resumed",
+    "SetupWrong",
+    "TimeCame",
+    "after",
+    "may_hand_over",
+    "tells_a_person",
+    "wants_probe",
+]
+
+# The doubling has long reached its ceiling by then; a counter in a row needs an end.
+HIGHEST_STEP = 30
+
+
+class LaneState(StrEnum):
+    """What may be handed over on a lane: everything, nothing, one probe, nothing until a person says so."""
+
+    OPEN = "open"
+    PARKED = "parked"
+    PROBING = "probing"
+    PAUSED = "paused"
+
+
+class LaneRules(Protocol):
+    """The numbers that a lane needs, in seconds; the settings' section `reports` has them."""
+
+    @property
+    def park_first_seconds(self) -> float:
+        """The first parking."""
+
+    @property
+    def park_most_seconds(self) -> float:
+        """What doubling ends at."""
+
+    @property
+    def park_after_failures(self) -> int:
+        """So many failures of the destination in a row park the lane."""
+
+    @property
+    def retry_after_most_seconds(self) -> float:
+        """A longer Retry-After counts as this one, and a person is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One supplier's lane. Times are aware and of one clock, the ledger's.
+
+    `parked_until`: None while the lane works; kept while paused. `asked_until`: what the supplier's own
+    Retry-After said; neither an answer nor a person shortens it. `park_step`: parkings by doubling since the
+    last answer. `failures`: of the destination, in a row. `last_probe`: the next probe shall be another
+    report if there is one. `attention`: what a person has to see to, until the lane opens.
+    """
+
+    supplier: str
+    changed_at: datetime
+    state: LaneState = LaneState.OPEN
+    parked_until: datetime | None = None
+    asked_until: datetime | None = None
+    park_step: int = 0
+    failures: int = 0
+    probe: UUID | None = None
+    last_probe: UUID | None = None
+    reason: str | None = None
+    by: str | None = None
+    attention: str | None = None
+
+
+def after(lane: Lane, event: Event, now: datetime, rules: LaneRules) -> Lane:
+    """The lane after `event`. An event that means nothing in the lane's state changes nothing."""
+    match event:
+        case Paused():
+            return _paused(lane, event, now)
+        case Resumed():
+            return _resumed(lane, event, now)
+        case AskedToWait():
+            return _asked_to_wait(lane, event, now, rules)
+    if lane.state is LaneState.PAUSED:
+        return lane
+    match event:
+        case Answered():
+            return _answered(lane, now)
+        case DestinationFailed():
+            return _failed(lane, event, now, rules)
+        case SetupWrong():
+            return _setup_wrong(lane, event, now, rules)
+        case TimeCame():
+            return _time_came(lane, event, now)
+        case ProbeLost():
+            return _probe_lost(lane, now, rules)
+
+
+def may_hand_over(lane: Lane, now: datetime) -> bool:
+    """Whether due reports may be handed over, up to the window."""
+    return lane.state is LaneState.OPEN and _asked_for(lane, now) is None
+
+
+def wants_probe(lane: Lane, now: datetime) -> bool:
+    """Whether one report shall go as a probe now."""
+    return lane.state is LaneState.PARKED and (lane.parked_until is None or now >= lane.parked_until)
+
+
+def tells_a_person(before: Lane, after: Lane) -> str | None:
+    """What a person must be told because of this change, once for each cause; None: nothing new."""
+    return after.attention if after.attention != before.attention else None
+
+
+def _paused(lane: Lane, event: Paused, now: datetime) -> Lane:
+    return replace(lane, state=LaneState.PAUSED, probe=None, by=event.by, reason=event.reason, changed_at=now)
+
+
+def _resumed(lane: Lane, event: Resumed, now: datetime) -> Lane:
+    if lane.state not in (LaneState.PAUSED, LaneState.PARKED):
+        return lane
+    resumed = replace(lane, by=event.by, reason=event.reason, changed_at=now)
+    asked = _asked_for(lane, now)
+    if lane.parked_until is None and asked is None:
+        return replace(resumed, state=LaneState.OPEN, attention=None)
+    # It did not work before, so one report tries first; the person only spares it the rest of our own wait.
+    return replace(resumed, state=LaneState.PARKED, parked_until=asked or now)
+
+
+def _asked_to_wait(lane: Lane, event: AskedToWait, now: datetime, rules: LaneRules) -> Lane:
+    if event.seconds is None:
+        stays = lane.state in (LaneState.PAUSED, LaneState.PARKED)
+        return lane if stays else _park(lane, event.what, now, rules)
+    waiting = _promised(lane, event.seconds, event.what, now, rules)
+    if lane.state is LaneState.PAUSED:
+        return waiting  # a person's word stands; the supplier's is kept for the day the lane is resumed
+    # A probe that is told "Retry-After: 0" over and over must not become a loop.
+    least = rules.park_first_seconds if lane.state is LaneState.PROBING else 0.0
+    until = max(now + timedelta(seconds=least), waiting.asked_until or now)
+    if lane.state is LaneState.PARKED:
+        until = max(until, lane.parked_until or until)
+    parked = replace(waiting, state=LaneState.PARKED, parked_until=until, probe=None)
+    return replace(parked, reason=f"asked to wait: {event.what}", by=None, changed_at=now)
+
+
+def _promised(lane: Lane, seconds: float, what: str, now: datetime, rules: LaneRules) -> Lane:
+    """The lane with the supplier's wish written down; a shorter one takes nothing back."""
+    most = rules.retry_after_most_seconds
+    asked = now + timedelta(seconds=min(seconds, most))
+    promised = replace(lane, asked_until=max(asked, lane.asked_until or asked))
+    if seconds <= most:
+        return promised
+    text = f"{lane.supplier} asked to wait {seconds / 3600:.0f} h ({what}); it gets {most / 3600:.0f} h"
+    return replace(promised, attention=text)
+
+
+def _answered(lane: Lane, now: datetime) -> Lane:
+    well = replace(lane, failures=0, park_step=0)
+    if lane.state is LaneState.OPEN:
+        return well
+    if (asked := _asked_for(lane, now)) is not None:
+        # It works, and it asked for a pause: another report's answer does not take that back.
+        return replace(well, state=LaneState.PARKED, parked_until=asked, probe=None)
+    return Lane(lane.supplier, changed_at=now, last_probe=lane.last_probe)
+
+
+def _failed(lane: Lane, event: DestinationFailed, now: datetime, rules: LaneRules) -> Lane:
+    if lane.state is LaneState.PROBING:
+        return _park(lane, event.what, now, rules) if event.probe else lane
+    if lane.state is not LaneState.OPEN:
+        return lane  # began before the lane was parked, and says nothing new
+    failed = replace(lane, failures=lane.failures + 1)
+    if failed.failures < rules.park_after_failures:
+        return failed
+    return _park(failed, f"{failed.failures} failures in a row, the last: {event.what}", now, rules)
+
+
+def _setup_wrong(lane: Lane, event: SetupWrong, now: datetime, rules: LaneRules) -> Lane:
+    if lane.state is LaneState.PARKED or (lane.state is LaneState.PROBING and not event.probe):
+        return lane
+    attention = f"the set-up of {lane.supplier} is wrong: {event.what}"
+    return replace(_park(lane, f"set-up: {event.what}", now, rules), attention=attention)
+
+
+def _time_came(lane: Lane, event: TimeCame, now: datetime) -> Lane:
+    if not wants_probe(lane, now):
+        return lane
+    return replace(lane, state=LaneState.PROBING, probe=event.probe, last_probe=event.probe, changed_at=now)
+
+
+def _probe_lost(lane: Lane, now: datetime, rules: LaneRules) -> Lane:
+    if lane.state is not LaneState.PROBING:
+        return lane
+    # Nothing was learnt about the destination, so its next wait is as long as the one before.
+    again = replace(lane, park_step=max(lane.park_step - 1, 0))
+    return _park(again, "the probe was lost", now, rules)
+
+
+def _park(lane: Lane, reason: str, now: datetime, rules: LaneRules) -> Lane:
+    seconds = min(rules.park_first_seconds * 2**lane.park_step, rules.park_most_seconds)
+    until = now + timedelta(seconds=seconds)
+    return replace(
+        lane,
+        state=LaneState.PARKED,
+        parked_until=max(until, lane.asked_until or until),
+        park_step=min(lane.park_step + 1, HIGHEST_STEP),
+        probe=None,
+        reason=reason,
+        by=None,
+        changed_at=now,
+    )
+
+
+def _asked_for(lane: Lane, now: datetime) -> datetime | None:
+    return lane.asked_until if lane.asked_until is not None and lane.asked_until > now else None

@@ -1,0 +1,218 @@
+"""Replays: a frozen set of letters, one canary first, then the rest at a rate, stopped when the failure returns.
+
+A replay is a row with its items, so that any process carries it on and a crash loses nothing. Reports are set
+waiting again here; messages are handed out to be published (replaying.py). Bookings are never carried out late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from broker.ledger.audit_log import Actor, Refusal, write_down
+from broker.ledger.dead_letters.letters import COLUMNS, Filter, Letter
+from broker.ledger.dead_letters.replay_steps import ITEM, STOP, Step, Stepping, ToPublish
+from broker.ledger.postgres.connections import Connection, Lines
+
+SAMPLE = 5
+MOST_ITEMS = 100_000
+
+NO_BOOKINGS = (
+    "a dead booking is never carried out late, so it cannot be replayed: verify it (its fate is looked up again)"
+    " or discard it"
+)
+
+FORGET = "DELETE FROM replays WHERE state = 'prepared' AND created_at < ledger_now() - interval '1 day'"
+OPEN = "INSERT INTO replays (replay_id, name, state, actor, reason, rate) VALUES ($1, $2, 'prepared', $3, $4, $5)"
+
+GOING = """
+SELECT *, extract(epoch FROM ledger_now() - advanced_at)::float8 AS idle,
+    extract(epoch FROM ledger_now() - canary_at)::float8 AS canary_age
+FROM replays WHERE state IN ('canary', 'running') AND replay_id <> ALL($1::uuid[])
+ORDER BY advanced_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+
+
+PUBLISHED = """
+UPDATE dead_messages SET state = 'replayed', changed_at = ledger_now() WHERE letter_id = $1 AND state = 'replaying'
+"""
+NOT_PUBLISHED = """
+UPDATE dead_messages SET state = 'open', changed_at = ledger_now() WHERE letter_id = $1 AND state = 'replaying'
+"""
+
+
+PROGRESS = """
+SELECT r.replay_id, r.name, r.state, r.actor, r.reason, r.rate, r.canary, r.stopped_because, r.created_at,
+    r.ended_at, count(i.*) AS total, count(*) FILTER (WHERE i.state = 'replayed') AS replayed,
+    count(*) FILTER (WHERE i.state = 'skipped') AS skipped,
+    count(*) FILTER (WHERE i.state IN ('waiting', 'taken')) AS waiting
+FROM replays AS r LEFT JOIN replay_items AS i USING (replay_id)
+WHERE ($1::uuid IS NULL OR r.replay_id = $1) AND (r.state <> 'prepared' OR r.replay_id = $1)
+GROUP BY r.replay_id ORDER BY r.created_at DESC LIMIT $2
+"""
+ITEMS = """
+SELECT letter_id, kind, state, note, replayed_at FROM replay_items WHERE replay_id = $1 ORDER BY position LIMIT $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a prepared replay would do: exactly these letters and no others, whatever dies meanwhile."""
+
+    replay_id: UUID
+    name: str
+    count: int
+    bookings_left_out: int
+    oldest: datetime | None
+    sample: tuple[Letter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a replay is. `stopped_because` is a sentence."""
+
+    replay_id: UUID
+    name: str
+    state: str
+    actor: str
+    reason: str
+    rate: float
+    canary: UUID | None
+    stopped_because: str | None
+    created_at: datetime
+    ended_at: datetime | None
+    total: int
+    replayed: int
+    skipped: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One letter of a replay: waiting, taken, replayed or skipped (`note` says why)."""
+
+    letter_id: UUID
+    kind: str
+    state: str
+    note: str | None
+    replayed_at: datetime | None
+
+
+class Replays:
+    """Prepare, start, stop, resume, look, and one step of any that is going. Raises LedgerAway, Refusal."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    async def prepare(self, wanted: Filter, by: Actor, *, rate: float) -> Preview:
+        """Freeze the set and show it; nothing moves before `start`."""
+        return await self._lines.run(lambda connection: self._prepare(connection, wanted, by, rate))
+
+    async def _prepare(self, connection: Connection, wanted: Filter, by: Actor, rate: float) -> Preview:
+        replay_id = uuid4()
+        where, values = wanted.where(2)
+        fill = f"""
+            INSERT INTO replay_items (replay_id, letter_id, position, kind, fingerprint)
+            SELECT $1, letter_id, row_number() OVER (ORDER BY first_seen_at, letter_id), kind, fingerprint
+            FROM letters WHERE kind <> 'booking' AND {where}
+            ORDER BY first_seen_at, letter_id LIMIT {MOST_ITEMS}
+        """  # noqa: S608  built from our own names
+        where_only, values_only = wanted.where(1)
+        bookings = f"SELECT count(*) FROM letters WHERE kind = 'booking' AND {where_only}"  # noqa: S608
+        look = f"""
+            SELECT {", ".join("l." + name.strip() for name in COLUMNS.split(","))} FROM replay_items AS i
+            JOIN letters AS l USING (letter_id) WHERE i.replay_id = $1 ORDER BY i.position LIMIT {SAMPLE}
+        """  # noqa: S608  built from our own names
+        async with connection.transaction():
+            await connection.execute(FORGET)
+            await connection.execute(OPEN, replay_id, wanted.in_words(), by.name, by.reason, rate)
+            count = int((await connection.execute(fill, replay_id, *values)).split()[-1])
+            left_out = await connection.fetchval(bookings, *values_only)
+            if not count:
+                raise Refusal(NO_BOOKINGS if left_out else "nothing to replay: no dead letter matches")
+            if left_out and wanted.ids is not None:
+                raise Refusal(NO_BOOKINGS)
+            sample = tuple(Letter(**row) for row in await connection.fetch(look, replay_id))
+        oldest = sample[0].first_seen_at if sample else None
+        return Preview(replay_id, wanted.in_words(), count, left_out, oldest, sample)
+
+    async def start(self, replay_id: UUID, by: Actor) -> None:
+        """Let the canary go; every process's scheduler carries the replay on from here."""
+        await self._change(replay_id, by, "dead.replay", "prepared", "canary")
+
+    async def resume(self, replay_id: UUID, by: Actor) -> None:
+        """Go on with a stopped one: with another canary."""
+        await self._change(replay_id, by, "dead.replay.resume", "stopped", "canary")
+
+    async def stop(self, replay_id: UUID, by: Actor) -> None:
+        """Stop one that is going; what waits stays dead."""
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                if await connection.execute(STOP, replay_id, f"stopped by {by.name}") != "UPDATE 1":
+                    raise Refusal(f"no replay {replay_id} is going")
+                await write_down(connection, by, "dead.replay.stop", str(replay_id))
+
+        await self._lines.run(work)
+
+    async def _change(self, replay_id: UUID, by: Actor, action: str, before: str, after: str) -> None:
+        statement = """
+            UPDATE replays SET state = $3, canary = NULL, canary_at = NULL, stopped_because = NULL,
+                ended_at = NULL, advanced_at = ledger_now()
+            WHERE replay_id = $1 AND state = $2 RETURNING name
+        """
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                name = await connection.fetchval(statement, replay_id, before, after)
+                if name is None:
+                    raise Refusal(f"no replay {replay_id} is {before}")
+                total = await connection.fetchval(
+                    "SELECT count(*) FROM replay_items WHERE replay_id = $1", replay_id
+                )
+                await write_down(connection, by, action, str(replay_id), {"name": name, "count": total})
+
+        await self._lines.run(work)
+
+    async def progress(self, replay_id: UUID | None = None, *, limit: int = 50) -> list[Progress]:
+        """One replay, or the newest that were started."""
+        rows = await self._lines.run(lambda connection: connection.fetch(PROGRESS, replay_id, limit))
+        return [Progress(**row) for row in rows]
+
+    async def items(self, replay_id: UUID, *, limit: int = 1000) -> list[Item]:
+        """What became of each letter."""
+        rows = await self._lines.run(lambda connection: connection.fetch(ITEMS, replay_id, limit))
+        return [Item(**row) for row in rows]
+
+    async def step(
+        self,
+        supplier_of: Callable[[str], str | None],
+        *,
+        canary_wait: float,
+        but_not: frozenset[UUID] = frozenset(),
+    ) -> Step | None:
+        """Carry on the replay that waits longest, in one commit; None when none is going.
+
+        `supplier_of` a jobcenter code, for reports that had none; `canary_wait`: seconds after which a canary
+        without an answer stops its replay.
+        """
+
+        async def work(connection: Connection) -> Step | None:
+            async with connection.transaction():
+                replay = await connection.fetchrow(GOING, list(but_not))
+                return await Stepping(connection, replay, supplier_of, canary_wait).go() if replay else None
+
+        return await self._lines.run(work)
+
+    async def published(self, message: ToPublish, problem: str | None = None) -> None:
+        """It is on its work queue again, confirmed; or it cannot be, and `problem` says why."""
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                await connection.execute(NOT_PUBLISHED if problem else PUBLISHED, message.letter_id)
+                state = "skipped" if problem else "replayed"
+                await connection.execute(ITEM, message.replay_id, message.letter_id, state, problem)
+
+        await self._lines.run(work)

@@ -1,0 +1,1 @@
+"""Read models for the operators' pages and commands."""

@@ -1,0 +1,171 @@
+"""The whole story of anything that has an id: its request, reports with every attempt, letters, replays, log.
+
+Clear columns only: who reads it learns what happened, never whose it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from broker.ledger.dead_letters.letters import COLUMNS, Letter
+from broker.ledger.model import State, Story
+from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.reports.model import AttemptRow, ReportRow, ReportState, ReportStory
+from schemas.codes import ReportKind
+
+MOST = 1000
+
+# An id may be a request's, a report's, or a letter's of a message; each leads to the request behind it.
+IDS = """
+SELECT $1::uuid AS id
+UNION SELECT request_id FROM reports WHERE report_id = $1 AND request_id IS NOT NULL
+UNION SELECT joins FROM reports WHERE report_id = $1 AND joins IS NOT NULL
+UNION SELECT request_id FROM dead_messages WHERE letter_id = $1 AND request_id IS NOT NULL
+"""
+STORY = ", ".join(f.name for f in fields(Story))
+REQUESTS = f"SELECT {STORY} FROM requests WHERE request_id = ANY($1::uuid[])"  # noqa: S608  our own names
+
+REPORT = ", ".join(f.name for f in fields(ReportRow))
+REPORTS_OF = f"""
+SELECT {REPORT} FROM reports WHERE report_id IN (
+    SELECT unnest($1::uuid[])
+    UNION SELECT p.report_id FROM reports AS p WHERE p.request_id = ANY($1::uuid[])
+    UNION SELECT p.report_id FROM reports AS p WHERE p.joins = ANY($1::uuid[])
+    UNION SELECT q.report_id FROM requests AS q WHERE q.request_id = ANY($1::uuid[]))
+ORDER BY created_at LIMIT {MOST}
+"""  # noqa: S608  our own names
+REPORTS = f"""
+SELECT {REPORT} FROM reports
+WHERE ($1::text IS NULL OR supplier = $1) AND ($2::text IS NULL OR state = $2)
+    AND ($3::text IS NULL OR jobcenter_code = $3) AND ($4::text IS NULL OR kind = $4)
+ORDER BY created_at DESC LIMIT $5
+"""  # noqa: S608  our own names
+ATTEMPTS = """
+SELECT a.report_id, a.number, a.owner, a.started_at, a.x_request_id, a.probe, r.finished_at, r.verdict, r.cause,
+    r.status, r.fault, r.what, r.milliseconds, r.counted, r.applied
+FROM attempts AS a LEFT JOIN attempt_results AS r USING (report_id, number)
+WHERE a.report_id = ANY($1::uuid[]) ORDER BY a.report_id, a.number
+"""
+MESSAGES = (
+    "SELECT letter_id FROM dead_messages WHERE letter_id = ANY($1::uuid[]) OR request_id = ANY($1::uuid[])"
+)
+LETTERS = f"""
+SELECT {COLUMNS} FROM letters WHERE letter_id = ANY($1::uuid[])
+UNION ALL SELECT {COLUMNS} FROM discarded_letters WHERE letter_id = ANY($1::uuid[])
+"""  # noqa: S608  our own names
+REPLAYED = """
+SELECT replay_id, letter_id, state, note, replayed_at FROM replay_items
+WHERE letter_id = ANY($1::uuid[]) AND replay_id NOT IN (SELECT r.replay_id FROM replays AS r WHERE r.state = 'prepared')
+ORDER BY replayed_at NULLS LAST LIMIT 100
+"""
+LOGGED = """
+SELECT id, at, actor, action, reason, subject FROM operator_log
+WHERE subject = ANY($1::text[]) ORDER BY id LIMIT 100
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replay that this letter was part of."""
+
+    replay_id: UUID
+    letter_id: UUID
+    state: str
+    note: str | None
+    replayed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What an operator did to it."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    reason: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class WholeStory:
+    """Everything that belongs to one id, oldest first."""
+
+    requests: tuple[Story, ...]
+    reports: tuple[ReportStory, ...]
+    letters: tuple[Letter, ...]
+    replays: tuple[Replayed, ...]
+    log: tuple[Logged, ...]
+
+
+class Stories:
+    """Reading only. Raises LedgerAway."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    async def whole(self, any_id: UUID) -> WholeStory | None:
+        """The story of a requestId, reportId or letter id; None when nothing of that id is known."""
+        story = await self._lines.run(lambda connection: self._whole(connection, any_id))
+        return story if story.requests or story.reports or story.letters or story.replays else None
+
+    async def _whole(self, connection: Connection, any_id: UUID) -> WholeStory:
+        ids = [row["id"] for row in await connection.fetch(IDS, any_id)]
+        requests = await connection.fetch(REQUESTS, ids)
+        reports = await _told(connection, await connection.fetch(REPORTS_OF, ids))
+        messages = [row["letter_id"] for row in await connection.fetch(MESSAGES, ids)]
+        every = list({*ids, *messages, *(story.report.report_id for story in reports)})
+        return WholeStory(
+            tuple(Story(**{**row, "state": State(row["state"])}) for row in requests),
+            tuple(reports),
+            tuple(Letter(**row) for row in await connection.fetch(LETTERS, every)),
+            tuple(Replayed(**row) for row in await connection.fetch(REPLAYED, every)),
+            tuple(Logged(**row) for row in await connection.fetch(LOGGED, [str(each) for each in every])),
+        )
+
+    async def reports(
+        self,
+        *,
+        supplier: str | None = None,
+        state: str | None = None,
+        jobcenter_code: str | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+    ) -> list[ReportRow]:
+        """The newest reports that match, at most `limit` (and 1000)."""
+        values = (supplier, state, jobcenter_code, kind, min(limit, MOST))
+        rows = await self._lines.run(lambda connection: connection.fetch(REPORTS, *values))
+        return [_report(row) for row in rows]
+
+    async def report(self, report_id: UUID) -> ReportStory | None:
+        """One report and all its attempts."""
+
+        async def work(connection: Connection) -> list[ReportStory]:
+            statement = f"SELECT {REPORT} FROM reports WHERE report_id = $1"  # noqa: S608  our own names
+            return await _told(connection, await connection.fetch(statement, report_id))
+
+        found = await self._lines.run(work)
+        return found[0] if found else None
+
+
+async def _told(connection: Connection, rows: list[Any]) -> list[ReportStory]:
+    attempts = await connection.fetch(ATTEMPTS, [row["report_id"] for row in rows])
+    names = [f.name for f in fields(AttemptRow)]
+    return [
+        ReportStory(
+            _report(row),
+            tuple(
+                AttemptRow(**{name: a[name] for name in names})
+                for a in attempts
+                if a["report_id"] == row["report_id"]
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _report(row: Any) -> ReportRow:
+    return ReportRow(**{**row, "kind": ReportKind(row["kind"]), "state": ReportState(row["state"])})

@@ -1,0 +1,1 @@
+"""Connections, group commit, heartbeat, tables and versions in PostgreSQL."""

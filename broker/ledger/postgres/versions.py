@@ -1,0 +1,106 @@
+"""Brings a database to the version of this code, and says when it is not there.
+
+Expand, then contract: a migration only adds what processes of the version before can live beside; what it
+replaces is dropped by a later release. One transaction under an advisory lock, so several starts at once
+upgrade once; indexes on tables that may be large follow it, built beside whoever works (indexes.py). A process
+runs against a newer database (its successor has expanded it), but never changes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from broker.errors import LedgerAway
+from broker.ledger.model import LedgerMisfit
+from broker.ledger.postgres.connections import is_foreign
+from broker.ledger.postgres.indexes import build_at_once, build_beside
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+HEAD = "0004"
+"""The newest migration; a test compares it with the files, so that a start need not read them."""
+LOCK = 0x6A6F626E6574
+"""Any number, the same for every process: "jobnet" in ASCII."""
+COMMAND = "jobnet-broker ledger upgrade"
+
+
+def migrations() -> Config:
+    """The Alembic configuration, without an ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def upgrade(dsn: str) -> str:
+    """As `bring_up_to_date`, for who has no event loop; returns the revision the database has now."""
+    asyncio.run(bring_up_to_date(dsn))
+    return HEAD
+
+
+async def bring_up_to_date(dsn: str) -> str:
+    """Bring the database to HEAD and return the revision it had ("" if none). Raises LedgerMisfit,
+    LedgerAway.
+    """
+    plain = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
+
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(plain, server_settings={"lock_timeout": "60s"}, timeout=30)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            before = await _upgrade(connection)
+        await build_beside(engine)
+        return before
+    except DBAPIError as error:
+        raise LedgerMisfit(f"PostgreSQL refused the upgrade: {error.orig}") from error
+    except Exception as error:
+        if is_foreign(error):
+            raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
+        raise
+    finally:
+        await engine.dispose()
+
+
+async def _upgrade(connection: AsyncConnection) -> str:
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    there = await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
+    before = await connection.scalar(text("SELECT version_num FROM alembic_version")) if there else None
+    if before is not None and before not in known():
+        raise LedgerMisfit(
+            f"the database is at version {before}, newer than this broker ({HEAD}); use its broker"
+        )
+    await connection.run_sync(_run)
+    if before is None:
+        await build_at_once(connection)
+    return before or ""
+
+
+def _run(connection: Connection) -> None:
+    config = migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def known() -> set[str]:
+    """Every revision that this code has a migration for."""
+    return {script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()}
+
+
+async def check_version(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Raises LedgerMisfit with the command to run when the database is behind this code."""
+    there = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
+    version = await connection.fetchval("SELECT version_num FROM alembic_version") if there else None
+    if version is None:
+        raise LedgerMisfit(f"the database has no ledger yet; run: {COMMAND}")
+    if version != HEAD and version in known():
+        raise LedgerMisfit(f"the ledger is at version {version}, this broker needs {HEAD}; run: {COMMAND}")

@@ -1,0 +1,1 @@
+"""Reports in the ledger: intake, hand-over, attempts, lanes."""

@@ -1,0 +1,140 @@
+"""The beginning of attempts at reports: claimed under their numbers, their intents written down, many in one commit.
+
+Conditional on the number that was handed over, and safe to repeat: a commit of unknown fate is recognised by the
+claim's own token (DESIGN 6). Gathered like bookings, because a transaction for each cost ten times a delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from broker.lanes.decision import Tries
+from broker.lanes.retry_policy import x_request_id
+from broker.ledger.holdings import ReportHoldings
+from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.sealed import Row, Safe
+from broker.ledger.reports.model import ReportClaim
+from broker.sealing import SealBroken
+from broker.telemetry.log import get_logger
+from schemas.codes import ReportKind
+
+log = get_logger("ledger.attempts")
+
+CLAIMED = (
+    "report_id, epoch, owner, supplier, attempts, try_key, retries, crashes, bugs, unanswered, count, kind,"
+    " request_id, jobcenter_code, traceparent, content, claim_token"
+)
+
+# Most are delivered at the first attempt, and those have not been looked for.
+REPLAYED = """CASE WHEN attempts > 1 THEN EXISTS (
+    SELECT FROM replay_items AS i WHERE i.letter_id = reports.report_id AND i.state = 'replayed')
+    ELSE false END AS replayed"""
+
+CLAIM = f"""
+UPDATE reports SET state = 'delivering', owner = $1, epoch = epoch + 1, claim_token = given.token,
+    attempts = attempts + 1, try_key = try_key + CASE WHEN unanswered THEN 0 ELSE 1 END
+FROM unnest($2::uuid[], $3::bigint[], $4::uuid[]) AS given (id, at, token)
+WHERE report_id = given.id AND number = given.at AND state = 'handed'
+RETURNING {CLAIMED}, {REPLAYED}, coalesce(
+    (SELECT probe = report_id FROM lanes WHERE lanes.supplier = reports.supplier), false) AS probe
+"""  # noqa: S608  built from constants only
+
+RECOGNISE = f"""
+SELECT {CLAIMED}, {REPLAYED}, (SELECT probe FROM attempts AS a
+                   WHERE a.report_id = reports.report_id AND a.number = reports.attempts) AS probe
+FROM reports WHERE report_id = ANY($1::uuid[]) AND claim_token = ANY($2::uuid[]) AND state = 'delivering'
+"""  # noqa: S608  built from constants only
+
+INTENT = """
+INSERT INTO attempts SELECT given.id, given.at, $1, ledger_now(), given.x_request_id, given.probe
+FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::boolean[]) AS given (id, at, x_request_id, probe)
+"""
+
+# Taken back whole: no attempt was made at what nobody can read.
+UNREADABLE = """
+UPDATE reports SET state = 'dead', cause = 'seal-broken', cause_class = 'ours', fault = NULL, owner = NULL,
+    attempts = attempts - 1, handed_at = NULL, first_failed_at = coalesce(first_failed_at, now.at),
+    last_failed_at = now.at, settled_at = now.at, event_due_at = now.at
+FROM (SELECT ledger_now() AS at) AS now WHERE report_id = ANY($1::uuid[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One arrival's wish to deliver a report that was handed over under `number`."""
+
+    report_id: UUID
+    number: int
+    token: UUID = field(default_factory=uuid4)
+
+
+class Attempts:
+    """Claims batches of reports."""
+
+    def __init__(self, me: UUID, lines: Lines, safe: Safe, holdings: ReportHoldings) -> None:
+        self._me = me
+        self._lines = lines
+        self._safe = safe
+        self._holdings = holdings
+
+    async def flush(self, wanted: Sequence[Wanted]) -> list[ReportClaim | None]:
+        """The claim for each, or None: it is not to be delivered under that number now. Raises LedgerAway, RowRefused."""
+        claims = await self._lines.run(lambda connection: self._commit(connection, wanted))
+        return [claims.get(one.token) for one in wanted]
+
+    async def _commit(self, connection: Connection, wanted: Sequence[Wanted]) -> dict[UUID, ReportClaim]:
+        ordered = sorted(wanted, key=lambda one: one.report_id.bytes)
+        ids, tokens = [one.report_id for one in ordered], [one.token for one in ordered]
+        async with connection.transaction():
+            rows = await connection.fetch(CLAIM, self._me, ids, [one.number for one in ordered], tokens)
+            claims = await self._opened(connection, rows)
+            begun = list(claims.values())
+            await connection.execute(
+                INTENT,
+                self._me,
+                [claim.report_id for claim in begun],
+                [claim.attempt for claim in begun],
+                [claim.x_request_id for claim in begun],
+                [claim.probe for claim in begun],
+            )
+        if len(rows) < len(ordered):  # old copies, or what an earlier try of this very batch committed
+            mine = await connection.fetch(RECOGNISE, ids, tokens)
+            claims |= {
+                row["claim_token"]: self._claim(row) for row in mine if row["claim_token"] not in claims
+            }
+        return {token: self._holdings.hold(claim) for token, claim in claims.items()}
+
+    async def _opened(self, connection: Connection, rows: Sequence[Row]) -> dict[UUID, ReportClaim]:
+        claims, unreadable = {}, []
+        for row in rows:
+            try:
+                claims[row["claim_token"]] = self._claim(row)
+            except SealBroken as broken:
+                log.error("report-does-not-open", report_id=row["report_id"], reason=str(broken))
+                unreadable.append(row["report_id"])
+        if unreadable:
+            await connection.execute(UNREADABLE, unreadable)
+        return claims
+
+    def _claim(self, row: Row) -> ReportClaim:
+        """Raises SealBroken."""
+        report_id = row["report_id"]
+        return ReportClaim(
+            report_id=report_id,
+            epoch=row["epoch"],
+            owner=row["owner"],
+            supplier=row["supplier"],
+            attempt=row["attempts"],
+            x_request_id=x_request_id(report_id, row["try_key"]),
+            tries=Tries(row["retries"], row["crashes"], row["bugs"], row["unanswered"]),
+            probe=row["probe"],
+            count=row["count"],
+            kind=ReportKind(row["kind"]),
+            request_id=row["request_id"],
+            jobcenter_code=row["jobcenter_code"],
+            traceparent=row["traceparent"],
+            content=self._safe.open(report_id, "report", row["content"]),
+            replayed=row["replayed"],
+        )

@@ -1,0 +1,1 @@
+"""Retention, re-encryption with new keys, and the completeness check."""

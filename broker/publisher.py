@@ -1,0 +1,228 @@
+"""What the broker publishes, and how long it insists: answers, outcome events, dead letters.
+
+Each returns only when RabbitMQ has confirmed it or has said a definite no; a connection that is away is waited for,
+without a bound but the process's own stop, since the arrival behind it is not acknowledged before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    stop_never,
+)
+from tenacity.wait import wait_random_exponential
+
+from broker.dead_letters.headers import (
+    FIELDS,
+    LETTER_ID,
+    LETTER_TYPE,
+    QUEUE,
+    REASON,
+    properties_header,
+    properties_of,
+)
+from broker.errors import RabbitAway
+from broker.ledger import DueEvent, DueReportEvent, Ending, Facts, Handed
+from broker.rabbitmq import Arrival, Outgoing, Published, Rabbit
+from broker.rabbitmq.topology import OUTCOMES, SUSPECTS, WORK_QUEUES, dead_queue_of, lane_of
+from broker.sealing import Sealer
+from broker.telemetry.log import get_logger
+from schemas.answers import ANSWER_TYPE
+from schemas.codes import ErrorCode, Reason
+from schemas.envelope import FieldProblem
+from schemas.events import OUTCOME_TYPE, Outcome, OutcomeEvent
+from schemas.reports import LANE_TYPE, LaneMessage
+
+log = get_logger("publishing")
+
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
+EVENT_TRIES = 5
+"""How often an outcome event is tried; what no arrival will publish again stays due in the ledger."""
+ANSWER_TRIES = 3
+"""How often an answer queue that is full is asked; then the answer waits in the ledger for a repeat."""
+
+
+class Publisher:
+    """The only part that publishes. Every method comes back confirmed, or with the no that it names."""
+
+    def __init__(self, rabbit: Rabbit, sealer: Sealer) -> None:
+        self._rabbit = rabbit
+        self._sealer = sealer
+
+    async def answer(self, arrival: Arrival, body: bytes) -> Published:
+        """Answer at the arrival's `reply_to`. A queue that is gone or full stops nobody: the result says so."""
+        out = Outgoing(
+            exchange="",
+            routing_key=arrival.reply_to or "",
+            body=body,
+            type=ANSWER_TYPE,
+            correlation_id=arrival.correlation_id,
+        )
+        try:
+            published = await self._insist(out)
+            for _ in range(ANSWER_TRIES - 1):
+                if published is not Published.REFUSED:
+                    break
+                await asyncio.sleep(LONGEST_PAUSE / 10)
+                published = await self._insist(out)
+        except (ValueError, TypeError):  # an address or correlation id that AMQP cannot carry
+            return Published.UNROUTABLE
+        return published
+
+    async def announce(self, event: OutcomeEvent) -> None:
+        """Tell whoever listens; nobody needs to, and a listener whose queue is full has lost it.
+
+        Raises RabbitAway after some tries: the exchange may be gone while everything else works.
+        """
+        body = event.to_json()
+        out = Outgoing(OUTCOMES, event.routing_key, body, OUTCOME_TYPE, mandatory=False)
+        await self._insist(out, tries=EVENT_TRIES)
+
+    async def announce_due(self, due: DueEvent) -> None:
+        """An outcome that no arrival will publish."""
+        await self.announce(event_of_due(due))
+
+    async def hand_over(self, handed: Handed) -> bool:
+        """Put a due report on its lane: an id and a number, nothing personal. False: give it back, it stays due."""
+        message = LaneMessage(report_id=handed.report_id, number=handed.number, supplier=handed.supplier)
+        out = Outgoing("", lane_of(handed.supplier), message.to_json(), LANE_TYPE)
+        try:
+            return await self._rabbit.publish(out) is Published.CONFIRMED
+        except RabbitAway:
+            return False  # it may have arrived; its number is void once it is given back
+
+    async def announce_report(self, due: DueReportEvent) -> None:
+        """What became of a report, without anything personal."""
+        await self.announce(
+            OutcomeEvent(
+                request_id=due.request_id,
+                report_id=due.report_id,
+                type=due.type,
+                outcome=Outcome(due.outcome),
+                cause=due.cause,
+                error_code=ErrorCode(due.error_code),
+                jobcenter_code=due.jobcenter_code,
+                supplier=due.supplier,
+                occurred_at=due.occurred_at,
+            )
+        )
+
+    async def move_to_suspects(self, arrival: Arrival) -> None:
+        """Put an arrival on the suspect queue as it came, with the queue that it came from."""
+        headers = {QUEUE: arrival.queue}
+        if isinstance(traceparent := arrival.headers.get("traceparent"), str):
+            headers["traceparent"] = traceparent
+        out = Outgoing(
+            "",
+            SUSPECTS,
+            arrival.body,
+            arrival.type,
+            correlation_id=arrival.correlation_id,
+            headers=headers,
+            reply_to=arrival.reply_to,
+            content_type=arrival.content_type,
+        )
+        await self._until_taken(out)
+
+    async def dead_letter(self, arrival: Arrival, reason: str, problems: tuple[FieldProblem, ...]) -> None:
+        """Put what cannot be carried out where a person looks: body sealed, the fields at fault in clear."""
+        letter_id = str(uuid4())
+        fields = ",".join(p.field for p in problems)[:500]
+        headers = {
+            REASON: reason,
+            FIELDS: fields,
+            QUEUE: home_of(arrival),
+            "x-jobnet-died-at": datetime.now(UTC).isoformat(),
+        }
+        properties = properties_of(arrival).to_json()  # what a replay needs to be the same message
+        headers |= properties_header(self._sealer.seal(properties, of=letter_id, field="properties"))
+        sealed = self._sealer.seal(arrival.body, of=letter_id, field="body")
+        await self._letter(home_of(arrival), letter_id, sealed, headers)
+
+    async def _letter(self, queue: str, letter_id: str, body: bytes, headers: dict[str, str]) -> None:
+        headers = {LETTER_ID: letter_id, **headers}
+        await self._until_taken(Outgoing("", dead_queue_of(queue), body, LETTER_TYPE, headers=headers))
+
+    async def _until_taken(self, out: Outgoing) -> None:
+        """For what must not be lost: a queue that is full or missing is tried again, and loudly."""
+        retrying = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE),
+            retry=retry_if_result(lambda published: published is not Published.CONFIRMED),
+            before_sleep=lambda _: log.error("queue-refuses", queue=out.routing_key),
+        )
+        await retrying(self._insist, out)
+
+    async def _insist(self, out: Outgoing, *, tries: int | None = None) -> Published:
+        """Publish on whatever connection is current, until RabbitMQ gives a definite word (or `tries` times)."""
+        try:
+            return await self._rabbit.publish(out)
+        except RabbitAway as away:
+            return await self._insist_further(out, away, tries)
+
+    async def _insist_further(self, out: Outgoing, first: RabbitAway, tries: int | None) -> Published:
+        """The tries after the first one. Most publishes need none, and tenacity costs more than the publish."""
+        waiting: RabbitAway | None = first
+
+        async def publish() -> Published:
+            nonlocal waiting
+            if waiting is not None:
+                away, waiting = waiting, None
+                raise away  # tenacity counts from the failure that brought it here
+            return await self._rabbit.publish(out)
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(tries) if tries else stop_never,
+            reraise=True,
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
+            retry=retry_if_exception_type(RabbitAway),
+            before_sleep=lambda state: log.warning(
+                "publish-again", type=out.type, attempt=state.attempt_number
+            ),
+        )
+        return await retrying(publish)
+
+
+def home_of(arrival: Arrival) -> str:
+    """The queue that it belongs to; a suspect brings its own along."""
+    home = arrival.headers.get(QUEUE) if arrival.queue == SUSPECTS else None
+    return home if isinstance(home, str) and home in WORK_QUEUES else arrival.queue
+
+
+def event_of(request_id: UUID, ending: Ending, facts: Facts) -> OutcomeEvent:
+    """The outcome of a stored request, without anything personal."""
+    return OutcomeEvent(
+        request_id=request_id,
+        type=facts.type,
+        outcome=Outcome(ending.status.value),
+        reason=Reason(ending.reason) if ending.reason else None,
+        error_code=ErrorCode(ending.error_code) if ending.error_code else None,
+        jobcenter_code=facts.jobcenter_code,
+        system=facts.booking_system or None,
+        supplier=facts.supplier or None,
+        corrects_uncertain=facts.corrected,
+        occurred_at=facts.settled_at,
+    )
+
+
+def event_of_due(due: DueEvent) -> OutcomeEvent:
+    """The same for an outcome that the scheduler found due."""
+    return OutcomeEvent(
+        request_id=due.request_id,
+        type=due.type,
+        outcome=Outcome(due.outcome),
+        reason=Reason(due.reason) if due.reason else None,
+        error_code=ErrorCode(due.error_code) if due.error_code else None,
+        jobcenter_code=due.jobcenter_code,
+        system=due.booking_system or None,
+        supplier=due.supplier or None,
+        corrects_uncertain=due.corrects_uncertain,
+        occurred_at=due.occurred_at,
+    )

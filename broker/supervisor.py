@@ -1,0 +1,117 @@
+"""Several worker processes under one parent: starts them, passes signals on, starts again what died.
+
+The parent holds no connection and no state; each worker is the same command with one process. A worker that dies
+again and again is started ever more slowly, never given up.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from types import FrameType
+
+from broker.telemetry.log import get_logger
+from config.settings import Settings
+from config.sources import environment_with
+
+log = get_logger("workers")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a dead worker is started again: doubled with each death, back to the first after a minute alive."""
+STEADY_SECONDS = 60.0
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    number: int
+    started: float
+    pause: float = FIRST_PAUSE
+    due: float | None = None
+
+
+def supervise(count: int, settings: Settings) -> int:
+    """Run `count` workers until SIGTERM or SIGINT; 0 when all of them then ended well in time."""
+    return _Supervisor(count, settings).run()
+
+
+class _Supervisor:
+    def __init__(self, count: int, settings: Settings) -> None:
+        self._command = _one_worker(sys.argv)
+        self._grace = settings.stop.drain_seconds + 10
+        self._health_port = settings.health.port
+        self._stopping = False
+        self._workers: list[_Worker] = []
+        for number in (signal.SIGTERM, signal.SIGINT):  # before the first worker, or a signal would orphan it
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGHUP, self._pass_on)
+        self._workers += [self._start(number) for number in range(count)]
+
+    def run(self) -> int:
+        while not self._stopping:
+            for worker in self._workers:
+                self._look_after(worker)
+            time.sleep(0.2)  # the parent does nothing else; signals interrupt it
+        return self._end()
+
+    def _start(self, number: int) -> _Worker:
+        """Each has a health port of its own: the next one."""
+        port = self._health_port and self._health_port + number
+        process = subprocess.Popen(  # noqa: S603  our own command line
+            self._command, env=environment_with("health.port", str(port))
+        )
+        return _Worker(process, number, time.monotonic())
+
+    def _look_after(self, worker: _Worker) -> None:
+        code = worker.process.poll()
+        if code is None:
+            return
+        now = time.monotonic()
+        if worker.due is None:
+            worker.pause = (
+                FIRST_PAUSE if now - worker.started > STEADY_SECONDS else min(worker.pause * 2, LONGEST_PAUSE)
+            )
+            worker.due = now + worker.pause
+            log.error("worker-died", code=code, pid=worker.process.pid, seconds=worker.pause)
+        elif now >= worker.due:
+            fresh = self._start(worker.number)
+            worker.process, worker.started, worker.due = fresh.process, fresh.started, None
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(number)
+
+    def _end(self) -> int:
+        self._pass_on(signal.SIGTERM, None)
+        by = time.monotonic() + self._grace
+        codes = [self._wait(worker, by) for worker in self._workers if worker.due is None]
+        return 0 if all(code == 0 for code in codes) else 1
+
+    @staticmethod
+    def _wait(worker: _Worker, by: float) -> int:
+        try:
+            return worker.process.wait(max(0.0, by - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.error("worker-killed", pid=worker.process.pid)
+            worker.process.kill()
+            return worker.process.wait()
+
+
+def _one_worker(argv: list[str]) -> list[str]:
+    """The same command line without `--workers`, run by the same interpreter."""
+    kept, skip = [], False
+    for word in argv[1:]:
+        if skip or word.startswith("--workers="):
+            skip = False
+        elif word == "--workers":
+            skip = True
+        else:
+            kept.append(word)
+    return [sys.executable, "-m", "broker", *kept]

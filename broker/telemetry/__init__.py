@@ -1,0 +1,1 @@
+"""Log, counters, Prometheus exposition and traces. Never personal data."""
