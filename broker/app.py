@@ -29,9 +29,9 @@ from broker.rabbitmq.consumer import Consumer
 from broker.rabbitmq.declare import missing
 from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.reports.delivery import Deliveries
-from broker.reports.spans import carrying
 from broker.requests.execution import Execution
 from broker.requests.pipeline import Pipeline
+from broker.requests.spans import carrying
 from broker.requests.verifier import Verifier
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer

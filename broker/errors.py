@@ -54,6 +54,11 @@ class Seen:
 class BrokerError(Exception):
     """Everything this broker raises on purpose."""
 
+    @property
+    def cause(self) -> str:
+        """The class as one word for logs: `Unavailable` is `unavailable`, `AtCapacity` is `at-capacity`."""
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in type(self).__name__).lstrip("-")
+
 
 class BadMessage(BrokerError):
     """The message cannot be carried out as it is written; `problems` name the fields."""

@@ -81,16 +81,10 @@ def settle(message: Request, error: Exception, now: datetime) -> Settlement:
         case Failure(seen=seen):
             return Settlement(
                 Answer.failed(message, ErrorCode.OTHER, now=now),
-                cause=cause_of(error),
+                cause=error.cause,
                 seen=seen,
                 ours=isinstance(error, AtCapacity | NotSent | Misconfigured),
             )
         case _:
             failed = Answer.failed(message, ErrorCode.OTHER, now=now)
             return Settlement(failed, cause="bug", ours=True, bug=error)
-
-
-def cause_of(error: Exception) -> str:
-    """The class of a failure as one word for logs: `Unavailable` is `unavailable`, `AtCapacity` is `at-capacity`."""
-    name = type(error).__name__
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")

@@ -79,7 +79,10 @@ def stage() -> Iterator[Stage]:
         _command(environment, "ledger", "upgrade")
         say("starting the broker")
         broker = Kept(
-            broker_command("run"), log=FOLDER / "broker.telemetry.log", env=os.environ | environment, grace_s=30
+            broker_command("run"),
+            log=FOLDER / "broker.telemetry.log",
+            env=os.environ | environment,
+            grace_s=30,
         )
         running.callback(broker.stop)
         jobnet_url = _jobnet(running, amqp_url, desk_url)

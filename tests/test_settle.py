@@ -22,7 +22,7 @@ from broker.errors import (
     Unknown,
 )
 from broker.reports.enrichment import MOST_TEXT, Addressee, joined, report_for, text_of
-from broker.settle import cause_of, done, expired, not_carried_out, settle
+from broker.settle import done, expired, not_carried_out, settle
 from schemas.answers import Answer, ReceiptResult
 from schemas.codes import ErrorCode, Reason, Status
 from schemas.envelope import FieldProblem, Request
@@ -213,4 +213,4 @@ def test_a_report_text_never_exceeds_what_the_contract_holds() -> None:
 
 
 def test_a_cause_is_one_word_of_ours() -> None:
-    assert cause_of(AtCapacity(SEEN)) == "at-capacity"
+    assert AtCapacity(SEEN).cause == "at-capacity"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from broker.clients.traced import calling
-from broker.reports.spans import LONGEST_WAIT, _sent_at, attempting, carrying, handling
+from broker.reports.spans import attempting
+from broker.requests.spans import LONGEST_WAIT, _sent_at, carrying, handling
 from broker.telemetry.tracing import TRACING, child_of
 from config.settings import ConfigProblem, build
 

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from broker.clients.breaker import Result
 from broker.clients.calls import Call, Kind, M
-from schemas.codes import Fault
+from broker.errors import BrokerError, ContractBroken, Misconfigured, Refused, Rejected, Seen, Unavailable
+from schemas.codes import FAULT_REASONS, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +181,20 @@ def _by_status(met: Answered, status: int) -> Judgement[M]:
 
 def _flaw(met: Answered) -> str | None:
     return met.flaw or ("html" if is_html(met) else None)
+
+
+_FAILURES: dict[Verdict, type[Misconfigured | ContractBroken | Rejected]] = {
+    Verdict.MISCONFIGURED: Misconfigured,
+    Verdict.BROKEN: ContractBroken,
+    Verdict.REJECTED: Rejected,
+}
+
+
+def error_of(judgement: Judgement[M], seen: Seen) -> BrokerError | None:
+    """What is to be raised for this try, or None: it was answered as the contract says."""
+    if judgement.verdict is Verdict.UNAVAILABLE:
+        return Unavailable(seen, judgement.retry_after)
+    if judgement.verdict is Verdict.REFUSED and judgement.fault is not None:
+        return Refused(FAULT_REASONS[judgement.fault], seen=seen)
+    failure = _FAILURES.get(judgement.verdict)
+    return failure(seen) if failure else None

@@ -14,9 +14,8 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-from broker.clients.bad_news import error_of
 from broker.clients.calls import Call, Kind, contract_headers, trace_header
-from broker.clients.classify import Verdict
+from broker.clients.classify import Verdict, error_of
 from broker.clients.http import HttpSystem
 from broker.errors import Misconfigured, Seen
 from config.sources import ConfigProblem

@@ -15,10 +15,9 @@ from typing import Generic
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from broker.clients.bad_news import error_of
 from broker.clients.breaker import Pass, Result
 from broker.clients.calls import Call, Caller, Kind, M, Reply
-from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify
+from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify, error_of
 from broker.clients.gate import Gate, NoEntry
 from broker.errors import AtCapacity, NotSent, Seen, Unavailable, Unknown
 from broker.telemetry.counters import TALLY

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid5
 
 from broker.clients import Clients
 from broker.clients.http import Caller
@@ -15,15 +14,11 @@ from broker.errors import Refused
 from schemas.answers import BookingResult, CancelledResult
 from schemas.codes import Reason
 from schemas.external import Booking, MeetingTime, Wish
+from schemas.ids import invitation_of
 from schemas.requests import Accept, Book, BookImmediate, Cancel, Rebook
 
 TIMES_WINDOW = timedelta(days=1)
 """How far after the wanted start the booking system is asked for times when a choice is checked (rule 3)."""
-
-
-def invitation_of(request_id: UUID) -> UUID:
-    """The indkaldelseId of a new booking: ours to choose, and the same for every try of one request."""
-    return uuid5(request_id, "indkaldelseId")
 
 
 async def book(message: Book | BookImmediate, caller: Caller, clients: Clients) -> BookingResult:

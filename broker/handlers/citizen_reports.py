@@ -6,15 +6,10 @@ The report's row is made in the commit that settles this request (`broker.report
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from uuid import UUID, uuid5
 
 from schemas.answers import ReceiptResult
+from schemas.ids import report_of
 from schemas.requests import CitizenReport
-
-
-def report_of(request_id: UUID) -> UUID:
-    """The id of the report that a request leads to: the same for every try, at the supplier too."""
-    return uuid5(request_id, "reportId")
 
 
 def receipt_of(message: CitizenReport) -> ReceiptResult:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from broker.clients import Clients
 from broker.clients.http import Caller
-from broker.handlers.bookings import invitation_of
 from schemas.answers import BookingResult, CancelledResult
 from schemas.external import Booking
+from schemas.ids import invitation_of
 from schemas.requests import Accept, Book, BookImmediate, Cancel, Rebook
 
 

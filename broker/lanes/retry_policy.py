@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 
 from broker.errors import (
     AtCapacity,
+    BrokerError,
     ContractBroken,
     Failure,
     Misconfigured,
@@ -24,7 +25,6 @@ from broker.errors import (
 )
 from broker.lanes.decision import Dead, Delivered, DeliveryRules, Judgement, Kept, Later, Tries, Verdict
 from broker.lanes.lane import Answered, AskedToWait, DestinationFailed, Event, ProbeLost, SetupWrong
-from broker.settle import cause_of
 from schemas.codes import Reason
 
 __all__ = [
@@ -206,7 +206,9 @@ def _plain(seen: Seen) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    return error.reason.value if isinstance(error, Refused) else cause_of(error)
+    if isinstance(error, Refused):
+        return error.reason.value
+    return error.cause if isinstance(error, BrokerError) else "bug"
 
 
 def _as_retry(case: _Case, error: Exception, seen: Seen) -> Judgement:

@@ -15,7 +15,6 @@ from typing import Self
 from uuid import UUID, uuid4
 
 from broker.errors import LedgerAway
-from broker.ledger.holdings import Holdings
 from broker.ledger.model import (
     Ask,
     Claim,
@@ -39,6 +38,7 @@ from broker.ledger.reports.intake import NewReports
 from broker.ledger.reports.reports import Reports
 from broker.ledger.requests.claims import Claims
 from broker.ledger.requests.entries import Entry as ClaimEntry
+from broker.ledger.requests.held import Holdings
 from broker.ledger.requests.lookups import Lookups
 from broker.ledger.requests.settles import Entry as SettleEntry
 from broker.ledger.requests.settles import Settles

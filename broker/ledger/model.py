@@ -7,13 +7,16 @@ sealed before it is written down. Reprs leave personal fields out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from broker.errors import BrokerError
 from schemas.codes import Status
 from schemas.personal import Cpr
+
+EVENT_LEASE = timedelta(seconds=60)
+"""An event that was taken and not reported as sent is due again after this: never lost."""
 
 
 class State(StrEnum):

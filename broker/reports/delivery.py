@@ -9,9 +9,9 @@ from __future__ import annotations
 from time import monotonic
 
 from broker.clients import Systems
+from broker.clients.supplier import Receipt
 from broker.errors import BrokerError
-from broker.handlers import delivery
-from broker.lanes.retry_policy import Judgement
+from broker.lanes.retry_policy import Judgement, judge
 from broker.ledger import Ledger, ReportClaim
 from broker.publisher import Publisher
 from broker.rabbitmq import Arrival
@@ -20,7 +20,7 @@ from broker.telemetry.counters import TALLY
 from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.envelope import InvalidMessage
-from schemas.reports import LaneMessage
+from schemas.reports import LaneMessage, Report
 
 log = get_logger("lanes")
 
@@ -52,7 +52,7 @@ class Deliveries:
 
     async def _attempt(self, claim: ReportClaim, began: float) -> None:
         """What cannot be written down is found by the sweep: the row is the truth, the arrival only its messenger."""
-        judgement = await attempting(delivery.attempt)(claim, self._systems, self._settings)
+        judgement = await attempting(attempt)(claim, self._systems, self._settings)
         TALLY.attempted(claim.supplier, type(judgement.verdict).__name__.lower(), began)
         try:
             applied = await self._ledger.reports.finish(claim, judgement)
@@ -77,3 +77,24 @@ class Deliveries:
             "milliseconds": milliseconds,
         }
         log.info("delivery", **{name: value for name, value in facts.items() if value is not None})
+
+
+async def attempt(claim: ReportClaim, systems: Systems, settings: Settings) -> Judgement:
+    """Never raises but for the process's stop: a bug of ours is judged like everything else (DESIGN 5)."""
+    config = systems.directory.suppliers.get(claim.supplier)
+    rules = config.lane(settings) if config else settings.reports
+    overrides = config.status_means if config else {}
+    error: Exception | None = None
+    duplicate = False
+    try:
+        report = Report.from_json(claim.content).model_copy(update={"count": claim.count})
+        receipt = await systems.supplier(claim.supplier).deliver(
+            report, x_request_id=claim.x_request_id, attempt=claim.attempt, unanswered=claim.unanswered
+        )
+        duplicate = receipt is Receipt.DUPLICATE
+    except Exception as caught:
+        error = caught
+    judgement = judge(error, claim.tries, rules, overrides, probe=claim.probe, duplicate=duplicate)
+    if error is not None and judgement.seen is None:
+        log.error("delivery-bug", report_id=claim.report_id, exc_info=error)
+    return judgement

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from broker.errors import Seen
-from broker.handlers.citizen_reports import report_of
 from broker.ledger.model import Ending, NewReport
 from broker.settle import NOT_BOOKED, Settlement
 from config.directory import Directory
 from schemas.codes import ErrorCode, ReportKind, Status
 from schemas.envelope import Request
+from schemas.ids import report_of
 from schemas.reports import Report
 from schemas.requests import CitizenReport
 

@@ -20,8 +20,8 @@ from broker.clients.http import Caller
 from broker.errors import BrokerError, LedgerAway, Misconfigured, NotSent, Seen, Unknown
 from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Running, Settled, TakenOver
 from broker.reports.enrichment import Addressee, ending_of
-from broker.reports.spans import handling
 from broker.requests.routes import Route
+from broker.requests.spans import handling
 from broker.requests.verifier import DEAD_OWNERS_MOST, Verifier
 from broker.settle import Settlement, done, expired, refused, settle
 from config.directory import Jobcenter

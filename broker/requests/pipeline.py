@@ -23,9 +23,9 @@ from broker.publisher import Publisher, event_of, home_of
 from broker.rabbitmq import Arrival, Published
 from broker.rabbitmq.topology import CITIZEN_REPORTS, SUSPECTS
 from broker.reports.enrichment import NOBODY, Addressee
-from broker.reports.spans import ended, handling
 from broker.requests.execution import Errand, Execution, Unconcluded
 from broker.requests.routes import ROUTES
+from broker.requests.spans import ended, handling
 from broker.settle import Settlement, done, expired, refused, settle
 from broker.telemetry.counters import TALLY
 from broker.telemetry.log import get_logger

@@ -17,7 +17,7 @@ from broker.errors import BrokerError
 from broker.ledger import Claim, Ledger
 from broker.reports.enrichment import Addressee, ending_of
 from broker.requests.routes import ROUTES
-from broker.settle import Settlement, cause_of, done, not_carried_out
+from broker.settle import Settlement, done, not_carried_out
 from broker.telemetry.log import get_logger
 from config.settings import Settings, VerificationSettings
 from schemas.envelope import InvalidMessage, Request
@@ -65,7 +65,7 @@ class Verifier:
             clients = self._systems.clients(claim.planner, claim.booking_system)
             settlement = await self._look(claim, message, caller, clients)
         except BrokerError as error:
-            log.warning("verification-failed", request_id=claim.request_id, reason=cause_of(error))
+            log.warning("verification-failed", request_id=claim.request_id, reason=error.cause)
             settlement = None
         if settlement is None:
             await self._later(claim)

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from broker.handlers.citizen_reports import report_of
 from sandbox.books import citizen_token
+from schemas.ids import report_of
 from tests.faults.books import OURS, Books
 from tests.faults.findings import LOST, TWICE, Finding, Said, last_word
 from tests.faults.load import JOBCENTERS, QUERIES, Errand

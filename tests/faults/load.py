@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from broker.handlers.bookings import invitation_of
 from sandbox.layout import GROUP_WITHOUT_OFFERS
+from schemas.ids import invitation_of
 from tests.functional.stage import ROOM, Stage, booking, cpr_of, request
 
 JOBCENTERS = ("90001", "90002")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.handlers.bookings import invitation_of
+from schemas.ids import invitation_of
 from scripts.processes import LOCAL, private_folder
 from tests.faults.audit import audit
 from tests.faults.books import Books

@@ -26,7 +26,6 @@ import aiohttp
 import asyncpg
 from aio_pika.abc import AbstractIncomingMessage
 
-from broker.handlers.bookings import invitation_of
 from config.settings import generate_keys
 from sandbox.books import citizen_token
 from sandbox.layout import (
@@ -40,6 +39,7 @@ from sandbox.layout import (
     slot_time,
 )
 from sandbox.servers import Sandbox
+from schemas.ids import invitation_of
 from tests.support import poll
 
 ANSWERS = "jobnet.answers.test"

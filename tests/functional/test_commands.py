@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from broker.handlers.bookings import invitation_of
 from sandbox.servers import Sandbox
+from schemas.ids import invitation_of
 from tests.functional.stage import Frontend, Stage, audit, booking, layout, request
 from tests.support import poll
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from broker.handlers.bookings import invitation_of
 from sandbox.servers import Sandbox
+from schemas.ids import invitation_of
 from tests.functional.stage import Frontend, Stage, booking, layout, settled
 from tests.support import poll
 

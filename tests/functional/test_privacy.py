@@ -11,8 +11,8 @@ from uuid import UUID
 import aio_pika
 import pytest
 
-from broker.handlers.bookings import invitation_of
 from sandbox.servers import Sandbox
+from schemas.ids import invitation_of
 from scripts.postgres import PostgresServer
 from scripts.processes import free_port
 from scripts.rabbitmq import RabbitServer

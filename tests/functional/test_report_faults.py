@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from broker.handlers.citizen_reports import report_of
 from sandbox.books import citizen_token
+from schemas.ids import report_of
 from scripts.postgres import PostgresNode
 from scripts.rabbitmq import RabbitNode
 from tests.functional.conftest import staged

@@ -10,10 +10,9 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from broker.handlers.bookings import invitation_of
-from broker.handlers.citizen_reports import report_of
 from sandbox.books import citizen_token
 from sandbox.supplier import SupplierServer
+from schemas.ids import invitation_of, report_of
 from scripts.postgres import PostgresServer
 from scripts.rabbitmq import RabbitServer
 from tests.functional.conftest import staged

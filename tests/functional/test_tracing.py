@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from broker.handlers.bookings import invitation_of
+from schemas.ids import invitation_of
 from scripts.postgres import PostgresServer
 from scripts.rabbitmq import RabbitServer
 from tests.functional.conftest import staged

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import Refused
-from broker.handlers.bookings import check_choice, check_movable, invitation_of
+from broker.handlers.bookings import check_choice, check_movable
 from broker.handlers.queries import MOST_TIMES, rows_of
 from schemas.codes import MeetingForm, Reason
 from schemas.external import Booking, Caseworker, MeetingTime, Wish
+from schemas.ids import invitation_of
 
 START = datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
 ALL = tuple(MeetingForm)

@@ -25,7 +25,7 @@ from broker.ledger.model import LedgerMisfit
 from broker.ledger.postgres.connections import is_foreign
 from broker.ledger.postgres.indexes import build_at_once, build_beside
 
-MIGRATIONS = Path(__file__).with_name("migrations")
+MIGRATIONS = Path(__file__).parent.with_name("migrations")
 HEAD = "0004"
 """The newest migration; a test compares it with the files, so that a start need not read them."""
 LOCK = 0x6A6F626E6574

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 from broker.lanes.decision import Tries
 from broker.lanes.retry_policy import x_request_id
-from broker.ledger.holdings import ReportHoldings
 from broker.ledger.postgres.connections import Connection, Lines
 from broker.ledger.postgres.sealed import Row, Safe
+from broker.ledger.reports.held import ReportHoldings
 from broker.ledger.reports.model import ReportClaim
 from broker.sealing import SealBroken
 from broker.telemetry.log import get_logger

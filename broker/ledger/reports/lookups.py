@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from broker.ledger.model import EVENT_LEASE
 from broker.ledger.postgres.connections import Connection, Lines
 from broker.ledger.reports.model import DueReportEvent, ReportState
-from broker.ledger.requests.lookups import EVENT_LEASE
 from schemas.codes import ReportKind
 
 COUNTS = """

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from broker.lanes.decision import Judgement
 from broker.lanes.lane import Lane, Paused, Resumed
-from broker.ledger.holdings import ReportHoldings
 from broker.ledger.postgres.connections import Lines, Target
 from broker.ledger.postgres.group_commit import Batcher
 from broker.ledger.postgres.reachability import Reach
@@ -21,6 +20,7 @@ from broker.ledger.postgres.sealed import Safe
 from broker.ledger.reports.attempt_results import Ended, Results
 from broker.ledger.reports.attempts import Attempts, Wanted
 from broker.ledger.reports.handover import Handing
+from broker.ledger.reports.held import ReportHoldings
 from broker.ledger.reports.joins import Joins
 from broker.ledger.reports.lanes import LaneDesk
 from broker.ledger.reports.lookups import ReportCount, ReportLookups

@@ -13,11 +13,11 @@ from uuid import UUID
 from broker.lanes.decision import DeliveryRules, Later, Tries
 from broker.lanes.lane import LaneRules, LaneState, ProbeLost
 from broker.lanes.retry_policy import judge_crash
-from broker.ledger.holdings import ReportHoldings
 from broker.ledger.postgres.connections import Connection, Lines
 from broker.ledger.postgres.heartbeat import owner_is_dead
 from broker.ledger.postgres.sealed import Row
 from broker.ledger.reports.attempt_results import STATES
+from broker.ledger.reports.held import ReportHoldings
 from broker.ledger.reports.lanes import FREE, learn, look
 from broker.ledger.reports.model import ReportState
 from broker.telemetry.log import get_logger

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from broker.ledger.holdings import Holdings
 from broker.ledger.model import (
     Ask,
     Busy,
@@ -31,6 +30,7 @@ from broker.ledger.postgres.heartbeat import deaths, owner_is_dead
 from broker.ledger.postgres.sealed import CLAIM, ENDING, Row, Safe, claim_of, facts_of, qualified
 from broker.ledger.reports.intake import NewReports, ReportEntry
 from broker.ledger.requests.entries import COLUMNS, INSERT, Entry, entry_of
+from broker.ledger.requests.held import Holdings
 from broker.sealing import SealBroken
 
 ROUNDS = 5

@@ -10,14 +10,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from broker.ledger.model import DueEvent, State, Story, WorkerRow
+from broker.ledger.model import EVENT_LEASE, DueEvent, State, Story, WorkerRow
 from broker.ledger.postgres.connections import Connection, Lines
 from broker.ledger.postgres.sealed import Safe
 from schemas.personal import Cpr
 
 FIND_MOST = 1000
-EVENT_LEASE = timedelta(seconds=60)
-"""An event that was taken and not reported as sent is due again after this: never lost."""
 
 STORY = [name for name in Story.__slots__ if name != "state"]
 TRACE = f"SELECT state, {', '.join(STORY)} FROM requests WHERE request_id = $1"  # noqa: S608  our own field names

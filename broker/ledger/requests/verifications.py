@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from broker.ledger.holdings import Holdings
 from broker.ledger.model import Claim, Ending
 from broker.ledger.postgres.connections import Connection, Lines
 from broker.ledger.postgres.heartbeat import deaths, owner_is_dead
 from broker.ledger.postgres.sealed import CLAIM, Row, Safe, claim_of
+from broker.ledger.requests.held import Holdings
 from broker.ledger.requests.settles import Settles
 from broker.sealing import SealBroken
 from broker.telemetry.log import get_logger

@@ -12,7 +12,6 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from broker.ledger.model import Claim
-from broker.ledger.reports.model import ReportClaim
 
 
 class Holdings:
@@ -44,27 +43,3 @@ class Holdings:
     def in_hand(self) -> list[UUID]:
         """Everything that a sweep must not take for an orphan."""
         return [*self._claims.keys(), *self._asking.values()]
-
-
-class ReportHoldings:
-    """The same for reports that this very process is delivering. Bounded by the prefetches of the lanes."""
-
-    def __init__(self) -> None:
-        self._claims: WeakValueDictionary[UUID, ReportClaim] = WeakValueDictionary()
-        self._asking: list[UUID] = []
-
-    def hold(self, claim: ReportClaim) -> ReportClaim:
-        self._claims[claim.report_id] = claim
-        return claim
-
-    @contextlib.contextmanager
-    def asking(self, report_id: UUID) -> Iterator[None]:
-        """While it is not known whether a claim was committed."""
-        self._asking.append(report_id)
-        try:
-            yield
-        finally:
-            self._asking.remove(report_id)
-
-    def in_hand(self) -> list[UUID]:
-        return [*self._claims.keys(), *self._asking]

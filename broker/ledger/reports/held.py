@@ -1,0 +1,34 @@
+"""Reports that this process is delivering now, as opposed to those that the ledger says it owns. No I/O."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from broker.ledger.reports.model import ReportClaim
+
+
+class ReportHoldings:
+    """Claims of reports held in memory. Bounded by the prefetches of the lanes."""
+
+    def __init__(self) -> None:
+        self._claims: WeakValueDictionary[UUID, ReportClaim] = WeakValueDictionary()
+        self._asking: list[UUID] = []
+
+    def hold(self, claim: ReportClaim) -> ReportClaim:
+        self._claims[claim.report_id] = claim
+        return claim
+
+    @contextlib.contextmanager
+    def asking(self, report_id: UUID) -> Iterator[None]:
+        """While it is not known whether a claim was committed."""
+        self._asking.append(report_id)
+        try:
+            yield
+        finally:
+            self._asking.remove(report_id)
+
+    def in_hand(self) -> list[UUID]:
+        return [*self._claims.keys(), *self._asking]
