@@ -15,13 +15,13 @@ import asyncpg
 from bench import job
 from bench.teams import KEYS
 from broker.ledger.model import NewReport
-from broker.ledger.postgres.sealed import Safe
-from broker.ledger.reports.intake import CHANNEL, COLUMNS, INSERT, LANES, report_entry
+from broker.ledger.postgres.sealed import FieldSealer
+from broker.ledger.reports.new_reports import CHANNEL, COLUMNS, INSERT, LANES, report_entry
 from broker.sealing import Sealer
 from config.sections import KeySettings
 from schemas.codes import ErrorCode, ReportKind
+from schemas.failure_reports import Report
 from schemas.personal import Cpr
-from schemas.reports import Report
 
 TEXT = "Systemfejl i kontakten med jobcentrets bookingsystem."
 AT_ONCE = 1000
@@ -36,11 +36,11 @@ def supplier_of(number: int) -> str:
     return f"f{job.jobcenter_of(number)}"
 
 
-def rows(safe: Safe, first: int, count: int) -> list[tuple[object, ...]]:
+def rows(safe: FieldSealer, first: int, count: int) -> list[tuple[object, ...]]:
     return [_row(safe, number) for number in range(first, first + count)]
 
 
-def _row(safe: Safe, number: int) -> tuple[object, ...]:
+def _row(safe: FieldSealer, number: int) -> tuple[object, ...]:
     report_id, request_id, at = uuid4(), uuid4(), datetime.now(UTC)
     report = Report(
         report_id=report_id,
@@ -70,8 +70,8 @@ def _row(safe: Safe, number: int) -> tuple[object, ...]:
     return report_entry(new, request_id, safe).row(1)
 
 
-def safe() -> Safe:
-    return Safe(Sealer(KeySettings.model_validate(KEYS)))
+def safe() -> FieldSealer:
+    return FieldSealer(Sealer(KeySettings.model_validate(KEYS)))
 
 
 async def insert(connection: asyncpg.Connection[asyncpg.Record], some: Sequence[tuple[object, ...]]) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broker.cli.main import main
-from broker.ledger.model import Facts, Settled, State
+from broker.ledger.model import RequestFacts, Settled, State
 from broker.ledger.requests.claims import Claims
 from broker.ledger.requests.settles import Settles
 
@@ -22,7 +22,7 @@ async def _claimed(self: Claims, entries: Sequence[Any]) -> list[Any]:
 
 
 async def _settled(self: Settles, entries: Sequence[Any]) -> list[Any]:
-    facts = Facts(
+    facts = RequestFacts(
         "booking.book.v1", "90001", "planner", "s90001", "f90001", State.SETTLED, False, datetime.now(UTC)
     )
     return [Settled(entry.ending, facts) for entry in entries]

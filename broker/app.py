@@ -13,14 +13,14 @@ import signal
 from contextlib import AsyncExitStack
 
 from broker.clients import Systems
-from broker.dead_letters.reconcile import DeadLetters
+from broker.dead_letters.reconcile import Reconciler
 from broker.dead_letters.replayer import Replayer
 from broker.errors import RabbitAway
-from broker.health.checks import Watch
+from broker.health.checks import PeriodicChecks
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
 from broker.ledger import Ledger
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
 from broker.ledger.upkeep.retention import Retention
 from broker.publisher import Publisher
@@ -31,13 +31,13 @@ from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, 
 from broker.reports.delivery import Deliveries
 from broker.requests.execution import Execution
 from broker.requests.pipeline import Pipeline
-from broker.requests.spans import carrying
+from broker.requests.request_spans import carrying
 from broker.requests.verifier import Verifier
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
-from broker.tasks import ended
+from broker.tasks import cancel_and_wait
 from broker.telemetry import log as logging
-from broker.telemetry.counters import TALLY
+from broker.telemetry.counters import COUNTERS
 from broker.telemetry.log import get_logger
 from broker.telemetry.tracing import tracing
 from config.dangers import notices, problems
@@ -104,20 +104,20 @@ class App:
                 on_hopeless=self._hopeless,
                 on_ready=ledger.set_ready,
             )
-            desk = await stack.enter_async_context(Desk.open(settings, sealer))
-            flow = desk.rollup(ledger.owner, TALLY.counted)
+            desk = await stack.enter_async_context(Operations.open(settings, sealer))
+            flow = desk.rollup(ledger.owner, COUNTERS.counted)
             chores = [*self._chores(desk, rabbit, sealer, systems), Chore(flow.write, FLOW_EVERY_S)]
             scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
             scheduling = asyncio.create_task(scheduler.run())
             scheduling.add_done_callback(self._scheduler_ended)
-            stack.push_async_callback(ended, (scheduling,))
+            stack.push_async_callback(cancel_and_wait, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
             ledger.show(self._vitals.sight)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
-            spare_the_collector()
+            tune_gc()
             log.info("started", owner=ledger.owner, pid=os.getpid())
             await self._stop.wait()
             self._vitals.stopping = True
@@ -127,11 +127,11 @@ class App:
         log.info("stopped", code=self._exit_code)
         return self._exit_code
 
-    def _chores(self, desk: Desk, rabbit: Rabbit, sealer: Sealer, systems: Systems) -> list[Chore]:
+    def _chores(self, desk: Operations, rabbit: Rabbit, sealer: Sealer, systems: Systems) -> list[Chore]:
         """What keeps dead letters true, carries replays on, and deletes on time."""
         settings = self._settings
         retention = Retention(settings, desk.target)
-        letters = DeadLetters(settings, desk.places, sealer)
+        letters = Reconciler(settings, desk.places, sealer)
         replayer = Replayer(
             desk.replays,
             sealer,
@@ -148,7 +148,7 @@ class App:
             Chore(replayer.advance, settings.scheduler.tick_seconds),
             Chore(retention.purge_when_due, settings.scheduler.tick_seconds),
             Chore(pass_over, settings.dead.pass_every_seconds),
-            *Watch(settings, self._vitals, desk, rabbit, systems).chores(),
+            *PeriodicChecks(settings, self._vitals, desk, rabbit, systems).chores(),
         ]
 
     def _queues(self, directory: Directory) -> dict[str, int]:
@@ -219,7 +219,7 @@ class App:
         ]
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """What is there at the start stays: looking it through again and again would cost bookings and find nothing."""
     gc.collect()
     gc.freeze()

@@ -29,7 +29,7 @@ from schemas.envelope import FieldProblem
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CallFacts:
     """What a call to an external system met; kept for logs and for the supplier's report.
 
     `what` is a word of ours ("timeout", "status 502", "html", "breaker-open"), never text from outside.
@@ -73,35 +73,35 @@ class BadMessage(BrokerError):
 class Refused(BrokerError):
     """A business "no", from our rules or from a fault of the contract."""
 
-    def __init__(self, reason: Reason, *fields: FieldProblem, seen: Seen | None = None) -> None:
+    def __init__(self, reason: Reason, *fields: FieldProblem, call_facts: CallFacts | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.fields = fields
-        self.seen = seen
+        self.call_facts = call_facts
 
 
 class NothingOffered(BrokerError):
     """The systems answered well, and there is nothing to choose from (DESIGN 3, rule 10)."""
 
-    def __init__(self, error_code: ErrorCode, seen: Seen | None = None) -> None:
+    def __init__(self, error_code: ErrorCode, call_facts: CallFacts | None = None) -> None:
         super().__init__(f"nothing offered (fejlkode {int(error_code)})")
         self.error_code = error_code
-        self.seen = seen
+        self.call_facts = call_facts
 
 
 class Failure(BrokerError):
     """Something went wrong on the way to or in an external system."""
 
-    def __init__(self, seen: Seen) -> None:
-        super().__init__(str(seen))
-        self.seen = seen
+    def __init__(self, call_facts: CallFacts) -> None:
+        super().__init__(str(call_facts))
+        self.call_facts = call_facts
 
 
 class Unavailable(Failure):
     """The moment is wrong. `retry_after` is the other side's own wish in seconds, if it named one."""
 
-    def __init__(self, seen: Seen, retry_after: float | None = None) -> None:
-        super().__init__(seen)
+    def __init__(self, call_facts: CallFacts, retry_after: float | None = None) -> None:
+        super().__init__(call_facts)
         self.retry_after = retry_after
 
 
@@ -131,9 +131,9 @@ class Unknown(BrokerError):
     `last_sent_at` is the wall time of the last try; absence proves nothing until some time after it.
     """
 
-    def __init__(self, seen: Seen, last_sent_at: datetime) -> None:
-        super().__init__(str(seen))
-        self.seen = seen
+    def __init__(self, call_facts: CallFacts, last_sent_at: datetime) -> None:
+        super().__init__(str(call_facts))
+        self.call_facts = call_facts
         self.last_sent_at = last_sent_at
 
 

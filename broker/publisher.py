@@ -29,7 +29,7 @@ from broker.dead_letters.headers import (
     properties_of,
 )
 from broker.errors import RabbitAway
-from broker.ledger import DueEvent, DueReportEvent, Ending, Facts, Handed
+from broker.ledger import DueEvent, DueReportEvent, HandedOver, RequestFacts, StoredAnswer
 from broker.rabbitmq import Arrival, Outgoing, Published, Rabbit
 from broker.rabbitmq.topology import OUTCOMES, SUSPECTS, WORK_QUEUES, dead_queue_of, lane_of
 from broker.sealing import Sealer
@@ -37,8 +37,8 @@ from broker.telemetry.log import get_logger
 from schemas.answers import ANSWER_TYPE
 from schemas.codes import ErrorCode, Reason
 from schemas.envelope import FieldProblem
-from schemas.events import OUTCOME_TYPE, Outcome, OutcomeEvent
-from schemas.reports import LANE_TYPE, LaneMessage
+from schemas.failure_reports import LANE_TYPE, LaneMessage
+from schemas.outcome_events import OUTCOME_TYPE, Outcome, OutcomeEvent
 
 log = get_logger("publishing")
 
@@ -90,7 +90,7 @@ class Publisher:
         """An outcome that no arrival will publish."""
         await self.announce(event_of_due(due))
 
-    async def hand_over(self, handed: Handed) -> bool:
+    async def hand_over(self, handed: HandedOver) -> bool:
         """Put a due report on its lane: an id and a number, nothing personal. False: give it back, it stays due."""
         message = LaneMessage(report_id=handed.report_id, number=handed.number, supplier=handed.supplier)
         out = Outgoing("", lane_of(handed.supplier), message.to_json(), LANE_TYPE)
@@ -196,7 +196,7 @@ def home_of(arrival: Arrival) -> str:
     return home if isinstance(home, str) and home in WORK_QUEUES else arrival.queue
 
 
-def event_of(request_id: UUID, ending: Ending, facts: Facts) -> OutcomeEvent:
+def event_of(request_id: UUID, ending: StoredAnswer, facts: RequestFacts) -> OutcomeEvent:
     """The outcome of a stored request, without anything personal."""
     return OutcomeEvent(
         request_id=request_id,

@@ -15,7 +15,7 @@ from uuid import UUID
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
 from broker.handlers.citizen_reports import receipt_of
-from broker.ledger import Claim, Ending, Handed, Joinable, LaneLimits, Ledger
+from broker.ledger import Claim, HandedOver, Joinable, LaneLimits, Ledger, StoredAnswer
 from broker.publisher import Publisher
 from broker.reports.enrichment import Addressee, ending_of, joined
 from broker.requests.routes import ROUTES
@@ -25,19 +25,19 @@ from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.answers import Answer
 from schemas.envelope import InvalidMessage
-from schemas.reports import Report
+from schemas.failure_reports import Report
 from schemas.requests import CitizenReport
 
 log = get_logger("scheduler")
 
-Duty = Callable[[], Awaitable[object]]
+ChoreFunction = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Chore:
     """Something else that is done again and again: dead letters, replays, retention."""
 
-    duty: Duty
+    duty: ChoreFunction
     every_seconds: float
 
 
@@ -75,7 +75,7 @@ class Scheduler:
                 pause = partial(asyncio.sleep, chore.every_seconds)
                 loops.create_task(self._again_and_again(chore.duty, pause))
 
-    async def _again_and_again(self, duty: Duty, pause: Callable[[], Awaitable[object]]) -> None:
+    async def _again_and_again(self, duty: ChoreFunction, pause: Callable[[], Awaitable[object]]) -> None:
         """Nothing ends this but the process's stop: a library's stray cancellation is no stop either."""
         me = asyncio.current_task()
         while me is None or not me.cancelling():  # a library may have swallowed the cancellation of a stop
@@ -110,7 +110,7 @@ class Scheduler:
         }
         return {name: LaneLimits(lane.window, lane.rate_per_second) for name, lane in lanes.items()}
 
-    async def _hand_over(self, handed: Handed) -> None:
+    async def _hand_over(self, handed: HandedOver) -> None:
         if not await self._publisher.hand_over(handed):
             log.warning("given-back", report_id=handed.report_id, supplier=handed.supplier)
             await self._ledger.reports.give_back(handed)
@@ -140,7 +140,7 @@ class Scheduler:
         told = await _told((event.report_id, self._publisher.announce_report(event)) for event in due)
         await self._ledger.reports.event_sent(told)
 
-    def _abandoned(self, claim: Claim) -> Ending:
+    def _abandoned(self, claim: Claim) -> StoredAnswer:
         return abandoned(claim, Addressee.of(self._systems.directory, claim.supplier))
 
     async def _verify(self, claim: Claim) -> None:
@@ -166,7 +166,7 @@ async def _told(events: Iterable[tuple[UUID, Awaitable[None]]]) -> list[UUID]:
     return told
 
 
-def abandoned(claim: Claim, addressee: Addressee) -> Ending:
+def abandoned(claim: Claim, addressee: Addressee) -> StoredAnswer:
     """The ending of a claim whose process died and whose deadline is over.
 
     Of a booking nobody knows, so it is `uncertain`. A citizen's report called nobody: it is received now.
@@ -178,7 +178,7 @@ def abandoned(claim: Claim, addressee: Addressee) -> Ending:
             message, done(message, receipt_of(message), now), addressee, traceparent=claim.traceparent
         )
     answer = Answer.uncertain(claim, now=now)
-    return Ending(answer.status, answer.to_json(), last_sent_at=claim.deadline_at)
+    return StoredAnswer(answer.status, answer.to_json(), last_sent_at=claim.deadline_at)
 
 
 def content_of(joinable: Joinable) -> bytes:

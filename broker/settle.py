@@ -11,12 +11,12 @@ from datetime import datetime
 from broker.errors import (
     AtCapacity,
     BadMessage,
+    CallFacts,
     Failure,
     Misconfigured,
     NothingOffered,
     NotSent,
     Refused,
-    Seen,
     Unknown,
 )
 from schemas.answers import Answer, Result
@@ -31,13 +31,13 @@ NOT_BOOKED = "not-booked"
 class Settlement:
     """How a request ended.
 
-    `cause` is one word of ours for the log; `seen` is what an external system said, if one was asked.
+    `cause` is one word of ours for the log; `call_facts` is what an external system said, if one was asked.
     `ours` marks a failure that our own limits, set-up or bugs made: a supplier is never told of it (DESIGN 5).
     """
 
     answer: Answer
     cause: str | None = None
-    seen: Seen | None = None
+    call_facts: CallFacts | None = None
     ours: bool = False
     last_sent_at: datetime | None = None
     bug: BaseException | None = None
@@ -66,23 +66,28 @@ def not_carried_out(message: Request, now: datetime) -> Settlement:
 def settle(message: Request, error: Exception, now: datetime) -> Settlement:
     """Judge one error. The rows are those of DESIGN 5; anything that is not ours is a bug of ours."""
     match error:
-        case Refused(reason=reason, fields=fields, seen=seen):
+        case Refused(reason=reason, fields=fields, call_facts=call_facts):
             answer = Answer.refused(message.request_id, message.TYPE, reason, fields, now=now)
-            return Settlement(answer, cause=reason.value, seen=seen)
+            return Settlement(answer, cause=reason.value, call_facts=call_facts)
         case BadMessage(problems=problems):
             answer = Answer.refused(message.request_id, message.TYPE, Reason.INVALID, problems, now=now)
             return Settlement(answer, cause=Reason.INVALID.value)
-        case NothingOffered(error_code=code, seen=seen):
-            return Settlement(Answer.failed(message, code, now=now), cause="nothing-offered", seen=seen)
-        case Unknown(seen=seen, last_sent_at=sent_at):
+        case NothingOffered(error_code=code, call_facts=call_facts):
             return Settlement(
-                Answer.uncertain(message, now=now), cause="unknown", seen=seen, last_sent_at=sent_at
+                Answer.failed(message, code, now=now), cause="nothing-offered", call_facts=call_facts
             )
-        case Failure(seen=seen):
+        case Unknown(call_facts=call_facts, last_sent_at=sent_at):
+            return Settlement(
+                Answer.uncertain(message, now=now),
+                cause="unknown",
+                call_facts=call_facts,
+                last_sent_at=sent_at,
+            )
+        case Failure(call_facts=call_facts):
             return Settlement(
                 Answer.failed(message, ErrorCode.OTHER, now=now),
                 cause=error.cause,
-                seen=seen,
+                call_facts=call_facts,
                 ours=isinstance(error, AtCapacity | NotSent | Misconfigured),
             )
         case _:

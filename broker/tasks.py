@@ -11,7 +11,7 @@ AGAIN_S = 0.5
 """How long a cancelled task may take before it is cancelled once more."""
 
 
-async def ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel, again and again, until every one is done. Their errors are theirs: nothing is raised."""
     left = {task for task in tasks if not task.done()}
     while left:

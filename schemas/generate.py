@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from schemas.answers import ANSWER_TYPE, Answer
-from schemas.events import OUTCOME_TYPE, OutcomeEvent
-from schemas.reports import CONTRACT_BODY, LANE_TYPE, WEBHOOK_BODY, ContractBody, LaneMessage, WebhookBody
+from schemas.failure_reports import (
+    CONTRACT_BODY,
+    LANE_TYPE,
+    WEBHOOK_BODY,
+    ContractBody,
+    LaneMessage,
+    WebhookBody,
+)
+from schemas.outcome_events import OUTCOME_TYPE, OutcomeEvent
 from schemas.requests import REQUESTS
 from schemas.wire import Wire
 

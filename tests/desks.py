@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from config.settings import Settings
 from tests.ledger.dead import desk_of
 from tests.ledger.support import Sql, settings_for
@@ -27,6 +27,6 @@ async def sql(settings: Settings) -> AsyncIterator[Sql]:
 
 
 @pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
+async def desk(settings: Settings) -> AsyncIterator[Operations]:
     async with desk_of(settings) as opened:
         yield opened

@@ -13,24 +13,31 @@ from hypothesis import strategies as st
 
 from broker.errors import (
     AtCapacity,
+    CallFacts,
     ContractBroken,
     Misconfigured,
     NotSent,
     RabbitAway,
     Refused,
     Rejected,
-    Seen,
     Unavailable,
 )
-from broker.lanes.lane import Answered, AskedToWait, DestinationFailed, Event, ProbeLost, SetupWrong
+from broker.lanes.lane import (
+    DestinationAnswered,
+    DestinationFailed,
+    Event,
+    ProbeLost,
+    SetupWrong,
+    WaitRequested,
+)
 from broker.lanes.retry_policy import (
     JITTER,
-    Dead,
+    DeadLetter,
+    Decision,
     Delivered,
-    Judgement,
-    Kept,
-    Later,
-    Tries,
+    Hold,
+    Retry,
+    RetryState,
     judge,
     judge_crash,
     x_request_id,
@@ -52,124 +59,144 @@ class Rules:
 RULES = Rules()
 
 
-def seen(status: int | None = None, what: str = "", **more: Any) -> Seen:
-    return Seen("nordlys", "fejlmelding", what or f"status {status}", status=status, **more)
+def call_facts(status: int | None = None, what: str = "", **more: Any) -> CallFacts:
+    return CallFacts("nordlys", "fejlmelding", what or f"status {status}", status=status, **more)
 
 
 def unavailable(status: int, retry_after: float | None = None) -> Unavailable:
-    return Unavailable(seen(status), retry_after)
+    return Unavailable(call_facts(status), retry_after)
 
 
 def refused(fault: Fault, status: int = 400) -> Refused:
-    return Refused(FAULT_REASONS[fault], seen=seen(status, fault=fault))
+    return Refused(FAULT_REASONS[fault], call_facts=call_facts(status, fault=fault))
 
 
 def judged(
     error: Exception | None,
-    tries: Tries = Tries(),  # noqa: B008 - frozen
+    tries: RetryState = RetryState(),  # noqa: B008 - frozen
     *,
     overrides: Mapping[str, str] | None = None,
     probe: bool = False,
     chance: float = 0.0,
-) -> Judgement:
+) -> Decision:
     return judge(error, tries, RULES, overrides or {}, probe=probe, chance=lambda: chance)
 
 
-TIMEOUT = Unavailable(seen(what="timeout", unanswered=True))
-REFUSED_CONNECTION = Unavailable(seen(what="connect-refused", sent=False))
+TIMEOUT = Unavailable(call_facts(what="timeout", unanswered=True))
+REFUSED_CONNECTION = Unavailable(call_facts(what="connect-refused", sent=False))
 FAILED = DestinationFailed
 # what happened: the error, the verdict on a first attempt, what the lane learns, whose fault it is
 TABLE: dict[str, tuple[Exception | None, object, Event | None, str | None]] = {
-    "as the contract says": (None, Delivered(), Answered(), None),
-    "already received": (refused(Fault.ALREADY_RECEIVED, 409), Delivered(duplicate=True), Answered(), None),
-    "a fault of the list": (refused(Fault.UNKNOWN_CITIZEN), Dead("unknown-citizen"), Answered(), "message"),
-    "404 with a fault": (
-        refused(Fault.UNKNOWN_OFFER, 404),
-        Dead("unknown-offer"),
-        Answered(),
+    "as the contract says": (None, Delivered(), DestinationAnswered(), None),
+    "already received": (
+        refused(Fault.ALREADY_RECEIVED, 409),
+        Delivered(duplicate=True),
+        DestinationAnswered(),
+        None,
+    ),
+    "a fault of the list": (
+        refused(Fault.UNKNOWN_CITIZEN),
+        DeadLetter("unknown-citizen"),
+        DestinationAnswered(),
         "message",
     ),
-    "another 4xx": (Rejected(seen(422)), Dead("rejected"), Answered(), "message"),
-    "412 without a lost try": (Rejected(seen(412)), Dead("rejected"), Answered(), "message"),
+    "404 with a fault": (
+        refused(Fault.UNKNOWN_OFFER, 404),
+        DeadLetter("unknown-offer"),
+        DestinationAnswered(),
+        "message",
+    ),
+    "another 4xx": (Rejected(call_facts(422)), DeadLetter("rejected"), DestinationAnswered(), "message"),
+    "412 without a lost try": (
+        Rejected(call_facts(412)),
+        DeadLetter("rejected"),
+        DestinationAnswered(),
+        "message",
+    ),
     "refused connection": (
         REFUSED_CONNECTION,
-        Later(10, True, "unavailable"),
+        Retry(10, True, "unavailable"),
         FAILED("connect-refused"),
         "moment",
     ),
-    "no answer": (TIMEOUT, Later(10, True, "unavailable"), FAILED("timeout"), "moment"),
-    "408": (unavailable(408), Later(10, True, "unavailable"), FAILED("status 408"), "moment"),
-    "500": (unavailable(500), Later(10, True, "unavailable"), FAILED("status 500"), "moment"),
-    "503": (unavailable(503), Later(10, True, "unavailable"), FAILED("status 503"), "moment"),
+    "no answer": (TIMEOUT, Retry(10, True, "unavailable"), FAILED("timeout"), "moment"),
+    "408": (unavailable(408), Retry(10, True, "unavailable"), FAILED("status 408"), "moment"),
+    "500": (unavailable(500), Retry(10, True, "unavailable"), FAILED("status 500"), "moment"),
+    "503": (unavailable(503), Retry(10, True, "unavailable"), FAILED("status 503"), "moment"),
     "503 with Retry-After": (
         unavailable(503, 7.0),
-        Later(7, False, "unavailable"),
-        AskedToWait(7, "status 503"),
+        Retry(7, False, "unavailable"),
+        WaitRequested(7, "status 503"),
         "moment",
     ),
     "429 with Retry-After": (
         unavailable(429, 90.0),
-        Later(90, False, "unavailable"),
-        AskedToWait(90, "status 429"),
+        Retry(90, False, "unavailable"),
+        WaitRequested(90, "status 429"),
         "moment",
     ),
     "bare 429": (
         unavailable(429),
-        Later(10, False, "unavailable"),
-        AskedToWait(None, "status 429"),
+        Retry(10, False, "unavailable"),
+        WaitRequested(None, "status 429"),
         "moment",
     ),
     "500 with Retry-After": (
         unavailable(500, 90.0),
-        Later(90, True, "unavailable"),
-        AskedToWait(90, "status 500"),
+        Retry(90, True, "unavailable"),
+        WaitRequested(90, "status 500"),
         "moment",
     ),
     "500 with a short Retry-After": (
         unavailable(500, 2.0),
-        Later(10, True, "unavailable"),
-        AskedToWait(2, "status 500"),
+        Retry(10, True, "unavailable"),
+        WaitRequested(2, "status 500"),
         "moment",
     ),
     "bare 404": (
-        Misconfigured(seen(404)),
-        Kept("misconfigured"),
+        Misconfigured(call_facts(404)),
+        Hold("misconfigured"),
         SetupWrong("status 404"),
         "setup",
     ),
     "refused certificate": (
-        Misconfigured(seen(what="certificate", sent=False)),
-        Kept("misconfigured"),
+        Misconfigured(call_facts(what="certificate", sent=False)),
+        Hold("misconfigured"),
         SetupWrong("certificate"),
         "setup",
     ),
     "redirect": (
-        ContractBroken(seen(302, "redirect")),
-        Later(10, True, "contract-broken"),
+        ContractBroken(call_facts(302, "redirect")),
+        Retry(10, True, "contract-broken"),
         FAILED("redirect"),
         "moment",
     ),
     "web page": (
-        ContractBroken(seen(200, "html")),
-        Later(10, True, "contract-broken"),
+        ContractBroken(call_facts(200, "html")),
+        Retry(10, True, "contract-broken"),
         FAILED("html"),
         "moment",
     ),
     "another 2xx": (
-        ContractBroken(seen(202)),
-        Later(10, True, "contract-broken"),
+        ContractBroken(call_facts(202)),
+        Retry(10, True, "contract-broken"),
         FAILED("status 202"),
         "moment",
     ),
     "our cap": (
-        AtCapacity(seen(what="waiting-list-full", sent=False)),
-        Later(10, False, "at-capacity"),
+        AtCapacity(call_facts(what="waiting-list-full", sent=False)),
+        Retry(10, False, "at-capacity"),
         None,
         "ours",
     ),
-    "held back": (NotSent(seen(what="no-time-left", sent=False)), Later(10, False, "not-sent"), None, "ours"),
-    "our bug": (KeyError("x"), Later(10, False, "bug"), None, "ours"),
-    "an error that no delivery raises": (RabbitAway(), Later(10, False, "bug"), None, "ours"),
+    "held back": (
+        NotSent(call_facts(what="no-time-left", sent=False)),
+        Retry(10, False, "not-sent"),
+        None,
+        "ours",
+    ),
+    "our bug": (KeyError("x"), Retry(10, False, "bug"), None, "ours"),
+    "an error that no delivery raises": (RabbitAway(), Retry(10, False, "bug"), None, "ours"),
 }
 
 
@@ -178,35 +205,35 @@ def test_what_happened_becomes_what_the_design_says(happened: str) -> None:
     error, verdict, event, cause_class = TABLE[happened]
     got = judged(error)
     assert (got.verdict, got.lane_event, got.cause_class) == (verdict, event, cause_class)
-    assert got.tries.retries == (1 if isinstance(verdict, Later) and verdict.counted else 0)
+    assert got.tries.retries == (1 if isinstance(verdict, Retry) and verdict.counted else 0)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.ALREADY_RECEIVED])
 def test_every_fault_of_the_list_concerns_one_report_and_opens_the_lane(fault: Fault) -> None:
     got = judged(refused(fault), probe=True)
-    assert (got.verdict, got.lane_event) == (Dead(FAULT_REASONS[fault].value), Answered())
+    assert (got.verdict, got.lane_event) == (DeadLetter(FAULT_REASONS[fault].value), DestinationAnswered())
 
 
 def test_retries_follow_the_list_and_then_the_report_is_dead() -> None:
-    tries, pauses = Tries(), []
-    while isinstance(verdict := (got := judged(unavailable(500), tries)).verdict, Later):
+    tries, pauses = RetryState(), []
+    while isinstance(verdict := (got := judged(unavailable(500), tries)).verdict, Retry):
         pauses.append(verdict.pause_s)
         tries = got.tries
     assert tuple(pauses) == DELAYS
-    assert verdict == Dead("exhausted")
+    assert verdict == DeadLetter("exhausted")
     assert got.lane_event == FAILED("status 500")
 
 
 def test_what_uses_nothing_up_can_go_on_for_ever() -> None:
-    last = Tries(retries=len(DELAYS))
+    last = RetryState(retries=len(DELAYS))
     for error in (
         unavailable(429),
         unavailable(503, 5),
-        Misconfigured(seen(404)),
-        AtCapacity(seen(what="x")),
+        Misconfigured(call_facts(404)),
+        AtCapacity(call_facts(what="x")),
     ):
         got = judged(error, last)
-        assert not isinstance(got.verdict, Dead)
+        assert not isinstance(got.verdict, DeadLetter)
         assert got.tries.retries == last.retries
 
 
@@ -214,10 +241,10 @@ def test_what_uses_nothing_up_can_go_on_for_ever() -> None:
 def test_retry_after_is_obeyed_up_to_a_day(status: int) -> None:
     day = judged(unavailable(status, 24 * HOUR)).verdict
     longer = judged(unavailable(status, 48 * HOUR))
-    assert isinstance(day, Later)
+    assert isinstance(day, Retry)
     assert day.pause_s == 24 * HOUR
     assert longer.verdict == day
-    assert longer.lane_event == AskedToWait(48 * HOUR, f"status {status}")  # the lane tells a person
+    assert longer.lane_event == WaitRequested(48 * HOUR, f"status {status}")  # the lane tells a person
 
 
 @given(
@@ -227,26 +254,26 @@ def test_retry_after_is_obeyed_up_to_a_day(status: int) -> None:
     status=st.sampled_from([429, 500, 503, 408]),
 )
 def test_jitter_goes_upwards_only(chance: float, retries: int, wish: float | None, status: int) -> None:
-    got = judged(unavailable(status, wish), Tries(retries=retries), chance=chance).verdict
-    plain = judged(unavailable(status, wish), Tries(retries=retries)).verdict
-    assert isinstance(got, Later)
-    assert isinstance(plain, Later)
+    got = judged(unavailable(status, wish), RetryState(retries=retries), chance=chance).verdict
+    plain = judged(unavailable(status, wish), RetryState(retries=retries)).verdict
+    assert isinstance(got, Retry)
+    assert isinstance(plain, Retry)
     assert plain.pause_s <= got.pause_s <= plain.pause_s * (1 + JITTER)
 
 
 @pytest.mark.parametrize(
-    "error", [TIMEOUT, unavailable(500), unavailable(503, 9), ContractBroken(seen(200, "html"))]
+    "error", [TIMEOUT, unavailable(500), unavailable(503, 9), ContractBroken(call_facts(200, "html"))]
 )
 def test_a_failed_probe_counts_for_nobody(error: Exception) -> None:
-    used_up = Tries(retries=len(DELAYS))
+    used_up = RetryState(retries=len(DELAYS))
     got = judged(error, used_up, probe=True)
-    assert isinstance(got.verdict, Later)
+    assert isinstance(got.verdict, Retry)
     assert not got.verdict.counted
     assert got.verdict.pause_s == (9 if isinstance(error, Unavailable) and error.retry_after else 0)
     assert replace(got.tries, unanswered=False) == used_up
 
 
-@pytest.mark.parametrize("error", [AtCapacity(seen(what="x", sent=False)), KeyError("x")])
+@pytest.mark.parametrize("error", [AtCapacity(call_facts(what="x", sent=False)), KeyError("x")])
 def test_a_probe_that_we_lost_ourselves_says_so_to_the_lane(error: Exception) -> None:
     assert judged(error, probe=True).lane_event == ProbeLost()
     assert judged(error).lane_event is None
@@ -254,72 +281,80 @@ def test_a_probe_that_we_lost_ourselves_says_so_to_the_lane(error: Exception) ->
 
 def test_the_lane_knows_which_failure_was_the_probes() -> None:
     assert judged(TIMEOUT, probe=True).lane_event == FAILED("timeout", probe=True)
-    assert judged(Misconfigured(seen(401)), probe=True).lane_event == SetupWrong("status 401", probe=True)
+    assert judged(Misconfigured(call_facts(401)), probe=True).lane_event == SetupWrong(
+        "status 401", probe=True
+    )
 
 
-LOST = Tries(unanswered=True)
+LOST = RetryState(unanswered=True)
 
 
 @pytest.mark.parametrize(
     ("error", "before", "wanted"),
     [
-        (TIMEOUT, Tries(), True),
+        (TIMEOUT, RetryState(), True),
         (TIMEOUT, LOST, True),
-        (REFUSED_CONNECTION, Tries(), False),
+        (REFUSED_CONNECTION, RetryState(), False),
         (REFUSED_CONNECTION, LOST, True),  # nothing was sent, so nothing has changed
-        (AtCapacity(seen(what="x", sent=False)), LOST, True),
+        (AtCapacity(call_facts(what="x", sent=False)), LOST, True),
         (unavailable(500), LOST, False),
         (unavailable(429, 5), LOST, False),
-        (ContractBroken(seen(200, "html")), LOST, False),
-        (Misconfigured(seen(404)), LOST, False),
+        (ContractBroken(call_facts(200, "html")), LOST, False),
+        (Misconfigured(call_facts(404)), LOST, False),
         (KeyError("x"), LOST, False),
         (None, LOST, False),
     ],
 )
 def test_the_x_request_id_stays_only_after_a_try_that_nobody_answered(
-    error: Exception | None, before: Tries, wanted: bool
+    error: Exception | None, before: RetryState, wanted: bool
 ) -> None:
     for probe in (False, True):
         assert judged(error, before, probe=probe).unanswered is wanted
 
 
 def test_a_suppliers_own_meaning_of_a_status_goes_before_the_table() -> None:
-    rejected, fault = Rejected(seen(422)), refused(Fault.INVALID_MESSAGE, 422)
+    rejected, fault = Rejected(call_facts(422)), refused(Fault.INVALID_MESSAGE, 422)
     for error in (rejected, fault):
         retry = judged(error, overrides={"422": "retry"})
-        assert isinstance(retry.verdict, Later)
-        assert (retry.verdict.pause_s, retry.verdict.counted, retry.lane_event) == (10, True, Answered())
+        assert isinstance(retry.verdict, Retry)
+        assert (retry.verdict.pause_s, retry.verdict.counted, retry.lane_event) == (
+            10,
+            True,
+            DestinationAnswered(),
+        )
         assert judged(error, overrides={"422": "delivered"}).verdict == Delivered()
-    assert isinstance(judged(unavailable(500), overrides={"422": "retry"}).verdict, Later)
-    assert judged(unavailable(500), overrides={"500": "dead"}).verdict == Dead("unavailable")
-    assert judged(rejected, overrides={"422": "park"}).verdict == Kept("rejected")
-    assert judged(ContractBroken(seen(202)), overrides={"202": "delivered"}).verdict == Delivered()
+    assert isinstance(judged(unavailable(500), overrides={"422": "retry"}).verdict, Retry)
+    assert judged(unavailable(500), overrides={"500": "dead"}).verdict == DeadLetter("unavailable")
+    assert judged(rejected, overrides={"422": "park"}).verdict == Hold("rejected")
+    assert judged(ContractBroken(call_facts(202)), overrides={"202": "delivered"}).verdict == Delivered()
 
 
 def test_a_retry_by_override_ends_when_the_list_is_used_up_even_as_a_probe() -> None:
-    got = judged(Rejected(seen(422)), Tries(retries=len(DELAYS)), overrides={"422": "retry"}, probe=True)
-    assert (got.verdict, got.lane_event) == (Dead("exhausted"), Answered())
+    got = judged(
+        Rejected(call_facts(422)), RetryState(retries=len(DELAYS)), overrides={"422": "retry"}, probe=True
+    )
+    assert (got.verdict, got.lane_event) == (DeadLetter("exhausted"), DestinationAnswered())
 
 
 def test_an_override_keeps_the_suppliers_retry_after() -> None:
     got = judged(unavailable(503, 90), overrides={"503": "retry"})
-    assert (got.verdict, got.lane_event) == (Later(90, True, "unavailable"), AskedToWait(90, "status 503"))
+    assert (got.verdict, got.lane_event) == (Retry(90, True, "unavailable"), WaitRequested(90, "status 503"))
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        ContractBroken(seen(302, "redirect")),
-        ContractBroken(seen(200, "html")),
-        ContractBroken(seen(204, "body")),
-        ContractBroken(seen(202, "too-large")),
-        Misconfigured(seen(404)),
+        ContractBroken(call_facts(302, "redirect")),
+        ContractBroken(call_facts(200, "html")),
+        ContractBroken(call_facts(204, "body")),
+        ContractBroken(call_facts(202, "too-large")),
+        Misconfigured(call_facts(404)),
         unavailable(503),
     ],
 )
 def test_no_configuration_makes_a_redirect_a_web_page_or_an_outage_delivered(error: Exception) -> None:
     assert isinstance(error, ContractBroken | Misconfigured | Unavailable)
-    overrides = {str(error.seen.status): "delivered"}
+    overrides = {str(error.call_facts.status): "delivered"}
     assert judged(error, overrides=overrides).verdict == judged(error).verdict
 
 
@@ -329,24 +364,24 @@ def test_already_received_is_delivered_whatever_the_supplier_says_of_its_status(
 
 
 def test_a_refusal_of_our_own_without_a_call_is_a_dead_letter_too() -> None:
-    assert judged(Refused(Reason.INVALID)).verdict == Dead("invalid")
+    assert judged(Refused(Reason.INVALID)).verdict == DeadLetter("invalid")
 
 
 def test_a_bug_is_tried_a_few_times() -> None:
     first = judged(KeyError("x"))
     second = judged(KeyError("x"), first.tries)
     third = judged(KeyError("x"), second.tries)
-    assert (first.verdict, second.verdict) == (Later(10, False, "bug"), Later(60, False, "bug"))
-    assert (third.verdict, third.tries) == (Dead("bug"), Tries(bugs=3))
+    assert (first.verdict, second.verdict) == (Retry(10, False, "bug"), Retry(60, False, "bug"))
+    assert (third.verdict, third.tries) == (DeadLetter("bug"), RetryState(bugs=3))
 
 
 def test_three_crashes_are_enough() -> None:
-    tries = Tries()
+    tries = RetryState()
     for _ in range(2):
         got = judge_crash(tries, RULES)
-        assert (got.verdict, got.unanswered) == (Later(0, False, "crash"), True)
+        assert (got.verdict, got.unanswered) == (Retry(0, False, "crash"), True)
         tries = got.tries
-    assert judge_crash(tries, RULES, probe=True).verdict == Dead("crash")
+    assert judge_crash(tries, RULES, probe=True).verdict == DeadLetter("crash")
     assert judge_crash(tries, RULES, probe=True).lane_event == ProbeLost()
 
 

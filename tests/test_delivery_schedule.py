@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.errors import AtCapacity, ContractBroken, Misconfigured, Refused, Rejected, Seen, Unavailable
+from broker.errors import AtCapacity, CallFacts, ContractBroken, Misconfigured, Refused, Rejected, Unavailable
 from broker.lanes.lane import (
     Event,
     Lane,
@@ -26,7 +26,7 @@ from broker.lanes.lane import (
     may_hand_over,
     wants_probe,
 )
-from broker.lanes.retry_policy import Dead, Delivered, Kept, Later, Tries, judge
+from broker.lanes.retry_policy import DeadLetter, Delivered, Hold, Retry, RetryState, judge
 from schemas.codes import Reason
 
 START = datetime(2031, 3, 3, 9, 0, tzinfo=UTC)
@@ -52,7 +52,7 @@ RULES = Rules()
 class Book:
     """One report: what the code under test says of it, and what was promised to its supplier."""
 
-    tries: Tries = field(default_factory=Tries)
+    tries: RetryState = field(default_factory=RetryState)
     due: datetime = START
     not_before: datetime = START
     state: str = "waiting"
@@ -60,18 +60,18 @@ class Book:
     counted: int = 0
 
 
-def met(status: int | None, what: str = "") -> Seen:
-    return Seen("nordlys", "fejlmelding", what or f"status {status}", status=status)
+def met(status: int | None, what: str = "") -> CallFacts:
+    return CallFacts("nordlys", "fejlmelding", what or f"status {status}", status=status)
 
 
 WISHES = st.sampled_from([0.0, 1.0, 59.0, 3600.0, DAY, 3 * DAY])
 # (the error, whether it uses up a retry of the list)
 RESULTS: st.SearchStrategy[tuple[Exception | None, bool]] = st.one_of(
     st.just((None, False)),
-    st.just((Refused(Reason.UNKNOWN_CITIZEN, seen=met(400)), False)),
+    st.just((Refused(Reason.UNKNOWN_CITIZEN, call_facts=met(400)), False)),
     st.just((Rejected(met(422)), False)),
     st.just((Misconfigured(met(404)), False)),
-    st.just((AtCapacity(Seen("nordlys", "fejlmelding", "waiting-list-full", sent=False)), False)),
+    st.just((AtCapacity(CallFacts("nordlys", "fejlmelding", "waiting-list-full", sent=False)), False)),
     st.just((Unavailable(met(429)), False)),
     st.just((Unavailable(met(None, "timeout")), True)),
     st.just((ContractBroken(met(302, "redirect")), True)),
@@ -134,15 +134,15 @@ class Schedule(RuleBasedStateMachine):
         counts = counts and not book.probe
         self.promise(book, error, counts)
         got = judge(error, book.tries, RULES, {}, probe=book.probe, chance=lambda: chance)
-        book.counted += counts and not isinstance(got.verdict, Dead)
+        book.counted += counts and not isinstance(got.verdict, DeadLetter)
         assert got.tries.retries == book.counted, "only what counts is counted"
         book.tries = got.tries
         match got.verdict:
-            case Later(pause_s=pause):
+            case Retry(pause_s=pause):
                 book.state, book.due = "waiting", self.now + timedelta(seconds=pause)
-            case Kept():
+            case Hold():
                 book.state, book.due = "waiting", self.now
-            case Delivered() | Dead():
+            case Delivered() | DeadLetter():
                 book.state = "ended"
         if got.lane_event is not None:
             self.happens(got.lane_event)
@@ -202,7 +202,7 @@ class Schedule(RuleBasedStateMachine):
             now = max(now, lane.parked_until or now)
             assert now <= max(self.now, self.asked) + timedelta(seconds=RULES.park_most_seconds)
             lane = after(lane, TimeCame(UUID(int=1)), now, RULES)
-            delivered = judge(None, Tries(), RULES, {}, probe=True)
+            delivered = judge(None, RetryState(), RULES, {}, probe=True)
             assert delivered.lane_event is not None
             lane = after(lane, delivered.lane_event, now, RULES)
         assert may_hand_over(lane, now)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.telemetry.counters import Spread
+from broker.telemetry.counters import Histogram
 from broker.telemetry.prometheus import Writer
 
 BOUNDS = (0.005, 0.25, 1, 10)
@@ -33,11 +34,11 @@ def test_a_counter_a_gauge_and_a_histogram_read_the_same() -> None:
     registry = CollectorRegistry()
     calls = Counter("x_calls_total", "Calls", ["system", "why"], registry=registry)
     age = Gauge("x_age_seconds", "Age", registry=registry)
-    took = Histogram("x_took_seconds", "Took", ["type"], buckets=BOUNDS, registry=registry)
+    took = prometheus_client.Histogram("x_took_seconds", "Took", ["type"], buckets=BOUNDS, registry=registry)
     for number, name in enumerate(EVIL):
         calls.labels(name, "b").inc(number)
     age.set(1e-05)
-    spread = Spread(BOUNDS)
+    spread = Histogram(BOUNDS)
     for value in SEEN:
         took.labels("a").observe(value)
         spread.add(value)
@@ -52,7 +53,7 @@ def test_a_counter_a_gauge_and_a_histogram_read_the_same() -> None:
 
 
 def test_the_second_time_it_shows_the_new_numbers() -> None:
-    writer, spread = Writer("x_took_seconds", "histogram", "Took", []), Spread(BOUNDS)
+    writer, spread = Writer("x_took_seconds", "histogram", "Took", []), Histogram(BOUNDS)
     first = read("".join(writer.lines({(): spread})))
     spread.add(0.1)
     second = read("".join(writer.lines({(): spread})))

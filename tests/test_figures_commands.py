@@ -7,7 +7,7 @@ from typing import Any
 
 from broker import ops
 from broker.cli.base import sparkline
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from tests.desks import desk, settings, sql
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql
@@ -21,7 +21,7 @@ async def parsed(command: Command, *words: object) -> Any:
 
 
 async def test_the_overview_says_what_is_wrong_and_ends_with_it(
-    command: Command, desk: Desk, sql: Sql
+    command: Command, desk: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 2, cause="rejected")
     result = await command("overview")
@@ -37,7 +37,7 @@ async def test_the_overview_says_what_is_wrong_and_ends_with_it(
 
 
 async def test_suppliers_are_told_with_their_figures_and_one_with_its_history(
-    command: Command, desk: Desk, sql: Sql
+    command: Command, desk: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 3)
     await ops.pause(desk, "nordsoft", BO)

@@ -21,9 +21,9 @@ from broker.health.metrics import METRICS, Metrics
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
 from broker.ledger import Ledger
-from broker.ledger.operators.figures import OTHER, Pile, grouped
+from broker.ledger.operators.figures import OTHER, Backlog, grouped
 from broker.rabbitmq.consumer import Consumer
-from broker.telemetry.counters import Tally
+from broker.telemetry.counters import Counters
 from config.directory import Directory, SystemConfig
 from config.settings import HealthSettings
 from config.sources import environment_with
@@ -55,7 +55,7 @@ class FakeLedger:
 def vitals(problem: str | None = None, *, away: bool = False, **rest: Any) -> Vitals:
     """Of a process that has started."""
     return Vitals(
-        tally=Tally(),
+        tally=Counters(),
         consumer=cast(Consumer, FakeConsumer(problem)),
         ledger=cast(Ledger, FakeLedger(away=away)),
         **rest,
@@ -93,7 +93,7 @@ async def test_a_worker_that_carries_requests_is_alive_and_ready() -> None:
 @pytest.mark.parametrize(
     ("of", "why"),
     [
-        (Vitals(tally=Tally()), "starting"),
+        (Vitals(tally=Counters()), "starting"),
         (vitals("no consumer on jobnet.bookings"), "no consumer on jobnet.bookings"),
         (vitals(away=True), "PostgreSQL is out of reach"),
         (vitals(stopping=True), "stopping: what is under way is being finished"),
@@ -148,7 +148,7 @@ def read(of: Vitals) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def test_every_metric_can_be_read_before_anything_has_started() -> None:
-    samples = read(Vitals(tally=Tally()))
+    samples = read(Vitals(tally=Counters()))
     assert samples["jobnet_ready"] == {(): 0}
     assert "process_cpu_seconds_total" in samples
 
@@ -221,14 +221,15 @@ def test_a_certificate_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 
 def test_a_cause_that_is_no_word_of_ours_is_other_and_causes_have_a_bound() -> None:
     rows = [
-        ("jobnet.bookings.dead", "invalid", Pile(5, 9.0)),
-        ("jobnet.bookings.dead", "0101364001", Pile(1, 3.0)),
+        ("jobnet.bookings.dead", "invalid", Backlog(5, 9.0)),
+        ("jobnet.bookings.dead", "0101364001", Backlog(1, 3.0)),
     ]
     rows += [
-        ("jobnet.bookings.dead", f"word-{chr(97 + n % 26)}{chr(97 + n // 26)}", Pile(1)) for n in range(200)
+        ("jobnet.bookings.dead", f"word-{chr(97 + n % 26)}{chr(97 + n // 26)}", Backlog(1))
+        for n in range(200)
     ]
     found = grouped(rows)
-    assert found[("jobnet.bookings.dead", "invalid")] == Pile(5, 9.0)
+    assert found[("jobnet.bookings.dead", "invalid")] == Backlog(5, 9.0)
     assert not any("0101364001" in cause for _, cause in found)
     assert len(found) <= 51
     assert sum(pile.number for pile in found.values()) == 206

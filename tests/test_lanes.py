@@ -10,8 +10,7 @@ import pytest
 
 from broker.lanes.lane import (
     HIGHEST_STEP,
-    Answered,
-    AskedToWait,
+    DestinationAnswered,
     DestinationFailed,
     Event,
     Lane,
@@ -21,6 +20,7 @@ from broker.lanes.lane import (
     Resumed,
     SetupWrong,
     TimeCame,
+    WaitRequested,
     after,
     may_hand_over,
     tells_a_person,
@@ -56,7 +56,7 @@ def step(lane: Lane, *events: Event, now: datetime = NOW) -> Lane:
 
 
 PARKED = step(FAILING, DestinationFailed("timeout"))  # until NOW + 60 s
-WAITING = step(OPEN, AskedToWait(HOUR, "status 503"))  # asked for an hour
+WAITING = step(OPEN, WaitRequested(HOUR, "status 503"))  # asked for an hour
 DUE = replace(PARKED, parked_until=NOW)
 PROBING = step(DUE, TimeCame(FIRST))
 PAUSED = step(OPEN, Paused("anna", "they move house"))
@@ -64,13 +64,13 @@ PAUSED_WHILE_PARKED = step(PARKED, Paused("anna", "they move house"))
 PAUSED_WHILE_WAITING = step(WAITING, Paused("anna", "they move house"))
 
 EVENTS: dict[str, Event] = {
-    "answered": Answered(),
+    "answered": DestinationAnswered(),
     "failed": DestinationFailed("timeout"),
     "probe-failed": DestinationFailed("timeout", probe=True),
     "setup": SetupWrong("status 401"),
     "probe-setup": SetupWrong("status 401", probe=True),
-    "asked": AskedToWait(120, "status 429"),
-    "asked-vaguely": AskedToWait(None, "status 429"),
+    "asked": WaitRequested(120, "status 429"),
+    "asked-vaguely": WaitRequested(None, "status 429"),
     "pause": Paused("anna", "x"),
     "resume": Resumed("anna", "x"),
     "time": TimeCame(SECOND),
@@ -120,13 +120,13 @@ def test_parking_doubles_from_one_minute_to_thirty_and_no_further() -> None:
 
 
 def test_an_answer_makes_the_next_parking_short_again() -> None:
-    again = step(PROBING, Answered(), *[DestinationFailed("timeout")] * 3)
+    again = step(PROBING, DestinationAnswered(), *[DestinationFailed("timeout")] * 3)
     assert again.parked_until == at(60)
 
 
 def test_failures_count_only_in_a_row() -> None:
     failed = DestinationFailed("timeout")
-    assert step(OPEN, failed, failed, Answered(), failed, failed).state is LaneState.OPEN
+    assert step(OPEN, failed, failed, DestinationAnswered(), failed, failed).state is LaneState.OPEN
     assert step(OPEN, failed, failed, failed).state is LaneState.PARKED
 
 
@@ -137,8 +137,8 @@ def test_the_reason_says_in_words_why_the_lane_is_parked() -> None:
 
 
 def test_retry_after_is_kept_in_full_up_to_a_day_and_longer_ones_are_told_to_a_person() -> None:
-    day = step(OPEN, AskedToWait(24 * HOUR, "status 503"))
-    longer = step(OPEN, AskedToWait(48 * HOUR, "status 503"))
+    day = step(OPEN, WaitRequested(24 * HOUR, "status 503"))
+    longer = step(OPEN, WaitRequested(48 * HOUR, "status 503"))
     assert day.parked_until == longer.parked_until == at(24 * HOUR)
     assert tells_a_person(OPEN, day) is None
     assert tells_a_person(OPEN, longer) == "nordlys asked to wait 48 h (status 503); it gets 24 h"
@@ -146,19 +146,19 @@ def test_retry_after_is_kept_in_full_up_to_a_day_and_longer_ones_are_told_to_a_p
 
 @pytest.mark.parametrize("lane", [WAITING, PAUSED_WHILE_WAITING])
 def test_neither_an_answer_nor_a_person_shortens_what_the_supplier_asked_for(lane: Lane) -> None:
-    lane = step(lane, Answered(), Resumed("anna", "x"), Answered(), now=at(5))
+    lane = step(lane, DestinationAnswered(), Resumed("anna", "x"), DestinationAnswered(), now=at(5))
     assert (lane.state, lane.parked_until) == (LaneState.PARKED, at(HOUR))
     assert wants_probe(lane, at(HOUR))
 
 
 def test_a_shorter_wish_after_a_longer_one_takes_nothing_back() -> None:
-    assert step(WAITING, AskedToWait(1, "status 429"), now=at(5)).parked_until == at(HOUR)
+    assert step(WAITING, WaitRequested(1, "status 429"), now=at(5)).parked_until == at(HOUR)
 
 
 def test_a_probe_that_is_told_to_come_back_at_once_does_not() -> None:
-    assert step(OPEN, AskedToWait(0, "status 503")).parked_until == NOW
-    assert step(PROBING, AskedToWait(0, "status 503")).parked_until == at(60)
-    assert step(PROBING, AskedToWait(90, "status 503")).parked_until == at(90)
+    assert step(OPEN, WaitRequested(0, "status 503")).parked_until == NOW
+    assert step(PROBING, WaitRequested(0, "status 503")).parked_until == at(60)
+    assert step(PROBING, WaitRequested(90, "status 503")).parked_until == at(90)
 
 
 def test_a_parking_by_failures_ends_no_earlier_than_a_wish_that_still_runs() -> None:
@@ -167,7 +167,7 @@ def test_a_parking_by_failures_ends_no_earlier_than_a_wish_that_still_runs() -> 
 
 
 def test_what_a_supplier_asks_for_while_paused_is_kept_for_the_resumption() -> None:
-    lane = step(PAUSED, AskedToWait(HOUR, "status 503"))
+    lane = step(PAUSED, WaitRequested(HOUR, "status 503"))
     assert (lane.state, lane.reason, lane.by) == (LaneState.PAUSED, "they move house", "anna")
     assert step(lane, Resumed("anna", "done"), now=at(60)).parked_until == at(HOUR)
     assert step(lane, Resumed("anna", "done"), now=at(HOUR)).state is LaneState.OPEN
@@ -192,7 +192,7 @@ def test_the_last_probe_is_remembered_so_that_the_next_one_can_be_another() -> N
     again = step(PROBING, DestinationFailed("timeout", probe=True))
     assert (again.probe, again.last_probe) == (None, FIRST)
     assert step(again, TimeCame(SECOND), now=at(HOUR)).last_probe == SECOND
-    assert step(PROBING, Answered()).last_probe == FIRST
+    assert step(PROBING, DestinationAnswered()).last_probe == FIRST
 
 
 def test_a_lost_probe_waits_as_long_as_before_and_does_not_double() -> None:
@@ -210,16 +210,18 @@ def test_a_wrong_set_up_is_told_once_until_the_lane_has_opened() -> None:
     assert tells_a_person(OPEN, parked) == "the set-up of nordlys is wrong: status 401"
     assert tells_a_person(parked, again) is None
     assert tells_a_person(parked, other) == "the set-up of nordlys is wrong: certificate"
-    assert tells_a_person(again, step(again, Answered())) is None
-    assert step(again, Answered()).attention is None
+    assert tells_a_person(again, step(again, DestinationAnswered())) is None
+    assert step(again, DestinationAnswered()).attention is None
 
 
 def test_what_a_person_had_to_see_to_is_over_when_they_resume_a_lane_that_opens() -> None:
-    paused = step(PAUSED, AskedToWait(48 * HOUR, "status 503"))
+    paused = step(PAUSED, WaitRequested(48 * HOUR, "status 503"))
     assert paused.attention is not None
     resumed = step(paused, Resumed("anna", "done"), now=at(24 * HOUR))
     assert (resumed.state, resumed.attention) == (LaneState.OPEN, None)
 
 
 def test_an_opened_lane_forgets_its_past() -> None:
-    assert step(PROBING, Answered(), now=at(9)) == Lane("nordlys", changed_at=at(9), last_probe=FIRST)
+    assert step(PROBING, DestinationAnswered(), now=at(9)) == Lane(
+        "nordlys", changed_at=at(9), last_probe=FIRST
+    )

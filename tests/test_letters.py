@@ -6,16 +6,16 @@ import pytest
 
 from broker.dead_letters.headers import (
     PROPERTIES,
-    Properties,
-    cause_of,
+    LetterProperties,
     class_of,
+    death_cause,
     properties_header,
     properties_of,
     sealed_properties,
 )
 from broker.dead_letters.reconcile import must_turn
 from broker.dead_letters.replayer import work_queue_of
-from broker.ledger.dead_letters.places import Standing
+from broker.ledger.dead_letters.places import QueueBalance
 from broker.rabbitmq import Arrival
 from broker.rabbitmq.properties import MAX_HEADER_BYTES
 
@@ -37,7 +37,7 @@ def test_a_cause_is_somebodys_fault(cause: str, whose: str) -> None:
 
 def test_properties_survive_their_seal() -> None:
     kept = properties_of(Arrival("q", type="a.v1", reply_to="r", headers={"traceparent": "00-1", "n": 3}))
-    assert Properties.from_json(kept.to_json()) == kept
+    assert LetterProperties.from_json(kept.to_json()) == kept
 
 
 @pytest.mark.parametrize("name", ["x-death", "x-first-death-queue", "x-delivery-count", "x-jobnet-pass"])
@@ -75,7 +75,7 @@ def test_damaged_properties_are_no_properties(damaged: object) -> None:
 )
 def test_a_cause_is_a_word_of_ours(queue: str, reason: str | None, cause: str) -> None:
     headers = {"x-first-death-reason": reason} if reason else {}
-    assert cause_of(Arrival(queue, headers=headers)) == cause
+    assert death_cause(Arrival(queue, headers=headers)) == cause
 
 
 @pytest.mark.parametrize(
@@ -87,26 +87,26 @@ def test_a_cause_is_a_word_of_ours(queue: str, reason: str | None, cause: str) -
     ],
 )
 def test_a_replay_goes_where_the_table_says(queue: str, key: str, type_: str | None, goes_to: str) -> None:
-    assert work_queue_of(queue, Properties(type=type_, routing_key=key)) == goes_to
+    assert work_queue_of(queue, LetterProperties(type=type_, routing_key=key)) == goes_to
 
 
 def test_a_replay_without_a_queue_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="no queue takes"):
-        work_queue_of("jobnet.unrouted.dead", Properties(type="a.v1", routing_key="jobnet.bookings"))
+        work_queue_of("jobnet.unrouted.dead", LetterProperties(type="a.v1", routing_key="jobnet.bookings"))
 
 
 @pytest.mark.parametrize(
     ("standing", "depth", "turn"),
     [
-        (Standing("q", 5, 5, 0, 0, False, 1), 5, False),
-        (Standing("q", 6, 5, 1, 0, False, 1), 5, False),
-        (Standing("q", 5, 5, 0, 0, False, 1), 6, True),
-        (Standing("q", 5, 5, 0, 0, False, 1), 0, True),
-        (Standing("q", 4, 5, 0, 1, False, 1), 5, True),
-        (Standing("q", 5, 5, 0, 0, True, 1), 5, True),
-        (Standing("q", 5, 5, 0, 0, False, 700), 5, True),
+        (QueueBalance("q", 5, 5, 0, 0, False, 1), 5, False),
+        (QueueBalance("q", 6, 5, 1, 0, False, 1), 5, False),
+        (QueueBalance("q", 5, 5, 0, 0, False, 1), 6, True),
+        (QueueBalance("q", 5, 5, 0, 0, False, 1), 0, True),
+        (QueueBalance("q", 4, 5, 0, 1, False, 1), 5, True),
+        (QueueBalance("q", 5, 5, 0, 0, True, 1), 5, True),
+        (QueueBalance("q", 5, 5, 0, 0, False, 700), 5, True),
     ],
     ids=["all well", "one to add", "a stranger", "purged", "one to remove", "a turn was cut off", "long ago"],
 )
-def test_a_queue_is_turned_round_when_it_may_differ(standing: Standing, depth: int, turn: bool) -> None:
+def test_a_queue_is_turned_round_when_it_may_differ(standing: QueueBalance, depth: int, turn: bool) -> None:
     assert must_turn(standing, depth) is turn

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from pydantic import BaseModel, ValidationError
 
-from broker.errors import Failure, Seen
+from broker.errors import CallFacts, Failure
 from broker.telemetry import log as broker_log
 from broker.telemetry.log import configure, get_logger
 from broker.telemetry.redaction import ALLOWED, LONGEST_TEXT, scrub
@@ -239,7 +239,7 @@ def test_an_exception_is_told_by_type_and_place_cause_first(lines: Lines) -> Non
 
 
 def test_the_text_of_our_own_errors_is_kept(lines: Lines) -> None:
-    error = Failure(Seen("nord", "create", "timeout", milliseconds=8000))
+    error = Failure(CallFacts("nord", "create", "timeout", milliseconds=8000))
     log.error("failed", exc_info=error, reason=error)
     assert lines.last["exception"] == ["Failure: create at nord: timeout after 8000 ms"]
     assert lines.last["reason"] == "Failure: create at nord: timeout after 8000 ms"

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from broker import ops
 from broker.cli.main import main
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ops import Actor, Filter, Refusal
 from config.settings import Settings
 from schemas.personal import Cpr
@@ -58,7 +58,7 @@ async def parsed(command: Command, *words: object, stdin: str = "") -> Any:
 
 
 class TestReveal:
-    async def test_one_field_is_told_and_logged(self, desk: Desk, sql: Sql) -> None:
+    async def test_one_field_is_told_and_logged(self, desk: Operations, sql: Sql) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         assert await ops.reveal(desk, report_id, "cpr", BO) == ANN
         [entry] = await ops.log(desk, action="reveal")
@@ -66,7 +66,7 @@ class TestReveal:
         assert ANN not in repr(entry)
 
     async def test_a_field_that_is_not_there_is_refused_with_those_that_are(
-        self, desk: Desk, sql: Sql
+        self, desk: Operations, sql: Sql
     ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         with pytest.raises(Refusal, match="cpr, fejltekst") as refused:
@@ -74,14 +74,16 @@ class TestReveal:
         assert ANN not in str(refused.value)
         assert await ops.log(desk) == []
 
-    async def test_content_that_does_not_open_is_refused(self, desk: Desk, sql: Sql) -> None:
+    async def test_content_that_does_not_open_is_refused(self, desk: Operations, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         with pytest.raises(Refusal, match="does not open"):
             await ops.reveal(desk, report_id, "cpr", BO)
 
 
 class TestFind:
-    async def test_a_citizen_is_found_and_the_look_up_is_logged_by_token(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_citizen_is_found_and_the_look_up_is_logged_by_token(
+        self, desk: Operations, sql: Sql
+    ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         assert [found.id for found in await ops.find(desk, Cpr(ANN), BO)] == [report_id]
         assert await ops.find(desk, Cpr(BEN), BO) == []
@@ -91,7 +93,9 @@ class TestFind:
         ]
         assert ANN not in repr(rows)
 
-    async def test_the_number_comes_from_standard_input(self, command: Command, desk: Desk, sql: Sql) -> None:
+    async def test_the_number_comes_from_standard_input(
+        self, command: Command, desk: Operations, sql: Sql
+    ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         found = await parsed(command, "find", "-m", "he asked", "--as", "bo", stdin=f"{ANN[:6]}-{ANN[6:]}\n")
         assert [row["id"] for row in found] == [str(report_id)]
@@ -100,7 +104,7 @@ class TestFind:
 
 
 class TestStories:
-    async def test_any_id_of_a_story_tells_all_of_it(self, desk: Desk, sql: Sql) -> None:
+    async def test_any_id_of_a_story_tells_all_of_it(self, desk: Operations, sql: Sql) -> None:
         request_id = await dead_booking(sql)
         [report_id] = await dead_reports(sql)
         await sql.execute("UPDATE reports SET request_id = $1", request_id)
@@ -113,13 +117,13 @@ class TestStories:
             assert {each.letter_id for each in story.letters} == {request_id, report_id}
             assert [each.action for each in story.log] == ["dead.discard"]
 
-    async def test_what_nobody_knows_is_said(self, desk: Desk) -> None:
+    async def test_what_nobody_knows_is_said(self, desk: Operations) -> None:
         with pytest.raises(Refusal, match="knows no request, report or letter"):
             await ops.trace(desk, uuid4())
 
 
 class TestLanes:
-    async def test_a_lane_is_paused_and_resumed_with_a_reason(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_lane_is_paused_and_resumed_with_a_reason(self, desk: Operations, sql: Sql) -> None:
         await dead_reports(sql)
         assert (await ops.pause(desk, "nordsoft", BO)).state == "paused"
         row = await ops.lane(desk, "nordsoft")
@@ -127,14 +131,14 @@ class TestLanes:
         assert (await ops.resume(desk, "nordsoft", BO)).state == "open"
         assert [e.action for e in await ops.log(desk, subject="nordsoft")] == ["lanes.resume", "lanes.pause"]
 
-    async def test_a_lane_that_is_not_there_is_not_paused(self, desk: Desk) -> None:
+    async def test_a_lane_that_is_not_there_is_not_paused(self, desk: Operations) -> None:
         with pytest.raises(Refusal, match="no lane nobody"):
             await ops.pause(desk, "nobody", BO)
         assert await ops.log(desk) == []
 
 
 @pytest.mark.parametrize("act", [ops.discard, ops.restore, ops.prepare_replay])
-async def test_everything_at_once_must_be_said(desk: Desk, act: Callable[..., Awaitable[Any]]) -> None:
+async def test_everything_at_once_must_be_said(desk: Operations, act: Callable[..., Awaitable[Any]]) -> None:
     with pytest.raises(Refusal, match="say which letters"):
         await act(desk, Filter(), BO)
 
@@ -202,7 +206,7 @@ class TestCommands:
         ],
     )
     async def test_tables_and_json_hold_no_cpr_number(
-        self, command: Command, desk: Desk, sql: Sql, words: tuple[str, ...]
+        self, command: Command, desk: Operations, sql: Sql, words: tuple[str, ...]
     ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         await ops.reveal(desk, report_id, "cpr", BO)
@@ -212,7 +216,7 @@ class TestCommands:
             assert result.exit_code == 0, result.output
             assert ANN not in result.output
 
-    async def test_reveal_prints_the_field_once(self, command: Command, desk: Desk, sql: Sql) -> None:
+    async def test_reveal_prints_the_field_once(self, command: Command, desk: Operations, sql: Sql) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         result = await command("reveal", report_id, "cpr", "-m", "the citizen called")
         assert result.stdout == f"{ANN}\n"

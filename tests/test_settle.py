@@ -11,13 +11,13 @@ import pytest
 from broker.errors import (
     AtCapacity,
     BadMessage,
+    CallFacts,
     ContractBroken,
     Misconfigured,
     NothingOffered,
     NotSent,
     Refused,
     Rejected,
-    Seen,
     Unavailable,
     Unknown,
 )
@@ -26,12 +26,12 @@ from broker.settle import done, expired, not_carried_out, settle
 from schemas.answers import Answer, ReceiptResult
 from schemas.codes import ErrorCode, Reason, Status
 from schemas.envelope import FieldProblem, Request
+from schemas.failure_reports import Report
 from schemas.personal import Cpr
-from schemas.reports import Report
 from schemas.requests import Book, Cancel, CitizenReport
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
-SEEN = Seen("birk", "create", "status 502", 502, None, 812)
+SEEN = CallFacts("birk", "create", "status 502", 502, None, 812)
 CPR = "0101364001"
 
 
@@ -209,7 +209,7 @@ def citizens() -> CitizenReport:
 
 
 def test_a_report_text_never_exceeds_what_the_contract_holds() -> None:
-    assert len(text_of(ErrorCode.OTHER, Seen("x", "s" * 600, "w" * 600))) == MOST_TEXT
+    assert len(text_of(ErrorCode.OTHER, CallFacts("x", "s" * 600, "w" * 600))) == MOST_TEXT
 
 
 def test_a_cause_is_one_word_of_ours() -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import monotonic
 
-from broker.telemetry.counters import COUNTS, Key, Spread, Tally
+from broker.telemetry.counters import COUNTS, Counters, Histogram, Labels
 
 
-def met(counts: Mapping[Key, int]) -> dict[Key, int]:
+def met(counts: Mapping[Labels, int]) -> dict[Labels, int]:
     """What has happened at all."""
     return {key: number for key, number in counts.items() if number}
 
 
 def test_a_type_that_nobody_knows_is_counted_as_other() -> None:
-    tally = Tally()
+    tally = Counters()
     for type_ in ("query.offers.v1", "0101364001", None, "query.offers.v9"):
         tally.arrived(type_)
     assert met(tally.arrivals) == {("query.offers.v1",): 1, ("other",): 3}
 
 
 def test_an_answer_is_counted_by_type_status_and_error_code() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.answered("booking.book.v1", "failed", 4, monotonic())
     tally.answered("booking.book.v1", "done", None, monotonic())
     tally.answered("nonsense", "refused", None, monotonic())
@@ -34,7 +34,7 @@ def test_an_answer_is_counted_by_type_status_and_error_code() -> None:
 
 
 def test_a_value_falls_under_its_bound() -> None:
-    spread = Spread((1, 10))
+    spread = Histogram((1, 10))
     for value in (0.5, 1, 5, 100):
         spread.add(value)
     assert spread.buckets == [2, 1, 1]
@@ -42,7 +42,7 @@ def test_a_value_falls_under_its_bound() -> None:
 
 
 def test_everything_that_grows_is_there_flat_and_as_a_copy() -> None:
-    tally = Tally()
+    tally = Counters()
     tally.called("birk", "create", "DONE", 0.1)
     tally.attempted("fyrtaarn", "delivered", monotonic())
     before = tally.counted()

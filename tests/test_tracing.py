@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from broker.clients.traced import calling
-from broker.reports.spans import attempting
-from broker.requests.spans import LONGEST_WAIT, _sent_at, carrying, handling
+from broker.clients.call_spans import calling
+from broker.reports.report_spans import attempting
+from broker.requests.request_spans import LONGEST_WAIT, _sent_at, carrying, handling
 from broker.telemetry.tracing import TRACING, child_of
 from config.settings import ConfigProblem, build
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from broker import ops
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ops import Actor, Refusal
 from broker.sealing import Sealer
 from config.directory import Directory, load_directory
@@ -34,7 +34,7 @@ def directory(test_cpr: str | None) -> Directory:
     return known.model_copy(update={"suppliers": {**known.suppliers, "birkelund": changed}})
 
 
-async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Desk, sql: Sql) -> None:
+async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Operations, sql: Sql) -> None:
     report_id = await ops.send_test_report(desk, directory(AGREED), "birkelund", BO)
     row = await sql.fetchrow("SELECT * FROM reports")
     assert (row["state"], row["supplier"], row["type"]) == ("waiting", "birkelund", "report.test.v1")
@@ -60,7 +60,7 @@ async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Desk, sql:
     ],
 )
 async def test_no_supplier_gets_what_it_could_take_for_real(
-    desk: Desk, sql: Sql, supplier: str, cpr: str | None, said: str
+    desk: Operations, sql: Sql, supplier: str, cpr: str | None, said: str
 ) -> None:
     with pytest.raises(Refusal, match=said):
         await ops.send_test_report(desk, directory(cpr), supplier, BO)

@@ -37,7 +37,7 @@ class Mistake(click.ClickException):
     exit_code = EXIT_MISTAKE
 
 
-class DidNotWork(click.ClickException):
+class CommandFailed(click.ClickException):
     """What did not work although the command was right."""
 
     exit_code = 1
@@ -86,7 +86,7 @@ def asynchronously(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[
         try:
             return asyncio.run(function(*args, **kwargs))
         except (BrokerError, OSError, TimeoutError) as error:
-            raise DidNotWork(str(error) or type(error).__name__) from None
+            raise CommandFailed(str(error) or type(error).__name__) from None
 
     return run
 

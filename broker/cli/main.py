@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from broker import __version__
-from broker.cli.base import FILE, Configuration, DidNotWork, Mistake, asynchronously, show_rows
-from broker.cli.console import console
-from broker.cli.figures import FIGURES_COMMANDS
-from broker.cli.ledger import LEDGER_COMMANDS
-from broker.cli.reports import COMMANDS
+from broker.cli.base import FILE, CommandFailed, Configuration, Mistake, asynchronously, show_rows
+from broker.cli.console_commands import console
+from broker.cli.ledger_commands import LEDGER_COMMANDS
+from broker.cli.overview_commands import FIGURES_COMMANDS
+from broker.cli.report_commands import COMMANDS
 from broker.errors import BrokerError
 from broker.telemetry.log import configure
 from config.dangers import notices
@@ -58,7 +58,7 @@ def run(configuration: Configuration, workers: int) -> None:
     try:
         sys.exit(serve(settings, directory))
     except (BrokerError, OSError) as error:
-        raise DidNotWork(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 @main.group()
@@ -76,7 +76,7 @@ async def topology_apply(configuration: Configuration) -> None:
     settings = configuration.settings()
     drifted = await apply(settings, configuration.directory(settings).suppliers)
     if drifted:
-        raise DidNotWork("\n".join(drifted))
+        raise CommandFailed("\n".join(drifted))
     click.echo("topology: everything is declared")
 
 
@@ -90,7 +90,7 @@ async def topology_check(configuration: Configuration) -> None:
     settings = configuration.settings()
     wrong = await check(settings, configuration.directory(settings).suppliers)
     if wrong:
-        raise DidNotWork("\n".join(wrong))
+        raise CommandFailed("\n".join(wrong))
     click.echo("topology: as it should be")
 
 
@@ -120,7 +120,7 @@ def ledger_upgrade(configuration: Configuration) -> None:
     try:
         revision = upgrade(settings.ledger.dsn.get_secret_value())
     except (BrokerError, OSError) as error:
-        raise DidNotWork(str(error)) from None
+        raise CommandFailed(str(error)) from None
     click.echo(f"ledger: at revision {revision}")
 
 
@@ -159,11 +159,11 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
     FILE may be - for standard input. In a body, sentAt and requestId are filled in where they are missing.
     Exit code 1 if any request got no answer.
     """
-    from broker.cli.send import send_lines
+    from broker.cli.send_command import send_lines
 
     unanswered = await send_lines(configuration.settings(), file, timeout, click.echo)
     if unanswered:
-        raise DidNotWork(f"{unanswered} requests got no answer")
+        raise CommandFailed(f"{unanswered} requests got no answer")
 
 
 @main.command("open")
@@ -199,7 +199,7 @@ async def status(configuration: Configuration, as_json: bool) -> None:
     else:
         show_rows(rows)
     if not any(worker.ready and worker.alive for worker in workers):
-        raise DidNotWork("no process is ready")
+        raise CommandFailed("no process is ready")
 
 
 for command in (*COMMANDS, *FIGURES_COMMANDS):

@@ -9,12 +9,12 @@ from typing import Self, TypeVar
 from broker.clients.booking import BookingSystem
 from broker.clients.http import HttpSystem
 from broker.clients.planner import Planner
-from broker.clients.supplier import Receipt, Supplier
-from broker.errors import Misconfigured, Seen
+from broker.clients.supplier import Supplier, SupplierReceipt
+from broker.errors import CallFacts, Misconfigured
 from config.directory import Directory, SystemConfig
 from config.settings import Settings
 
-__all__ = ["BookingSystem", "Clients", "Planner", "Receipt", "Supplier", "Systems"]
+__all__ = ["BookingSystem", "Clients", "Planner", "Supplier", "SupplierReceipt", "Systems"]
 
 T = TypeVar("T")
 
@@ -108,4 +108,4 @@ def _named(systems: Mapping[str, T], name: str) -> T:
     try:
         return systems[name]
     except KeyError:
-        raise Misconfigured(Seen(name, "directory", "unknown-system", sent=False)) from None
+        raise Misconfigured(CallFacts(name, "directory", "unknown-system", sent=False)) from None

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from broker.clients.calls import Call, Caller, Kind
+from broker.clients.calls import Call, Caller, CallKind
 from broker.clients.http import HttpSystem
-from broker.errors import ContractBroken, Seen
+from broker.errors import CallFacts, ContractBroken
 from schemas.codes import Fault
 from schemas.external import Booking, MeetingTime, Reservation, Times, Wish
 
@@ -53,7 +53,7 @@ class BookingSystem:
         query = tuple((name, value) for name, value in asked if value)
         path = f"{_ROOT}/Moedetilbud/{offer_id}/Tider"
         reply = await self._system.call(
-            Call("times", Kind.READ, "GET", path, 200, Times, query=query), caller
+            Call("times", CallKind.READ, "GET", path, 200, Times, query=query), caller
         )
         return tuple(reply.body.times) if reply.body else ()
 
@@ -64,7 +64,7 @@ class BookingSystem:
         """
         call = Call(
             "find",
-            Kind.READ,
+            CallKind.READ,
             "GET",
             _booking(invitation_id),
             200,
@@ -77,14 +77,14 @@ class BookingSystem:
     async def reserve(self, caller: Caller, invitation_id: UUID, wish: Wish) -> Reservation | None:
         """Holds a time for a while. None: an unanswered try was received (412), go on to create."""
         path = f"{_booking(invitation_id)}/action/reserver"
-        call = Call("reserve", Kind.RESERVE, "POST", path, 200, Reservation, body=wish.to_json())
+        call = Call("reserve", CallKind.RESERVE, "POST", path, 200, Reservation, body=wish.to_json())
         return (await self._system.call(call, caller)).body
 
     async def create(self, caller: Caller, invitation_id: UUID, wish: Wish) -> Booking:
         """Books, or moves the booking that has this id."""
         call = Call(
             "create",
-            Kind.COMMIT,
+            CallKind.COMMIT,
             "POST",
             _booking(invitation_id),
             201,
@@ -97,18 +97,18 @@ class BookingSystem:
     async def accept(self, caller: Caller, invitation_id: UUID) -> Booking:
         """Accepts a booking that the jobcenter made."""
         path = f"{_booking(invitation_id)}/action/accepter"
-        call = Call("accept", Kind.COMMIT, "POST", path, 200, Booking, agrees=_is(invitation_id))
+        call = Call("accept", CallKind.COMMIT, "POST", path, 200, Booking, agrees=_is(invitation_id))
         return await self._booked(call, caller)
 
     async def cancel(self, caller: Caller, invitation_id: UUID) -> None:
         """Cancels a booking."""
-        call: Call[Booking] = Call("cancel", Kind.COMMIT, "DELETE", _booking(invitation_id), 204)
+        call: Call[Booking] = Call("cancel", CallKind.COMMIT, "DELETE", _booking(invitation_id), 204)
         await self._system.call(call, caller)
 
     async def _booked(self, call: Call[Booking], caller: Caller) -> Booking:
         reply = await self._system.call(call, caller)
         if reply.body is None:  # the call names a model, so a good answer has a body
-            raise ContractBroken(Seen(self.name, call.step, "body", status=reply.status))
+            raise ContractBroken(CallFacts(self.name, call.step, "body", status=reply.status))
         return reply.body
 
 

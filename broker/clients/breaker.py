@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Result(Enum):
+class CallHealth(Enum):
     """What a call taught about the system's health."""
 
     ANSWERED = "it works"
@@ -17,7 +17,7 @@ class Result(Enum):
     NEITHER = "nothing was learnt"
 
 
-class Pass(Enum):
+class Admission(Enum):
     """What a call was let through as."""
 
     NORMAL = "normal"
@@ -38,30 +38,30 @@ class Breaker:
         """Whether a call that came now would be turned away."""
         return self._open_until is not None and (now < self._open_until or self._probing)
 
-    def admit(self, now: float) -> Pass | None:
+    def admit(self, now: float) -> Admission | None:
         """Lets one call through, as a probe if the breaker was open; None: turned away."""
         if self.refuses(now):
             return None
         if self._open_until is None:
-            return Pass.NORMAL
+            return Admission.NORMAL
         self._probing = True
-        return Pass.PROBE
+        return Admission.PROBE
 
-    def record(self, as_: Pass, result: Result, now: float) -> None:
+    def record(self, as_: Admission, result: CallHealth, now: float) -> None:
         """Learns from a call that was let through. While it is open, only the probe counts."""
-        if as_ is Pass.PROBE:
+        if as_ is Admission.PROBE:
             self._probing = False
-            if result is Result.ANSWERED:
+            if result is CallHealth.ANSWERED:
                 self._open_until, self._failed = None, 0
-            elif result is Result.FAILED:
+            elif result is CallHealth.FAILED:
                 self._open_until = now + self._open_seconds
         elif self._open_until is None:
             self._count(result, now)
 
-    def _count(self, result: Result, now: float) -> None:
-        if result is Result.ANSWERED:
+    def _count(self, result: CallHealth, now: float) -> None:
+        if result is CallHealth.ANSWERED:
             self._failed = 0
-        elif result is Result.FAILED:
+        elif result is CallHealth.FAILED:
             self._failed += 1
             if self._failed >= self._limit:
                 self._open_until = now + self._open_seconds

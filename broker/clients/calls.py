@@ -15,7 +15,7 @@ from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel
 
-from broker.errors import NotSent, Seen
+from broker.errors import CallFacts, NotSent
 from schemas.codes import Fault
 from schemas.envelope import Request
 from schemas.personal import Cpr
@@ -25,7 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class Kind(Enum):
+class CallKind(Enum):
     """What a repetition of the call would do (DESIGN 5)."""
 
     READ = "read"
@@ -43,7 +43,7 @@ class Call(Generic[M]):
     """
 
     step: str
-    kind: Kind
+    kind: CallKind
     method: str
     path: str
     expect: int
@@ -69,7 +69,7 @@ class Reply(Generic[M]):
 
 def reads_only(_timeout: float) -> None:
     """The permission of who only asks: no create, accept or cancel ever leaves. Raises NotSent."""
-    raise NotSent(Seen("nobody", "commit", "reads-only", sent=False))
+    raise NotSent(CallFacts("nobody", "commit", "reads-only", sent=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Caller:
 
     def x_request_id(self, call: Call[M], try_key: int) -> str:
         """36 characters: derived from requestId, step and try; a read always gets a fresh one (DESIGN 4)."""
-        if call.kind is Kind.READ:
+        if call.kind is CallKind.READ:
             return str(uuid4())
         return str(uuid5(self.request_id, f"{call.step}:{try_key}"))
 

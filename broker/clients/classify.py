@@ -14,14 +14,22 @@ from typing import Generic
 
 from pydantic import ValidationError
 
-from broker.clients.breaker import Result
-from broker.clients.calls import Call, Kind, M
-from broker.errors import BrokerError, ContractBroken, Misconfigured, Refused, Rejected, Seen, Unavailable
+from broker.clients.breaker import CallHealth
+from broker.clients.calls import Call, CallKind, M
+from broker.errors import (
+    BrokerError,
+    CallFacts,
+    ContractBroken,
+    Misconfigured,
+    Refused,
+    Rejected,
+    Unavailable,
+)
 from schemas.codes import FAULT_REASONS, Fault
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class HttpAnswer:
     """A whole answer came. `status` None: it was not HTTP. `flaw`: why the body was not kept."""
 
     status: int | None
@@ -32,7 +40,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class NoAnswer:
     """No whole answer came. `connected`: the request may have been received; `setup`: a person must act."""
 
     what: str
@@ -40,10 +48,10 @@ class Lost:
     setup: bool = False
 
 
-Met = Answered | Lost
+CallResult = HttpAnswer | NoAnswer
 
 
-class Verdict(Enum):
+class CallClass(Enum):
     """The rows of DESIGN 5 that a single try can end in."""
 
     DONE = "as the contract says"
@@ -57,12 +65,12 @@ class Verdict(Enum):
 
 
 # Rows apply from the top; a status that no row has (600 and more) is not the contract.
-STATUS_ROWS: tuple[tuple[Container[int], Verdict], ...] = (
-    (frozenset({408, 429, *range(500, 600)}), Verdict.UNAVAILABLE),
-    (frozenset({401, 403, 404, 405, 407}), Verdict.MISCONFIGURED),
-    (range(400, 500), Verdict.REJECTED),
+STATUS_ROWS: tuple[tuple[Container[int], CallClass], ...] = (
+    (frozenset({408, 429, *range(500, 600)}), CallClass.UNAVAILABLE),
+    (frozenset({401, 403, 404, 405, 407}), CallClass.MISCONFIGURED),
+    (range(400, 500), CallClass.REJECTED),
 )
-# The words of `Lost` for a try whose time ran out.
+# The words of `NoAnswer` for a try whose time ran out.
 TIMEOUTS = frozenset({"timeout", "connect-timeout"})
 # nginx lets the handshake pass and refuses our certificate (or that there is none) with a page of its own.
 CERTIFICATE_PAGES = (b"No required SSL certificate was sent", b"The SSL certificate error")
@@ -71,10 +79,10 @@ NOT_DONE = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement(Generic[M]):
+class Classified(Generic[M]):
     """One try, judged. `sent`: it may have been received; `unanswered`: sent, and no whole answer came."""
 
-    verdict: Verdict
+    verdict: CallClass
     what: str
     sent: bool = True
     unanswered: bool = False
@@ -83,50 +91,50 @@ class Judgement(Generic[M]):
     retry_after: float | None = None
     body: M | None = None
 
-    def leaves_unknown(self, kind: Kind) -> bool:
+    def leaves_unknown(self, kind: CallKind) -> bool:
         """A create, accept or cancel that was sent and not answered as the contract says (DESIGN 5).
 
         `allerede-modtaget` counts as such: it says that something of ours arrived, and not what became of it.
         """
-        if kind is not Kind.COMMIT or not self.sent or self.verdict is Verdict.DONE:
+        if kind is not CallKind.COMMIT or not self.sent or self.verdict is CallClass.DONE:
             return False
-        if self.verdict is Verdict.REFUSED:
+        if self.verdict is CallClass.REFUSED:
             return self.fault is Fault.ALREADY_RECEIVED
         return self.status not in NOT_DONE
 
-    def for_breaker(self) -> Result:
+    def for_breaker(self) -> CallHealth:
         """What the breaker learns:
 
         a Retry-After is an orderly answer, and our own setup is not their failure.
         """
-        if self.verdict is Verdict.UNAVAILABLE:
+        if self.verdict is CallClass.UNAVAILABLE:
             orderly = self.status in NOT_DONE and self.retry_after is not None
-            return Result.NEITHER if orderly else Result.FAILED
-        if self.verdict is Verdict.BROKEN:
-            return Result.FAILED
-        return Result.ANSWERED if self.sent else Result.NEITHER
+            return CallHealth.NEITHER if orderly else CallHealth.FAILED
+        if self.verdict is CallClass.BROKEN:
+            return CallHealth.FAILED
+        return CallHealth.ANSWERED if self.sent else CallHealth.NEITHER
 
 
-def classify(call: Call[M], met: Met, *, after_unanswered: bool = False) -> Judgement[M]:
+def classify(call: Call[M], met: CallResult, *, after_unanswered: bool = False) -> Classified[M]:
     """Judges one try; `after_unanswered`: this x-requestId was sent before, and nobody answered."""
-    if isinstance(met, Lost):
-        verdict = Verdict.MISCONFIGURED if met.setup else Verdict.UNAVAILABLE
-        return Judgement(verdict, met.what, sent=met.connected, unanswered=met.connected)
+    if isinstance(met, NoAnswer):
+        verdict = CallClass.MISCONFIGURED if met.setup else CallClass.UNAVAILABLE
+        return Classified(verdict, met.what, sent=met.connected, unanswered=met.connected)
     if met.status is None:
-        return Judgement(Verdict.BROKEN, met.flaw or "not-http")
+        return Classified(CallClass.BROKEN, met.flaw or "not-http")
     if met.status == call.expect or met.status in call.also_good:
         return _as_expected(call, met, met.status)
-    if met.status == 412 and after_unanswered and call.kind is not Kind.READ:
-        return Judgement(Verdict.RECEIVED, "status 412", status=412)
+    if met.status == 412 and after_unanswered and call.kind is not CallKind.READ:
+        return Classified(CallClass.RECEIVED, "status 412", status=412)
     fault = fault_of(met, met.status)
     if fault is not None:
         absent = met.status == 404 and fault is call.absent_fault
-        verdict = Verdict.ABSENT if absent else Verdict.REFUSED
-        return Judgement(verdict, f"status {met.status}", status=met.status, fault=fault)
+        verdict = CallClass.ABSENT if absent else CallClass.REFUSED
+        return Classified(verdict, f"status {met.status}", status=met.status, fault=fault)
     return _by_status(met, met.status)
 
 
-def fault_of(met: Answered, status: int) -> Fault | None:
+def fault_of(met: HttpAnswer, status: int) -> Fault | None:
     """The contract's fault that a 4xx names in its JSON body, or None."""
     if not 400 <= status < 500 or not met.content_type.endswith("json"):
         return None
@@ -137,25 +145,25 @@ def fault_of(met: Answered, status: int) -> Fault | None:
         return None
 
 
-def is_html(met: Answered) -> bool:
+def is_html(met: HttpAnswer) -> bool:
     """A web page: a login form, an error page of a proxy."""
     if met.content_type in ("text/html", "application/xhtml+xml"):
         return True
     return met.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _as_expected(call: Call[M], met: Answered, status: int) -> Judgement[M]:
+def _as_expected(call: Call[M], met: HttpAnswer, status: int) -> Classified[M]:
     flaw = met.flaw or ("html" if is_html(met) else None)
     if flaw is None and call.model is None:
         flaw = "body" if met.body and not call.any_body else None
     if flaw is None and call.model is not None:
         body = _read(call, call.model, met.body)
         if body is not None:
-            return Judgement(Verdict.DONE, f"status {status}", status=status, body=body)
+            return Classified(CallClass.DONE, f"status {status}", status=status, body=body)
         flaw = "body"
     if flaw is not None:
-        return Judgement(Verdict.BROKEN, flaw, status=status)
-    return Judgement(Verdict.DONE, f"status {status}", status=status)
+        return Classified(CallClass.BROKEN, flaw, status=status)
+    return Classified(CallClass.DONE, f"status {status}", status=status)
 
 
 def _read(call: Call[M], model: type[M], body: bytes) -> M | None:
@@ -166,35 +174,35 @@ def _read(call: Call[M], model: type[M], body: bytes) -> M | None:
     return read if call.agrees is None or call.agrees(read) else None
 
 
-def _by_status(met: Answered, status: int) -> Judgement[M]:
-    verdict = next((row for statuses, row in STATUS_ROWS if status in statuses), Verdict.BROKEN)
+def _by_status(met: HttpAnswer, status: int) -> Classified[M]:
+    verdict = next((row for statuses, row in STATUS_ROWS if status in statuses), CallClass.BROKEN)
     what = f"status {status}"
     if 300 <= status < 400:
         what = "redirect"
     elif status == 400 and is_html(met) and any(page in met.body for page in CERTIFICATE_PAGES):
-        verdict, what = Verdict.MISCONFIGURED, "certificate"
-    elif verdict in (Verdict.REJECTED, Verdict.BROKEN) and (flaw := _flaw(met)):
-        verdict, what = Verdict.BROKEN, flaw
-    retry_after = met.retry_after if verdict is Verdict.UNAVAILABLE else None
-    return Judgement(verdict, what, status=status, retry_after=retry_after)
+        verdict, what = CallClass.MISCONFIGURED, "certificate"
+    elif verdict in (CallClass.REJECTED, CallClass.BROKEN) and (flaw := _flaw(met)):
+        verdict, what = CallClass.BROKEN, flaw
+    retry_after = met.retry_after if verdict is CallClass.UNAVAILABLE else None
+    return Classified(verdict, what, status=status, retry_after=retry_after)
 
 
-def _flaw(met: Answered) -> str | None:
+def _flaw(met: HttpAnswer) -> str | None:
     return met.flaw or ("html" if is_html(met) else None)
 
 
-_FAILURES: dict[Verdict, type[Misconfigured | ContractBroken | Rejected]] = {
-    Verdict.MISCONFIGURED: Misconfigured,
-    Verdict.BROKEN: ContractBroken,
-    Verdict.REJECTED: Rejected,
+_FAILURES: dict[CallClass, type[Misconfigured | ContractBroken | Rejected]] = {
+    CallClass.MISCONFIGURED: Misconfigured,
+    CallClass.BROKEN: ContractBroken,
+    CallClass.REJECTED: Rejected,
 }
 
 
-def error_of(judgement: Judgement[M], seen: Seen) -> BrokerError | None:
+def error_of(judgement: Classified[M], call_facts: CallFacts) -> BrokerError | None:
     """What is to be raised for this try, or None: it was answered as the contract says."""
-    if judgement.verdict is Verdict.UNAVAILABLE:
-        return Unavailable(seen, judgement.retry_after)
-    if judgement.verdict is Verdict.REFUSED and judgement.fault is not None:
-        return Refused(FAULT_REASONS[judgement.fault], seen=seen)
+    if judgement.verdict is CallClass.UNAVAILABLE:
+        return Unavailable(call_facts, judgement.retry_after)
+    if judgement.verdict is CallClass.REFUSED and judgement.fault is not None:
+        return Refused(FAULT_REASONS[judgement.fault], call_facts=call_facts)
     failure = _FAILURES.get(judgement.verdict)
-    return failure(seen) if failure else None
+    return failure(call_facts) if failure else None

@@ -1,6 +1,6 @@
 """The one way out: an external system over HTTP, with its own connections, cap, breaker and TLS.
 
-It says what a try met (`Answered` or `Lost`); `classify.py` judges, `tries.py` and the suppliers' lanes decide
+It says what a try met (`HttpAnswer` or `NoAnswer`); `classify.py` judges, `tries.py` and the suppliers' lanes decide
 about trying again, `wire.py` holds the connections. It follows no redirect, keeps no cookie, uses no proxy, and
 unpacks no more than it may keep.
 """
@@ -19,22 +19,22 @@ from urllib.parse import quote, urlencode, urlsplit
 from aiohttp import ClientError
 from aiohttp.http import HttpProcessingError
 
-from broker.clients.breaker import Breaker, Result
-from broker.clients.calls import Call, Caller, Kind, M, Reply
-from broker.clients.classify import Answered, Judgement, Lost, Met, classify
-from broker.clients.gate import Gate, NoEntry
+from broker.clients.breaker import Breaker, CallHealth
+from broker.clients.bulkhead import Bulkhead, CallRejected
+from broker.clients.call_spans import calling
+from broker.clients.calls import Call, Caller, CallKind, M, Reply
+from broker.clients.classify import CallResult, Classified, HttpAnswer, NoAnswer, classify
+from broker.clients.http_transport import HttpRequest, HttpTransport, RawResponse, TryProgress, lost
 from broker.clients.retry_after import retry_after
 from broker.clients.tls import Bearer, SetupProblem, tls_context
-from broker.clients.traced import calling
-from broker.clients.tries import Tries
+from broker.clients.tries import CallTries
 from broker.clients.unpack import unpacked
-from broker.clients.wire import Outward, Raw, Way, Wire, lost
-from broker.errors import AtCapacity, Seen
-from broker.telemetry.counters import TALLY
+from broker.errors import AtCapacity, CallFacts
+from broker.telemetry.counters import COUNTERS
 from config.directory import SystemConfig
 from config.settings import HttpLimits
 
-__all__ = ["Call", "Caller", "HttpSystem", "Kind", "Reply"]
+__all__ = ["Call", "CallKind", "Caller", "HttpSystem", "Reply"]
 
 
 class HttpSystem:
@@ -54,11 +54,11 @@ class HttpSystem:
         self._tls: ssl.SSLContext | SetupProblem | None = None
         self._plain = scheme == "http"
         self._bearer = Bearer(config)
-        self._gate = Gate(
+        self._gate = Bulkhead(
             limits.in_flight, limits.waiting, Breaker(limits.breaker_failures, limits.breaker_open_seconds)
         )
         self._base_path = urlsplit(config.base_url).path.rstrip("/")
-        self._wire: Wire | None = None
+        self._wire: HttpTransport | None = None
         self._send = calling(name, self._exchange)
         self._calls = 0
         self._retired = False
@@ -82,12 +82,12 @@ class HttpSystem:
         accept or cancel also NotSent, and Unknown once it was sent and not answered as the contract says.
         """
 
-        async def send(x_request_id: str, seconds: float) -> Met:
+        async def send(x_request_id: str, seconds: float) -> CallResult:
             return await self._send(call, caller.headers(x_request_id), seconds)
 
         self._calls += 1
         try:
-            tries = Tries(self.name, call, caller, gate=self._gate, limits=self.limits, send=send)
+            tries = CallTries(self.name, call, caller, gate=self._gate, limits=self.limits, send=send)
             return await tries.carry()
         finally:
             self._calls -= 1
@@ -95,7 +95,7 @@ class HttpSystem:
 
     async def once(
         self, call: Call[M], headers: dict[str, str], *, after_unanswered: bool
-    ) -> tuple[Judgement[M], Seen]:
+    ) -> tuple[Classified[M], CallFacts]:
         """Exactly one try, for a caller that keeps its own retries, pauses and breaker: a supplier's lane.
 
         `after_unanswered`: this x-requestId was sent before, and nobody answered. Raises AtCapacity if the cap
@@ -110,11 +110,11 @@ class HttpSystem:
             self._calls -= 1
             await self._close_if_idle()
         judgement = classify(call, met, after_unanswered=after_unanswered)
-        TALLY.called(self.name, call.step, judgement.verdict.name, time.monotonic() - began)
+        COUNTERS.called(self.name, call.step, judgement.verdict.name, time.monotonic() - began)
         return judgement, self._seen(call.step, judgement, began)
 
-    def _seen(self, step: str, judgement: Judgement[M], began: float) -> Seen:
-        return Seen(
+    def _seen(self, step: str, judgement: Classified[M], began: float) -> CallFacts:
+        return CallFacts(
             self.name,
             step,
             judgement.what,
@@ -130,13 +130,13 @@ class HttpSystem:
         """A place under the cap; the breaker learns nothing, so it never opens."""
         try:
             place = await self._gate.enter(time.monotonic() + self.limits.total_timeout_seconds)
-        except NoEntry as refusal:
-            TALLY.turned_away[(self.name, refusal.what)] += 1
-            raise AtCapacity(Seen(self.name, step, refusal.what, sent=False)) from None
+        except CallRejected as refusal:
+            COUNTERS.turned_away[(self.name, refusal.what)] += 1
+            raise AtCapacity(CallFacts(self.name, step, refusal.what, sent=False)) from None
         try:
             yield
         finally:
-            self._gate.leave(place, Result.NEITHER)
+            self._gate.leave(place, CallHealth.NEITHER)
 
     async def retire(self) -> None:
         """No new work comes here.
@@ -161,25 +161,25 @@ class HttpSystem:
         if wire is not None:
             await wire.close()
 
-    def _open(self) -> Wire:
+    def _open(self) -> HttpTransport:
         """The connections; a retired system opens them again for a handler that is still at work."""
         if self._wire is None:
             if isinstance(self._tls, SetupProblem):
                 raise self._tls
-            self._wire = Wire(self.config.base_url, self._tls, self.limits)
+            self._wire = HttpTransport(self.config.base_url, self._tls, self.limits)
         return self._wire
 
-    async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> Met:
+    async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> CallResult:
         try:
             wire = self._open()
             if (authorization := self._bearer.header()) is not None:
                 headers["Authorization"] = authorization
         except SetupProblem as problem:
-            return Lost(problem.what, connected=False, setup=True)
+            return NoAnswer(problem.what, connected=False, setup=True)
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        way = Way()
-        request = Outward(call.method, self._target(call), headers, call.body)
+        way = TryProgress()
+        request = HttpRequest(call.method, self._target(call), headers, call.body)
         try:
             raw = await wire.exchange(request, seconds, way)
         except (TimeoutError, ClientError, HttpProcessingError) as error:
@@ -192,14 +192,14 @@ class HttpSystem:
         return f"{path}?{urlencode(call.query, quote_via=quote, safe='')}" if call.query else path
 
 
-def _answer(raw: Raw, limit: int) -> Answered:
+def _answer(raw: RawResponse, limit: int) -> HttpAnswer:
     body, flaw = _body(raw, limit)
     kind = raw.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     wish = raw.headers.get("Retry-After")
-    return Answered(raw.status, kind, body, flaw, retry_after(wish, datetime.now(UTC)) if wish else None)
+    return HttpAnswer(raw.status, kind, body, flaw, retry_after(wish, datetime.now(UTC)) if wish else None)
 
 
-def _body(raw: Raw, limit: int) -> tuple[bytes, str | None]:
+def _body(raw: RawResponse, limit: int) -> tuple[bytes, str | None]:
     """The body, unpacked, at most `limit` bytes of it on the wire and in memory; or what is wrong with it."""
     if raw.status == 204:
         said = raw.headers.get("Content-Length", "0").strip() != "0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.clients.calls import Call, Caller, Kind
+from broker.clients.calls import Call, Caller, CallKind
 from broker.clients.http import HttpSystem
 from schemas.external import Offer, Offers
 
@@ -26,7 +26,7 @@ class Planner:
         reply = await self._system.call(
             Call(
                 "offers",
-                Kind.READ,
+                CallKind.READ,
                 "GET",
                 "/v1/BorgerBooking/Moedetilbud",
                 200,

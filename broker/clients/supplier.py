@@ -14,13 +14,13 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-from broker.clients.calls import Call, Kind, contract_headers, trace_header
-from broker.clients.classify import Verdict, error_of
+from broker.clients.calls import Call, CallKind, contract_headers, trace_header
+from broker.clients.classify import CallClass, error_of
 from broker.clients.http import HttpSystem
-from broker.errors import Misconfigured, Seen
+from broker.errors import CallFacts, Misconfigured
 from config.sources import ConfigProblem
 from config.suppliers import Supplier as SupplierConfig
-from schemas.reports import Report
+from schemas.failure_reports import Report
 
 STEP = "fejlmelding"
 PATH = "/v1/BorgerBooking/Fejlmelding"
@@ -28,7 +28,7 @@ PATH = "/v1/BorgerBooking/Fejlmelding"
 WEBHOOK_GOOD = frozenset({200, 201})
 
 
-class Receipt(Enum):
+class SupplierReceipt(Enum):
     """What the supplier said of a report that it has now."""
 
     DELIVERED = "delivered"
@@ -36,7 +36,7 @@ class Receipt(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class DeliveryCall:
     """One attempt: its call and its headers. Holds the CPR number in clear, so it never shows itself."""
 
     call: Call[Any]
@@ -56,11 +56,11 @@ class Supplier:
 
     async def deliver(
         self, report: Report, *, x_request_id: str, attempt: int, unanswered: bool = False
-    ) -> Receipt:
+    ) -> SupplierReceipt:
         """Makes one attempt, the `attempt`-th of this report.
 
         `unanswered`: this x-requestId was sent before, and nobody answered; a 412 then means that it arrived.
-        Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; their `seen` says
+        Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; their `call_facts` says
         whether anything was sent and whether it was answered.
         """
         if self._system is None:
@@ -69,34 +69,40 @@ class Supplier:
             sending = _FORMATS[self.config.format](self.config, report, x_request_id, attempt)
         except ConfigProblem:
             raise self._not_set_up("webhook-secret") from None
-        judgement, seen = await self._system.once(sending.call, sending.headers, after_unanswered=unanswered)
-        if (error := error_of(judgement, seen)) is not None:
+        judgement, call_facts = await self._system.once(
+            sending.call, sending.headers, after_unanswered=unanswered
+        )
+        if (error := error_of(judgement, call_facts)) is not None:
             raise error
-        return Receipt.DUPLICATE if judgement.verdict is Verdict.RECEIVED else Receipt.DELIVERED
+        return (
+            SupplierReceipt.DUPLICATE
+            if judgement.verdict is CallClass.RECEIVED
+            else SupplierReceipt.DELIVERED
+        )
 
     def _not_set_up(self, what: str) -> Misconfigured:
-        return Misconfigured(Seen(self.name, STEP, what, sent=False))
+        return Misconfigured(CallFacts(self.name, STEP, what, sent=False))
 
 
-def _contract(_config: SupplierConfig, report: Report, x_request_id: str, _attempt: int) -> Sending:
+def _contract(_config: SupplierConfig, report: Report, x_request_id: str, _attempt: int) -> DeliveryCall:
     """204 and nothing else; the CPR number travels in its header."""
-    call: Call[Any] = Call(STEP, Kind.COMMIT, "POST", PATH, 204, body=report.to_contract())
+    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", PATH, 204, body=report.to_contract())
     headers = contract_headers(report.cpr, report.jobcenter_code, x_request_id)
-    return Sending(call, headers | trace_header(report.traceparent))
+    return DeliveryCall(call, headers | trace_header(report.traceparent))
 
 
-def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt: int) -> Sending:
+def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt: int) -> DeliveryCall:
     """Signed with every live secret; the address is the configured one, as it stands.
 
     Raises ConfigProblem if a secret cannot be read.
     """
     body = report.to_webhook()
     call: Call[Any] = Call(
-        STEP, Kind.COMMIT, "POST", "", 204, body=body, also_good=WEBHOOK_GOOD, any_body=True
+        STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=WEBHOOK_GOOD, any_body=True
     )
     headers = signed(str(report.report_id), body, config.webhook_secrets(), datetime.now(UTC))
     headers |= {"x-requestId": x_request_id, "x-attempt": str(attempt)}
-    return Sending(call, headers | trace_header(report.traceparent))
+    return DeliveryCall(call, headers | trace_header(report.traceparent))
 
 
 def signed(message_id: str, body: bytes, secrets: tuple[str, ...], now: datetime) -> dict[str, str]:
@@ -110,7 +116,7 @@ def signed(message_id: str, body: bytes, secrets: tuple[str, ...], now: datetime
     }
 
 
-_FORMATS: dict[str, Callable[[SupplierConfig, Report, str, int], Sending]] = {
+_FORMATS: dict[str, Callable[[SupplierConfig, Report, str, int], DeliveryCall]] = {
     "contract": _contract,
     "webhook": _webhook,
 }

@@ -15,26 +15,26 @@ from typing import Generic
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from broker.clients.breaker import Pass, Result
-from broker.clients.calls import Call, Caller, Kind, M, Reply
-from broker.clients.classify import TIMEOUTS, Judgement, Met, Verdict, classify, error_of
-from broker.clients.gate import Gate, NoEntry
-from broker.errors import AtCapacity, NotSent, Seen, Unavailable, Unknown
-from broker.telemetry.counters import TALLY
+from broker.clients.breaker import Admission, CallHealth
+from broker.clients.bulkhead import Bulkhead, CallRejected
+from broker.clients.calls import Call, Caller, CallKind, M, Reply
+from broker.clients.classify import TIMEOUTS, CallClass, CallResult, Classified, classify, error_of
+from broker.errors import AtCapacity, CallFacts, NotSent, Unavailable, Unknown
+from broker.telemetry.counters import COUNTERS
 from config.settings import HttpLimits
 
 # (x-requestId, seconds that the try may take) -> what it met
-Send = Callable[[str, float], Awaitable[Met]]
+Send = Callable[[str, float], Awaitable[CallResult]]
 
 # A retry that has less time than this is not begun: it would only hide what went wrong before.
 SHORTEST_RETRY_SECONDS = 0.05
 
 
-class Tries(Generic[M]):
+class CallTries(Generic[M]):
     """The tries of one call. Use once."""
 
     def __init__(
-        self, system: str, call: Call[M], caller: Caller, *, gate: Gate, limits: HttpLimits, send: Send
+        self, system: str, call: Call[M], caller: Caller, *, gate: Bulkhead, limits: HttpLimits, send: Send
     ) -> None:
         self._system = system
         self._call = call
@@ -72,7 +72,7 @@ class Tries(Generic[M]):
         first, self._first = self._first, None
         if first is not None:
             raise first  # tenacity counts from the failure that brought it here
-        TALLY.retries[(self._system, self._call.step)] += 1
+        COUNTERS.retries[(self._system, self._call.step)] += 1
         try:
             return await self._one()
         except Unavailable as error:
@@ -89,14 +89,14 @@ class Tries(Generic[M]):
             raise error
         return Reply(judgement.body, judgement.status or 0)
 
-    async def _try(self) -> Judgement[M]:
+    async def _try(self) -> Classified[M]:
         """One try through the gate. Raises AtCapacity, NotSent or Unavailable if it did not leave."""
         place = await self._enter()
-        learnt = Result.NEITHER
+        learnt = CallHealth.NEITHER
         try:
             seconds = self._may_leave()
             judgement = await self._judged(seconds)
-            TALLY.called(self._system, self._call.step, judgement.verdict.name, self._milliseconds / 1000)
+            COUNTERS.called(self._system, self._call.step, judgement.verdict.name, self._milliseconds / 1000)
             if not self._hurried(judgement, seconds) and self._bug is None:
                 learnt = judgement.for_breaker()
             if judgement.retry_after is not None:
@@ -105,47 +105,47 @@ class Tries(Generic[M]):
         finally:
             self._gate.leave(place, learnt)
 
-    async def _judged(self, seconds: float) -> Judgement[M]:
+    async def _judged(self, seconds: float) -> Classified[M]:
         began = time.monotonic()
         try:
             met = await self._send(self._caller.x_request_id(self._call, self._try_key), seconds)
             return classify(self._call, met, after_unanswered=self._lost_one)
         except Exception as bug:
-            if self._call.kind is not Kind.COMMIT:
+            if self._call.kind is not CallKind.COMMIT:
                 raise
             # It may have left: a bug of ours must not tell a citizen "failed" for a meeting that exists.
             self._bug = bug
-            return Judgement(Verdict.BROKEN, "bug")
+            return Classified(CallClass.BROKEN, "bug")
         finally:
             self._milliseconds = round((time.monotonic() - began) * 1000)
 
-    def _hurried(self, judgement: Judgement[M], seconds: float) -> bool:
+    def _hurried(self, judgement: Classified[M], seconds: float) -> bool:
         """A try that our caller's time cut short says little about the system."""
         return judgement.what in TIMEOUTS and seconds < self._limits.total_timeout_seconds / 2
 
-    async def _enter(self) -> Pass:
+    async def _enter(self) -> Admission:
         try:
             return await self._gate.enter(self._caller.answer_by)
-        except NoEntry as refusal:
-            TALLY.turned_away[(self._system, refusal.what)] += 1
-            seen = Seen(self._system, self._call.step, refusal.what)
+        except CallRejected as refusal:
+            COUNTERS.turned_away[(self._system, refusal.what)] += 1
+            call_facts = CallFacts(self._system, self._call.step, refusal.what)
             if refusal.retry_after is not None:
-                raise Unavailable(seen, refusal.retry_after) from None
-            raise AtCapacity(seen) from None
+                raise Unavailable(call_facts, refusal.retry_after) from None
+            raise AtCapacity(call_facts) from None
 
     def _may_leave(self) -> float:
         """How long the try may take.
 
         Asked with the place in hand, so that nothing lies between the check and the call.
         """
-        if self._call.kind is Kind.COMMIT:
+        if self._call.kind is CallKind.COMMIT:
             self._caller.may_commit(self._limits.total_timeout_seconds)
         seconds = min(self._limits.total_timeout_seconds, self._caller.answer_by - time.monotonic())
         if seconds <= 0:
-            raise NotSent(Seen(self._system, self._call.step, "no-time-left"))
+            raise NotSent(CallFacts(self._system, self._call.step, "no-time-left"))
         return seconds
 
-    def _next_key(self, judgement: Judgement[M]) -> None:
+    def _next_key(self, judgement: Classified[M]) -> None:
         """The same x-requestId only while a try under it is unanswered and none since had an answer."""
         if judgement.unanswered:
             self._lost_one = True
@@ -153,15 +153,15 @@ class Tries(Generic[M]):
             self._lost_one = False
             self._try_key += 1
 
-    async def _unknown(self, judgement: Judgement[M]) -> Unknown:
+    async def _unknown(self, judgement: Classified[M]) -> Unknown:
         """Stays Unknown whatever comes.
 
         An unanswered call is sent once more: it may not have arrived at all.
         """
-        seen, last_sent_at = self._seen(judgement), datetime.now(UTC)
+        call_facts, last_sent_at = self._seen(judgement), datetime.now(UTC)
         if judgement.unanswered and await self._sent_again():
             last_sent_at = datetime.now(UTC)
-        return Unknown(seen, last_sent_at)
+        return Unknown(call_facts, last_sent_at)
 
     async def _sent_again(self) -> bool:
         pause = self._growing(1)
@@ -169,14 +169,14 @@ class Tries(Generic[M]):
             return False
         await asyncio.sleep(pause)
         self._lost_one = True
-        TALLY.retries[(self._system, self._call.step)] += 1
+        COUNTERS.retries[(self._system, self._call.step)] += 1
         try:
             return (await self._try()).sent
         except (AtCapacity, NotSent, Unavailable):
             return False
 
-    def _seen(self, judgement: Judgement[M]) -> Seen:
-        return Seen(
+    def _seen(self, judgement: Classified[M]) -> CallFacts:
+        return CallFacts(
             self._system,
             self._call.step,
             judgement.what,
@@ -198,7 +198,7 @@ class Tries(Generic[M]):
 
     def _too_late(self, state: RetryCallState) -> bool:
         """A create, accept or cancel needs its whole timeout (DESIGN 5, Claim), anything else some time."""
-        commits = self._call.kind is Kind.COMMIT
+        commits = self._call.kind is CallKind.COMMIT
         needs = self._limits.total_timeout_seconds if commits else SHORTEST_RETRY_SECONDS
         return time.monotonic() + state.upcoming_sleep + needs >= self._caller.answer_by
 

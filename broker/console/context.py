@@ -11,11 +11,11 @@ from aiohttp import web
 from broker.console.links import Links
 from broker.console.passwords import Passwords
 from broker.console.rights import Right
-from broker.console.sessions import Session, Sessions
-from broker.ops import Actor, Desk
+from broker.console.session_store import Session, Sessions
+from broker.ops import Actor, Operations
 from config.settings import ConsoleSettings, Settings
 
-DESK = web.AppKey("desk", Desk)
+DESK = web.AppKey("desk", Operations)
 SETTINGS = web.AppKey("settings", Settings)
 SESSIONS = web.AppKey("sessions", Sessions)
 PASSWORDS = web.AppKey("passwords", Passwords)
@@ -28,7 +28,7 @@ TOKEN = "token"  # noqa: S105  the name of a field
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NavigationEntry:
     """An entry of the navigation."""
 
     title: str
@@ -36,7 +36,7 @@ class Place:
     needs: Right
 
 
-NAVIGATION = web.AppKey("navigation", tuple[Place, ...])
+NAVIGATION = web.AppKey("navigation", tuple[NavigationEntry, ...])
 FILES = web.AppKey("files", dict[str, tuple[str, bytes]])
 
 

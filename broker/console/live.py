@@ -15,7 +15,7 @@ from aiohttp import web
 
 from broker.console.context import SESSIONS, who
 from broker.errors import LedgerAway
-from broker.tasks import ended
+from broker.tasks import cancel_and_wait
 from broker.telemetry.log import get_logger
 
 log = get_logger("console")
@@ -28,7 +28,7 @@ HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
 AWAY = '<p class="problem">The ledger (PostgreSQL) cannot be reached; this page goes on when it is back.</p>'
 
-Look = Callable[[], Awaitable[str]]
+RenderPage = Callable[[], Awaitable[str]]
 
 
 class Full(web.HTTPServiceUnavailable):
@@ -43,7 +43,7 @@ class Full(web.HTTPServiceUnavailable):
 class Live:
     """One look, again and again, for its listeners."""
 
-    def __init__(self, look: Look, every_s: float) -> None:
+    def __init__(self, look: RenderPage, every_s: float) -> None:
         self._look = look
         self._every_s = every_s
         self._listeners = 0
@@ -63,7 +63,7 @@ class Live:
             self._listeners -= 1
             if not self._listeners and self._task:
                 task, self._task, self._number = self._task, None, 0
-                await ended((task,))
+                await cancel_and_wait((task,))
 
     async def after(self, number: int) -> tuple[int, str]:
         """The newest look that is newer than `number`."""
@@ -90,7 +90,7 @@ class Live:
             await asyncio.sleep(self._every_s)
 
 
-class Streams:
+class LiveStreams:
     """Who listens, over all pages."""
 
     def __init__(self, lives: Mapping[str, Live], most: int) -> None:
@@ -137,7 +137,7 @@ class Streams:
                 await response.write(event(text))
 
 
-STREAMS = web.AppKey("streams", Streams)
+STREAMS = web.AppKey("streams", LiveStreams)
 
 
 def event(text: str) -> bytes:

@@ -37,7 +37,7 @@ class TooMany(BrokerError):
         self.seconds = seconds
 
 
-class Tries:
+class LoginTries:
     """How often each name was tried in its window. Two names in one place share a count, which hurts no one much."""
 
     def __init__(self, most: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +68,7 @@ class Passwords:
 
     def __init__(self, settings: ConsoleSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._users = settings.users
-        self._tries = Tries(settings.login_attempts, settings.login_window_seconds, clock)
+        self._tries = LoginTries(settings.login_attempts, settings.login_window_seconds, clock)
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
         self._nobody = _nobody(settings)

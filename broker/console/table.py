@@ -20,7 +20,7 @@ class Open(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PageRoute:
     """One address: what it needs, who answers, and its name in the navigation if it is a place to go to.
 
     `quiet`: what a page asks for by itself there is no sign of life of its user.
@@ -34,14 +34,14 @@ class Row:
     quiet: bool = False
 
 
-ROWS = web.AppKey("rows", dict[web.AbstractRoute, Row])
+ROWS = web.AppKey("rows", dict[web.AbstractRoute, PageRoute])
 
 
 class TableBroken(Exception):
     """An address without a row, or a row that says something impossible: the console does not start."""
 
 
-def add_rows(app: web.Application, rows: Iterable[Row]) -> None:
+def add_rows(app: web.Application, rows: Iterable[PageRoute]) -> None:
     """Make the addresses of the table."""
     app[ROWS] = {app.router.add_route(row.method, row.path, row.handler): row for row in rows}
 
@@ -52,7 +52,7 @@ def check_rows(app: web.Application) -> None:
     for route in app.router.routes():
         row = rows.get(route)
         if row is None:
-            raise TableBroken(f"{route.method} {route.resource}: has no row in broker/console/routes.py")
+            raise TableBroken(f"{route.method} {route.resource}: has no row in broker/console/page_routes.py")
         if not isinstance(row.needs, Right | Open):
             raise TableBroken(f"{row.method} {row.path}: must name a right, or that anyone may")
         if row.needs is Open.ANYONE and row.path not in OPEN_PATHS:

@@ -46,7 +46,7 @@ def class_of(cause: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Properties:
+class LetterProperties:
     """What must survive of a message's properties, so that its replay is the same message. Personal: seal it."""
 
     type: str | None = None
@@ -62,7 +62,7 @@ class Properties:
         return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Properties:
+    def from_json(cls, data: bytes) -> LetterProperties:
         """Reads `to_json` back."""
         return cls(**json.loads(data))
 
@@ -71,7 +71,7 @@ MOST_HEADERS = 4096
 """Bytes of headers that are kept: more, sealed and in base64, would make the letter's own headers unreadable."""
 
 
-def properties_of(arrival: Arrival, exchange: str = "", routing_key: str = "") -> Properties:
+def properties_of(arrival: Arrival, exchange: str = "", routing_key: str = "") -> LetterProperties:
     """Of an arrival, without what RabbitMQ and we wrote on it: a copied x-death makes RabbitMQ drop the message.
 
     Of too many headers only the traceparent is kept.
@@ -81,7 +81,7 @@ def properties_of(arrival: Arrival, exchange: str = "", routing_key: str = "") -
         theirs = {
             name: value for name, value in theirs.items() if name == "traceparent" and len(str(value)) < 100
         }
-    return Properties(
+    return LetterProperties(
         type=arrival.type,
         content_type=arrival.content_type,
         correlation_id=arrival.correlation_id,
@@ -113,7 +113,7 @@ def sealed_properties(arrival: Arrival) -> bytes | None:
         return None
 
 
-def cause_of(arrival: Arrival) -> str:
+def death_cause(arrival: Arrival) -> str:
     """Why RabbitMQ put it there: its own reason if it dead-lettered it, else that nothing took it."""
     if arrival.queue.startswith("jobnet.unrouted"):
         return "unrouted"

@@ -18,14 +18,14 @@ from broker.dead_letters.headers import (
     LETTER_TYPE,
     REASON,
     TYPE,
-    Properties,
-    cause_of,
+    LetterProperties,
     class_of,
+    death_cause,
     properties_of,
     sealed_properties,
 )
-from broker.ledger.dead_letters.places import Stranger
-from broker.rabbitmq import Drawn
+from broker.ledger.dead_letters.places import ForeignMessage
+from broker.rabbitmq import FetchedMessage
 from broker.sealing import SealBroken, Sealer, Token
 from schemas.personal import Cpr
 
@@ -33,24 +33,24 @@ MOST_LOOKED_AT = 4 * 1024 * 1024
 """A longer body is sealed as it is: what it says cannot be searched."""
 
 
-class Reader:
+class LetterReader:
     """Tells our letters from strangers' messages, and seals the latter. Keeps nothing."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    def own(self, drawn: Drawn) -> UUID | None:
+    def own(self, drawn: FetchedMessage) -> UUID | None:
         """The id of a letter of ours, which has no body; None for everything else."""
         arrival = drawn.arrival
         if arrival.body or arrival.type != LETTER_TYPE:
             return None
         return _uuid(arrival.headers.get(LETTER_ID))
 
-    def stranger(self, drawn: Drawn) -> Stranger:
+    def stranger(self, drawn: FetchedMessage) -> ForeignMessage:
         """A message that the ledger does not know, sealed: one that we put there ourselves, or anybody's."""
         return self._put_aside(drawn) or self._found(drawn)
 
-    def _put_aside(self, drawn: Drawn) -> Stranger | None:
+    def _put_aside(self, drawn: FetchedMessage) -> ForeignMessage | None:
         """Written by publishing.py: the seal proves that, and nobody else can make one."""
         arrival = drawn.arrival
         letter_id = _uuid(arrival.headers.get(LETTER_ID))
@@ -64,10 +64,10 @@ class Reader:
             return None
         cause = str(arrival.headers.get(REASON, "unknown"))
         fields = str(arrival.headers.get(FIELDS, "")) or None
-        properties = Properties.from_json(known) if known else None
+        properties = LetterProperties.from_json(known) if known else None
         return self._sealed(letter_id, arrival.queue, cause, body, properties, fields)
 
-    def _found(self, drawn: Drawn) -> Stranger:
+    def _found(self, drawn: FetchedMessage) -> ForeignMessage:
         """Its id is made of all that it is, so that a message read twice (a crash before its ack) is one letter."""
         arrival = drawn.arrival
         properties = properties_of(arrival, drawn.exchange, drawn.routing_key)
@@ -75,7 +75,7 @@ class Reader:
             (arrival.queue.encode(), (arrival.message_id or "").encode(), properties.to_json(), arrival.body)
         )
         letter_id = UUID(bytes=self._token(whole, "letter").digest[:16], version=4)
-        return self._sealed(letter_id, arrival.queue, cause_of(arrival), arrival.body, properties)
+        return self._sealed(letter_id, arrival.queue, death_cause(arrival), arrival.body, properties)
 
     def _sealed(
         self,
@@ -83,12 +83,12 @@ class Reader:
         queue: str,
         cause: str,
         body: bytes,
-        properties: Properties | None,
+        properties: LetterProperties | None,
         fields: str | None = None,
-    ) -> Stranger:
+    ) -> ForeignMessage:
         glance = _glance(body)
         type_ = properties.type if properties else None
-        return Stranger(
+        return ForeignMessage(
             source_id=letter_id,
             queue=queue,
             cause=cause,

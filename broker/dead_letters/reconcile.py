@@ -15,10 +15,17 @@ from typing import Any
 from uuid import UUID
 
 from broker.dead_letters.headers import KIND, LETTER_ID, LETTER_TYPE, PASS, QUEUE, REASON
-from broker.dead_letters.intake import Reader
+from broker.dead_letters.intake import LetterReader
 from broker.errors import BrokerError
-from broker.ledger.dead_letters.places import Placed, Places, Standing, Stranger
-from broker.rabbitmq import Asked, Drawer, Drawn, Outgoing, Published, drawer
+from broker.ledger.dead_letters.places import ForeignMessage, KnownLetter, Places, QueueBalance
+from broker.rabbitmq import (
+    DeclareRefused,
+    FetchedMessage,
+    Outgoing,
+    Published,
+    QueueReader,
+    open_queue_reader,
+)
 from broker.sealing import Sealer
 from broker.telemetry.log import get_logger
 from config.settings import Settings
@@ -38,7 +45,7 @@ class QueueRefuses(BrokerError):
 
 
 @dataclass(slots=True)
-class PassReport:
+class ReconcileResult:
     """What a pass did: letters read, published because missing, thrown away, taken into the ledger.
 
     `refused`: queues that it could not make true.
@@ -52,16 +59,16 @@ class PassReport:
     refused: int = 0
 
 
-class DeadLetters:
+class Reconciler:
     """One process's hand in the pass. `pass_over` may be called by every process at any time."""
 
     def __init__(self, settings: Settings, places: Places, sealer: Sealer) -> None:
         self._rabbitmq = settings.rabbitmq
         self._batch = settings.dead.pass_batch
         self._places = places
-        self._reader = Reader(sealer)
+        self._reader = LetterReader(sealer)
 
-    async def pass_over(self, queues: Collection[str], *, turn: bool = False) -> PassReport | None:
+    async def pass_over(self, queues: Collection[str], *, turn: bool = False) -> ReconcileResult | None:
         """One pass over `queues` and all that the ledger knows; None if another process is at it.
 
         `turn`: turn every queue round, whatever the numbers say. Raises LedgerAway, RabbitAway; what is left then
@@ -70,11 +77,11 @@ class DeadLetters:
         async with self._places.only_one() as mine:
             if not mine:
                 return None
-            done = PassReport()
+            done = ReconcileResult()
             standings = await self._places.standings()
-            async with drawer(self._rabbitmq, "jobnet-broker dead letters") as opened:
+            async with open_queue_reader(self._rabbitmq, "jobnet-broker dead letters") as opened:
                 for queue in sorted({*queues, *standings}):
-                    standing = standings.get(queue) or Standing(queue, 0, 0, 0, 0, False, float("inf"))
+                    standing = standings.get(queue) or QueueBalance(queue, 0, 0, 0, 0, False, float("inf"))
                     await self._one_queue(
                         _Turn(opened, self._places, self._reader, done, self._batch), standing, turn
                     )
@@ -83,22 +90,22 @@ class DeadLetters:
         return done
 
     @staticmethod
-    async def _one_queue(at: _Turn, standing: Standing, turn: bool) -> None:
+    async def _one_queue(at: _Turn, standing: QueueBalance, turn: bool) -> None:
         """A queue that does not exist or is full must not keep the others from being made true."""
         try:
-            depth = await at.drawer.depth(standing.queue)
+            depth = await at.queue_reader.depth(standing.queue)
             if turn or must_turn(standing, depth):
                 await at.turn_round(standing.queue, depth)
                 await at.lay_missing(standing.queue)
             elif standing.missing:
                 await at.lay_missing(standing.queue)
             at.done.queues += 1
-        except (Asked, QueueRefuses) as no:
+        except (DeclareRefused, QueueRefuses) as no:
             at.done.refused += 1
             log.error("dead-letter-queue-refuses", queue=standing.queue, reason=f"{no!s:.300}")
 
 
-def must_turn(standing: Standing, depth: int) -> bool:
+def must_turn(standing: QueueBalance, depth: int) -> bool:
     """Whether the queue may hold something else than the ledger believes."""
     doubtful = standing.turning or standing.gone > 0 or depth != standing.placed
     return doubtful or standing.turned_ago > TURN_AT_LEAST_EVERY_S
@@ -108,10 +115,10 @@ def must_turn(standing: Standing, depth: int) -> bool:
 class _Turn:
     """One queue being made true."""
 
-    drawer: Drawer
+    queue_reader: QueueReader
     places: Places
-    reader: Reader
-    done: PassReport
+    reader: LetterReader
+    done: ReconcileResult
     batch: int
 
     async def turn_round(self, queue: str, depth: int) -> None:
@@ -124,12 +131,12 @@ class _Turn:
             left = 0 if around or not batch else left - len(batch)
         await self.places.end(queue, turn)
 
-    async def _take(self, queue: str, turn: int, most: int) -> tuple[list[Drawn], bool]:
+    async def _take(self, queue: str, turn: int, most: int) -> tuple[list[FetchedMessage], bool]:
         """The next letters; True when the queue has come round or is empty (somebody else took letters out)."""
-        batch: list[Drawn] = []
+        batch: list[FetchedMessage] = []
         size = 0
         while len(batch) < most and size < BYTES_AT_A_TIME:
-            drawn = await self.drawer.take(queue)
+            drawn = await self.queue_reader.get(queue)
             if drawn is None:
                 return batch, True
             batch.append(drawn)
@@ -138,12 +145,12 @@ class _Turn:
                 return batch, True
         return batch, False
 
-    async def _sort(self, queue: str, turn: int, batch: list[Drawn]) -> None:
+    async def _sort(self, queue: str, turn: int, batch: list[FetchedMessage]) -> None:
         """Commit, publish, acknowledge, in this order: a crash in between makes copies and loses nothing."""
         self.done.read += len(batch)
         ids: dict[UUID, None] = {}
-        strangers: list[Stranger] = []
-        again: list[Placed] = []
+        strangers: list[ForeignMessage] = []
+        again: list[KnownLetter] = []
         for drawn in batch:
             letter_id = self.reader.own(drawn)
             if letter_id is None:
@@ -159,7 +166,7 @@ class _Turn:
         await self._lay([*kept, *again], queue, turn)
         self.done.thrown += len(batch) - len(kept) - len(again)
         for drawn in batch:
-            await self.drawer.throw(drawn)
+            await self.queue_reader.ack(drawn)
 
     async def lay_missing(self, queue: str) -> None:
         """Publish the letters that have no place in the queue, and write their places down after that."""
@@ -170,10 +177,10 @@ class _Turn:
                 await self.places.placed(queue, [letter.letter_id for letter in some])
                 self.done.published += len(some)
 
-    async def _lay(self, letters: Iterable[Placed], queue: str, turn: int | None = None) -> None:
+    async def _lay(self, letters: Iterable[KnownLetter], queue: str, turn: int | None = None) -> None:
         """Publish letters of ours, all confirmed. Raises QueueRefuses, RabbitAway."""
         outs = [letter_of(letter, queue, turn) for letter in letters]
-        told = await asyncio.gather(*(self.drawer.lay(out) for out in outs), return_exceptions=True)
+        told = await asyncio.gather(*(self.queue_reader.put(out) for out in outs), return_exceptions=True)
         for word in told:
             if isinstance(word, BaseException):
                 raise word
@@ -181,12 +188,12 @@ class _Turn:
                 raise QueueRefuses(f"{queue} does not take letters ({word.value})")
 
 
-def _as_it_was(letter_id: UUID, drawn: Drawn) -> Placed:
+def _as_it_was(letter_id: UUID, drawn: FetchedMessage) -> KnownLetter:
     headers = drawn.arrival.headers
-    return Placed(letter_id, str(headers.get(KIND, "")), str(headers.get(REASON, "")))
+    return KnownLetter(letter_id, str(headers.get(KIND, "")), str(headers.get(REASON, "")))
 
 
-def letter_of(letter: Placed, queue: str, turn: int | None = None) -> Outgoing:
+def letter_of(letter: KnownLetter, queue: str, turn: int | None = None) -> Outgoing:
     """What lies in the queue for a letter: ids only."""
     headers: dict[str, Any] = {
         LETTER_ID: str(letter.letter_id),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
-from broker.dead_letters.headers import LETTER_ID, Properties
+from broker.dead_letters.headers import LETTER_ID, LetterProperties
 from broker.ledger.dead_letters.replay_steps import ToPublish
 from broker.ledger.dead_letters.replays import Replays
 from broker.rabbitmq import Outgoing, Published
@@ -83,7 +83,7 @@ class Replayer:
             raise ValueError("its body or its properties were not kept")
         of = str(message.letter_id)
         body = self._sealer.open(message.body, of=of, field="body")
-        kept = Properties.from_json(self._sealer.open(message.properties, of=of, field="properties"))
+        kept = LetterProperties.from_json(self._sealer.open(message.properties, of=of, field="properties"))
         return Outgoing(
             exchange="",
             routing_key=work_queue_of(message.queue, kept),
@@ -96,7 +96,7 @@ class Replayer:
         )
 
 
-def work_queue_of(dead_queue: str, kept: Properties) -> str:
+def work_queue_of(dead_queue: str, kept: LetterProperties) -> str:
     """Where a message is carried out. Raises ValueError for one that no queue takes."""
     if dead_queue != dead_queue_of(UNROUTED):
         return dead_queue.removesuffix(".dead")

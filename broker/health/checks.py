@@ -7,7 +7,7 @@ import asyncio
 from broker.clients import Systems
 from broker.clients.certificates import certificate_ends, certificates_shown
 from broker.health.vitals import Vitals
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ledger.upkeep.conservation import Conservation, wanted
 from broker.rabbitmq import Rabbit
 from broker.rabbitmq.topology import WORK_QUEUES, lane_of
@@ -19,11 +19,11 @@ CONSERVATION_EVERY_S = 60.0
 CERTIFICATES_EVERY_S = 3600.0
 
 
-class Watch:
+class PeriodicChecks:
     """One process's look at what it stands in."""
 
     def __init__(
-        self, settings: Settings, vitals: Vitals, desk: Desk, rabbit: Rabbit, systems: Systems
+        self, settings: Settings, vitals: Vitals, desk: Operations, rabbit: Rabbit, systems: Systems
     ) -> None:
         self._settings = settings
         self._vitals = vitals

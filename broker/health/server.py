@@ -14,7 +14,7 @@ from aiohttp import web
 
 from broker.health.metrics import Metrics
 from broker.health.vitals import Vitals
-from broker.tasks import ended
+from broker.tasks import cancel_and_wait
 from broker.telemetry.log import get_logger
 from config.settings import HealthSettings
 
@@ -46,7 +46,7 @@ class HealthServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await ended(self._tasks)
+        await cancel_and_wait(self._tasks)
         if self._runner is not None:
             await self._runner.cleanup()
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from time import monotonic, time
 
-from broker.dead_letters.reconcile import PassReport
-from broker.ledger import Ledger, Sight
+from broker.dead_letters.reconcile import ReconcileResult
+from broker.ledger import ConsumerStatus, Ledger
 from broker.ledger.operators.figures import Figures
 from broker.ledger.upkeep.conservation import Balance
 from broker.rabbitmq import Rabbit
 from broker.rabbitmq.consumer import Consumer
-from broker.telemetry.counters import TALLY, Tally
+from broker.telemetry.counters import COUNTERS, Counters
 
 ALARM_S = 0.1
 """How long a look at RabbitMQ's alarms may take: the connection knows, unless it is away."""
@@ -27,7 +27,7 @@ ALARM_S = 0.1
 class Vitals:
     """Everything that is known of this process. `tally` counts; the rest is what was seen last."""
 
-    tally: Tally = field(default_factory=lambda: TALLY)
+    tally: Counters = field(default_factory=lambda: COUNTERS)
     rabbit: Rabbit | None = None
     consumer: Consumer | None = None
     ledger: Ledger | None = None
@@ -51,7 +51,7 @@ class Vitals:
     def saw_balance(self, balance: Balance) -> None:
         self.balance, self.balance_at = balance, monotonic()
 
-    def saw_pass(self, report: PassReport | None) -> None:
+    def saw_pass(self, report: ReconcileResult | None) -> None:
         """A pass over the dead letters; None: another process is at it, and tells of it."""
         if report is not None:
             self.pass_done_at, self.pass_refused = time(), report.refused
@@ -62,11 +62,11 @@ class Vitals:
         """Ask the connection whether RabbitMQ takes publishes; `blocked` is the answer."""
         self.blocked = self.rabbit is not None and not await self.rabbit.takes_publishes(ALARM_S)
 
-    def sight(self) -> Sight | None:
+    def sight(self) -> ConsumerStatus | None:
         """The same for the table of workers; None while the parts are not there yet."""
         if self.rabbit is None:
             return None
-        return Sight(
+        return ConsumerStatus(
             len(self.rabbit.expected), len(self.rabbit.alive), "; ".join(self.why_not_ready()) or None
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from broker.errors import Seen
+from broker.errors import CallFacts
 from broker.lanes.lane import Event
 
 
@@ -31,7 +31,7 @@ class DeliveryRules(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
+class RetryState:
     """What a report has been through. `unanswered`: the current x-requestId was sent, nobody answered."""
 
     retries: int = 0
@@ -44,46 +44,51 @@ class Tries:
 class Delivered:
     """The supplier has it. `duplicate`: it said that it had it before."""
 
+    label: ClassVar[str] = "delivered"
     duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Retry:
     """Due again in `pause_s` seconds at the earliest. `counted`: one delay of the list is used up."""
 
+    label: ClassVar[str] = "later"
     pause_s: float
     counted: bool
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class DeadLetter:
     """A dead letter."""
 
+    label: ClassVar[str] = "dead"
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Hold:
     """Waits, due at once, until a person has put the set-up right: the lane is parked meanwhile."""
 
+    label: ClassVar[str] = "kept"
     cause: str
 
 
-Verdict = Delivered | Later | Dead | Kept
+Action = Delivered | Retry | DeadLetter | Hold
+"""`label` is its word in the attempts table, in metrics and in logs; those words are older than the class names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Decision:
     """One attempt, judged: the verdict, the counters after it, what the lane learns, what was seen.
 
     `cause_class` is one of message, moment, setup, ours (craft.md: whose fault is it?), None if delivered.
     """
 
-    verdict: Verdict
-    tries: Tries
+    verdict: Action
+    tries: RetryState
     lane_event: Event | None = None
-    seen: Seen | None = None
+    call_facts: CallFacts | None = None
     cause_class: str | None = None
 
     @property

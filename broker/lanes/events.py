@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class DestinationAnswered:
     """An attempt was answered as the contract says, be it with a "no": the destination works."""
 
 
@@ -28,7 +28,7 @@ class SetupWrong:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedToWait:
+class WaitRequested:
     """The supplier asked for a pause of so many seconds; None: it did not say how long (a bare 429)."""
 
     seconds: float | None
@@ -63,4 +63,13 @@ class ProbeLost:
     """The probe ended without an answer and without a failure of the destination: crash, bug, taken back."""
 
 
-Event = Answered | DestinationFailed | SetupWrong | AskedToWait | Paused | Resumed | TimeCame | ProbeLost
+Event = (
+    DestinationAnswered
+    | DestinationFailed
+    | SetupWrong
+    | WaitRequested
+    | Paused
+    | Resumed
+    | TimeCame
+    | ProbeLost
+)

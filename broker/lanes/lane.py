@@ -13,8 +13,7 @@ from typing import Protocol
 from uuid import UUID
 
 from broker.lanes.events import (
-    Answered,
-    AskedToWait,
+    DestinationAnswered,
     DestinationFailed,
     Event,
     Paused,
@@ -22,11 +21,11 @@ from broker.lanes.events import (
     Resumed,
     SetupWrong,
     TimeCame,
+    WaitRequested,
 )
 
 __all__ = [
-    "Answered",
-    "AskedToWait",
+    "DestinationAnswered",
     "DestinationFailed",
     "Event",
     "Lane",
@@ -37,6 +36,7 @@ __all__ = [
     "Resumed",
     "SetupWrong",
     "TimeCame",
+    "WaitRequested",
     "after",
     "may_hand_over",
     "tells_a_person",
@@ -107,12 +107,12 @@ def after(lane: Lane, event: Event, now: datetime, rules: LaneRules) -> Lane:
             return _paused(lane, event, now)
         case Resumed():
             return _resumed(lane, event, now)
-        case AskedToWait():
+        case WaitRequested():
             return _asked_to_wait(lane, event, now, rules)
     if lane.state is LaneState.PAUSED:
         return lane
     match event:
-        case Answered():
+        case DestinationAnswered():
             return _answered(lane, now)
         case DestinationFailed():
             return _failed(lane, event, now, rules)
@@ -154,7 +154,7 @@ def _resumed(lane: Lane, event: Resumed, now: datetime) -> Lane:
     return replace(resumed, state=LaneState.PARKED, parked_until=asked or now)
 
 
-def _asked_to_wait(lane: Lane, event: AskedToWait, now: datetime, rules: LaneRules) -> Lane:
+def _asked_to_wait(lane: Lane, event: WaitRequested, now: datetime, rules: LaneRules) -> Lane:
     if event.seconds is None:
         stays = lane.state in (LaneState.PAUSED, LaneState.PARKED)
         return lane if stays else _park(lane, event.what, now, rules)

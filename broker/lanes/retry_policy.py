@@ -14,28 +14,44 @@ from uuid import UUID, uuid5
 from broker.errors import (
     AtCapacity,
     BrokerError,
+    CallFacts,
     ContractBroken,
     Failure,
     Misconfigured,
     NotSent,
     Refused,
     Rejected,
-    Seen,
     Unavailable,
 )
-from broker.lanes.decision import Dead, Delivered, DeliveryRules, Judgement, Kept, Later, Tries, Verdict
-from broker.lanes.lane import Answered, AskedToWait, DestinationFailed, Event, ProbeLost, SetupWrong
+from broker.lanes.decision import (
+    Action,
+    DeadLetter,
+    Decision,
+    Delivered,
+    DeliveryRules,
+    Hold,
+    Retry,
+    RetryState,
+)
+from broker.lanes.lane import (
+    DestinationAnswered,
+    DestinationFailed,
+    Event,
+    ProbeLost,
+    SetupWrong,
+    WaitRequested,
+)
 from schemas.codes import Reason
 
 __all__ = [
-    "Dead",
+    "Action",
+    "DeadLetter",
+    "Decision",
     "Delivered",
     "DeliveryRules",
-    "Judgement",
-    "Kept",
-    "Later",
-    "Tries",
-    "Verdict",
+    "Hold",
+    "Retry",
+    "RetryState",
     "judge",
     "judge_crash",
     "x_request_id",
@@ -48,14 +64,14 @@ TOO_MANY_REQUESTS, NOT_NOW = 429, 503
 
 def judge(
     error: Exception | None,
-    tries: Tries,
+    tries: RetryState,
     rules: DeliveryRules,
     overrides: Mapping[str, str],
     *,
     probe: bool = False,
     duplicate: bool = False,
     chance: Callable[[], float] = random.random,
-) -> Judgement:
+) -> Decision:
     """Judges what `Supplier.deliver` raised, or None for delivered.
 
     `overrides` are the supplier's own meanings of a status: {"422": "retry"}. `probe`: the attempt was a
@@ -64,19 +80,23 @@ def judge(
     case = _Case(tries, rules, probe, chance)
     if error is None:
         return case.delivered(None, duplicate)
-    seen = error.seen if isinstance(error, Refused | Failure) else None
+    call_facts = error.call_facts if isinstance(error, Refused | Failure) else None
     if isinstance(error, Refused) and error.reason is Reason.ALREADY_RECEIVED:
-        return case.delivered(seen, True)
-    meaning = _override(error, seen, overrides)
-    return _OVERRIDES[meaning](case, error, seen) if meaning and seen else _by_table(case, error, seen)
+        return case.delivered(call_facts, True)
+    meaning = _override(error, call_facts, overrides)
+    return (
+        _OVERRIDES[meaning](case, error, call_facts)
+        if meaning and call_facts
+        else _by_table(case, error, call_facts)
+    )
 
 
-def judge_crash(tries: Tries, rules: DeliveryRules, *, probe: bool = False) -> Judgement:
+def judge_crash(tries: RetryState, rules: DeliveryRules, *, probe: bool = False) -> Decision:
     """The process died (or was frozen and overtaken) between the attempt's intent and its result."""
     crashed = replace(tries, crashes=tries.crashes + 1, unanswered=True)
     dead = crashed.crashes >= rules.crashes_most
-    verdict: Verdict = Dead("crash") if dead else Later(0.0, counted=False, cause="crash")
-    return Judgement(verdict, crashed, ProbeLost() if probe else None, cause_class="ours")
+    verdict: Action = DeadLetter("crash") if dead else Retry(0.0, counted=False, cause="crash")
+    return Decision(verdict, crashed, ProbeLost() if probe else None, cause_class="ours")
 
 
 def x_request_id(report_id: UUID, try_key: int) -> str:
@@ -88,71 +108,75 @@ def x_request_id(report_id: UUID, try_key: int) -> str:
 class _Case:
     """One attempt on its way through the table."""
 
-    tries: Tries
+    tries: RetryState
     rules: DeliveryRules
     probe: bool
     chance: Callable[[], float]
 
-    def delivered(self, seen: Seen | None, duplicate: bool) -> Judgement:
-        return Judgement(Delivered(duplicate), replace(self.tries, unanswered=False), Answered(), seen)
+    def delivered(self, call_facts: CallFacts | None, duplicate: bool) -> Decision:
+        return Decision(
+            Delivered(duplicate), replace(self.tries, unanswered=False), DestinationAnswered(), call_facts
+        )
 
-    def dead(self, cause: str, seen: Seen | None, cause_class: str, event: Event | None) -> Judgement:
-        return Judgement(Dead(cause), self._after(seen), event, seen, cause_class)
+    def dead(
+        self, cause: str, call_facts: CallFacts | None, cause_class: str, event: Event | None
+    ) -> Decision:
+        return Decision(DeadLetter(cause), self._after(call_facts), event, call_facts, cause_class)
 
-    def kept(self, cause: str, seen: Seen) -> Judgement:
-        event = SetupWrong(seen.what, self.probe)
-        return Judgement(Kept(cause), self._after(seen), event, seen, "setup")
+    def kept(self, cause: str, call_facts: CallFacts) -> Decision:
+        event = SetupWrong(call_facts.what, self.probe)
+        return Decision(Hold(cause), self._after(call_facts), event, call_facts, "setup")
 
-    def failed(self, cause: str, seen: Seen, retry_after: float | None = None) -> Judgement:
+    def failed(self, cause: str, call_facts: CallFacts, retry_after: float | None = None) -> Decision:
         """The destination does not work. A failed probe counts for nobody."""
-        event: Event = DestinationFailed(seen.what, self.probe)
+        event: Event = DestinationFailed(call_facts.what, self.probe)
         if retry_after is not None:
-            event = AskedToWait(retry_after, seen.what)
+            event = WaitRequested(retry_after, call_facts.what)
         if self.probe:
-            return self.later(self._wish(retry_after), cause, seen, event, "moment")
-        return self.retry(cause, seen, retry_after, event)
+            return self.later(self._wish(retry_after), cause, call_facts, event, "moment")
+        return self.retry(cause, call_facts, retry_after, event)
 
-    def retry(self, cause: str, seen: Seen, retry_after: float | None, event: Event) -> Judgement:
+    def retry(self, cause: str, call_facts: CallFacts, retry_after: float | None, event: Event) -> Decision:
         """By the list, or by the supplier's own wish if that is later; the list used up means dead."""
         used, delays = self.tries.retries, self.rules.retry_delays_seconds
         if used >= len(delays):
-            return self.dead("exhausted", seen, "moment", event)
-        tries = replace(self._after(seen), retries=used + 1)
+            return self.dead("exhausted", call_facts, "moment", event)
+        tries = replace(self._after(call_facts), retries=used + 1)
         pause = max(self._spread(delays[used]), self._wish(retry_after))
-        return Judgement(Later(pause, True, cause), tries, event, seen, "moment")
+        return Decision(Retry(pause, True, cause), tries, event, call_facts, "moment")
 
-    def asked_to_wait(self, cause: str, seen: Seen, retry_after: float | None) -> Judgement:
+    def asked_to_wait(self, cause: str, call_facts: CallFacts, retry_after: float | None) -> Decision:
         """A 429, or a 503 with Retry-After: an orderly answer that uses up nothing."""
         wish = self._spread(self._first()) if retry_after is None else self._wish(retry_after)
-        return self.later(wish, cause, seen, AskedToWait(retry_after, seen.what), "moment")
+        return self.later(wish, cause, call_facts, WaitRequested(retry_after, call_facts.what), "moment")
 
     def later(
-        self, pause: float, cause: str, seen: Seen | None, event: Event | None, cause_class: str
-    ) -> Judgement:
-        return Judgement(Later(pause, False, cause), self._after(seen), event, seen, cause_class)
+        self, pause: float, cause: str, call_facts: CallFacts | None, event: Event | None, cause_class: str
+    ) -> Decision:
+        return Decision(Retry(pause, False, cause), self._after(call_facts), event, call_facts, cause_class)
 
-    def not_sent(self, cause: str, seen: Seen) -> Judgement:
+    def not_sent(self, cause: str, call_facts: CallFacts) -> Decision:
         """Our own limits held it back: nothing was sent, and nobody learnt anything."""
-        return self.later(self._spread(self._first()), cause, seen, self.lost(), "ours")
+        return self.later(self._spread(self._first()), cause, call_facts, self.lost(), "ours")
 
-    def bug(self) -> Judgement:
+    def bug(self) -> Decision:
         """Nobody knows whether it was answered; a lost report is worse than a repeated one: a new id."""
         tries = replace(self.tries, bugs=self.tries.bugs + 1, unanswered=False)
         delays = self.rules.retry_delays_seconds
-        verdict: Verdict = Dead("bug")
+        verdict: Action = DeadLetter("bug")
         if tries.bugs < self.rules.bug_tries:
             delay = delays[min(self.tries.bugs, len(delays) - 1)] if delays else 0.0
-            verdict = Later(self._spread(delay), counted=False, cause="bug")
-        return Judgement(verdict, tries, self.lost(), cause_class="ours")
+            verdict = Retry(self._spread(delay), counted=False, cause="bug")
+        return Decision(verdict, tries, self.lost(), cause_class="ours")
 
     def lost(self) -> Event | None:
         return ProbeLost() if self.probe else None
 
-    def _after(self, seen: Seen | None) -> Tries:
+    def _after(self, call_facts: CallFacts | None) -> RetryState:
         """The same x-requestId only while a try under it is unanswered and none since had an answer."""
-        if seen is not None and not seen.sent:
+        if call_facts is not None and not call_facts.sent:
             return self.tries
-        return replace(self.tries, unanswered=seen is not None and seen.unanswered)
+        return replace(self.tries, unanswered=call_facts is not None and call_facts.unanswered)
 
     def _wish(self, retry_after: float | None) -> float:
         return min(retry_after or 0.0, self.rules.retry_after_most_seconds)
@@ -164,45 +188,49 @@ class _Case:
         return delay + delay * JITTER * self.chance()
 
 
-def _by_table(case: _Case, error: Exception, seen: Seen | None) -> Judgement:
+def _by_table(case: _Case, error: Exception, call_facts: CallFacts | None) -> Decision:
     """The third column of DESIGN 5, from the top."""
     cause = _cause(error)
     match error:
         case Refused():
-            return case.dead(cause, seen, "message", Answered())
-        case Unavailable(seen=met, retry_after=wish):
+            return case.dead(cause, call_facts, "message", DestinationAnswered())
+        case Unavailable(call_facts=met, retry_after=wish):
             orderly = met.status == TOO_MANY_REQUESTS or (met.status == NOT_NOW and wish is not None)
             if orderly:
                 return case.asked_to_wait(cause, met, wish)
             return case.failed(cause, met, wish)
-        case Misconfigured(seen=met):
+        case Misconfigured(call_facts=met):
             return case.kept(cause, met)
-        case ContractBroken(seen=met):
+        case ContractBroken(call_facts=met):
             return case.failed(cause, met)
         case Rejected():
-            return case.dead(cause, seen, "message", Answered())
-        case AtCapacity(seen=met) | NotSent(seen=met):
+            return case.dead(cause, call_facts, "message", DestinationAnswered())
+        case AtCapacity(call_facts=met) | NotSent(call_facts=met):
             return case.not_sent(cause, met)
         case _:
             return case.bug()
 
 
-def _override(error: Exception, seen: Seen | None, overrides: Mapping[str, str]) -> str | None:
+def _override(error: Exception, call_facts: CallFacts | None, overrides: Mapping[str, str]) -> str | None:
     """The supplier's own meaning of the status, if it has one that may hold here."""
-    meaning = overrides.get(str(seen.status)) if seen and seen.status is not None else None
-    if meaning == "delivered" and not _may_be_delivered(error, seen):
+    meaning = overrides.get(str(call_facts.status)) if call_facts and call_facts.status is not None else None
+    if meaning == "delivered" and not _may_be_delivered(error, call_facts):
         return None
     return meaning
 
 
-def _may_be_delivered(error: Exception, seen: Seen | None) -> bool:
+def _may_be_delivered(error: Exception, call_facts: CallFacts | None) -> bool:
     """Redirects, web pages, wrong and oversized bodies never are, whatever the configuration says."""
-    return seen is not None and _plain(seen) and isinstance(error, ContractBroken | Refused | Rejected)
+    return (
+        call_facts is not None
+        and _plain(call_facts)
+        and isinstance(error, ContractBroken | Refused | Rejected)
+    )
 
 
-def _plain(seen: Seen) -> bool:
+def _plain(call_facts: CallFacts) -> bool:
     """Whether the status itself was judged, and not a flaw of the body or a redirect."""
-    return seen.what == f"status {seen.status}"
+    return call_facts.what == f"status {call_facts.status}"
 
 
 def _cause(error: Exception) -> str:
@@ -211,26 +239,30 @@ def _cause(error: Exception) -> str:
     return error.cause if isinstance(error, BrokerError) else "bug"
 
 
-def _as_retry(case: _Case, error: Exception, seen: Seen) -> Judgement:
+def _as_retry(case: _Case, error: Exception, call_facts: CallFacts) -> Decision:
     if isinstance(error, Refused | Rejected):  # the destination works: this is about the report, also a probe
-        return case.retry(_cause(error), seen, None, Answered())
-    return case.failed(_cause(error), seen, error.retry_after if isinstance(error, Unavailable) else None)
+        return case.retry(_cause(error), call_facts, None, DestinationAnswered())
+    return case.failed(
+        _cause(error), call_facts, error.retry_after if isinstance(error, Unavailable) else None
+    )
 
 
-def _as_dead(case: _Case, error: Exception, seen: Seen) -> Judgement:
-    event: Event = Answered() if _plain(seen) else DestinationFailed(seen.what, case.probe)
-    return case.dead(_cause(error), seen, "message", event)
+def _as_dead(case: _Case, error: Exception, call_facts: CallFacts) -> Decision:
+    event: Event = (
+        DestinationAnswered() if _plain(call_facts) else DestinationFailed(call_facts.what, case.probe)
+    )
+    return case.dead(_cause(error), call_facts, "message", event)
 
 
-def _as_delivered(case: _Case, _error: Exception, seen: Seen) -> Judgement:
-    return case.delivered(seen, False)
+def _as_delivered(case: _Case, _error: Exception, call_facts: CallFacts) -> Decision:
+    return case.delivered(call_facts, False)
 
 
-def _as_setup(case: _Case, error: Exception, seen: Seen) -> Judgement:
-    return case.kept(_cause(error), seen)
+def _as_setup(case: _Case, error: Exception, call_facts: CallFacts) -> Decision:
+    return case.kept(_cause(error), call_facts)
 
 
-_OVERRIDES: Mapping[str, Callable[[_Case, Exception, Seen], Judgement]] = {
+_OVERRIDES: Mapping[str, Callable[[_Case, Exception, CallFacts], Decision]] = {
     "retry": _as_retry,
     "dead": _as_dead,
     "delivered": _as_delivered,

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from broker.errors import BrokerError
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 from broker.sealing import Token
 from broker.telemetry.redaction import scrub
 
@@ -102,7 +102,7 @@ async def write_down(
 class OperatorLog:
     """The log, newest first. Raises LedgerAway."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Pool) -> None:
         self._lines = lines
 
     async def entries(

@@ -16,35 +16,35 @@ from uuid import UUID, uuid4
 
 from broker.errors import LedgerAway
 from broker.ledger.model import (
-    Ask,
     Claim,
+    ClaimOutcome,
+    ClaimRequest,
+    ConsumerStatus,
     DueEvent,
-    Ending,
     LedgerMisfit,
-    Outcome,
     Settled,
-    Sight,
+    StoredAnswer,
     Story,
     WorkerRow,
 )
-from broker.ledger.postgres.connections import Connection, Line, Lines, Target
+from broker.ledger.postgres.connections import Connection, LazyConnection, Pool, Server
 from broker.ledger.postgres.embedded import Embedded
-from broker.ledger.postgres.group_commit import Batcher
+from broker.ledger.postgres.group_commit import GroupCommit
 from broker.ledger.postgres.heartbeat import Heartbeat
-from broker.ledger.postgres.reachability import Reach
-from broker.ledger.postgres.sealed import Safe
+from broker.ledger.postgres.reachability import Availability
+from broker.ledger.postgres.sealed import FieldSealer
 from broker.ledger.postgres.versions import bring_up_to_date, check_version
-from broker.ledger.reports.intake import NewReports
-from broker.ledger.reports.reports import Reports
+from broker.ledger.reports.new_reports import NewReports
+from broker.ledger.reports.report_ledger import Reports
 from broker.ledger.requests.claims import Claims
-from broker.ledger.requests.entries import Entry as ClaimEntry
-from broker.ledger.requests.held import Holdings
-from broker.ledger.requests.lookups import Lookups
-from broker.ledger.requests.settles import Entry as SettleEntry
+from broker.ledger.requests.entries import ClaimEntry as ClaimEntry
+from broker.ledger.requests.held_claims import HeldClaims
+from broker.ledger.requests.request_lookups import Lookups
+from broker.ledger.requests.settles import SettleEntry as SettleEntry
 from broker.ledger.requests.settles import Settles
 from broker.ledger.requests.verifications import Verifications
 from broker.sealing import Sealer
-from broker.tasks import ended
+from broker.tasks import cancel_and_wait
 from config.settings import Settings
 from schemas.personal import Cpr
 
@@ -71,14 +71,18 @@ class Ledger:
     def __init__(self, settings: Settings, sealer: Sealer, dsn: str) -> None:
         ledger = settings.ledger
         threshold = timedelta(seconds=ledger.owner_dead_after_seconds)
-        target = Target(dsn, ledger.statement_timeout_seconds)
-        quick = Target(dsn, min(ledger.statement_timeout_seconds, ledger.owner_dead_after_seconds / 3))
+        target = Server(dsn, ledger.statement_timeout_seconds)
+        quick = Server(dsn, min(ledger.statement_timeout_seconds, ledger.owner_dead_after_seconds / 3))
         self.owner = uuid4()
-        self.reach = Reach()
-        self._safe = Safe(sealer)
-        self._holdings = Holdings()
-        self._hot = [Line(quick, self.reach), Line(target, self.reach), Line(target, self.reach)]
-        self._lines = Lines(target, self.reach, max(1, ledger.pool_size - OWN_LINES))
+        self.reach = Availability()
+        self._safe = FieldSealer(sealer)
+        self._holdings = HeldClaims()
+        self._hot = [
+            LazyConnection(quick, self.reach),
+            LazyConnection(target, self.reach),
+            LazyConnection(target, self.reach),
+        ]
+        self._lines = Pool(target, self.reach, max(1, ledger.pool_size - OWN_LINES))
         every_s = ledger.heartbeat_seconds
         self._heart = Heartbeat(self.owner, self._hot[0], self.reach, every_s=every_s, threshold=threshold)
         merge_within = timedelta(seconds=settings.reports.merge_within_seconds)
@@ -93,10 +97,10 @@ class Ledger:
         self._lookups = Lookups(threshold, self._lines, self._safe)
         self.reports = Reports(settings, self.owner, self._lines, target, self.reach, self._safe)
         most, linger_s = ledger.batch_size, ledger.batch_linger_ms / 1000
-        self._claiming: Batcher[ClaimEntry, Outcome] = Batcher(
+        self._claiming: GroupCommit[ClaimEntry, ClaimOutcome] = GroupCommit(
             self._claims.flush, self.reach, most=most, linger_s=linger_s, what="claims"
         )
-        self._settling: Batcher[SettleEntry, Settled | None] = Batcher(
+        self._settling: GroupCommit[SettleEntry, Settled | None] = GroupCommit(
             self._settles.flush, self.reach, most=most, linger_s=linger_s, what="settles"
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,11 +121,11 @@ class Ledger:
         """For commands: looks things up without heartbeat or claim. Raises LedgerAway, LedgerMisfit."""
         ledger = settings.ledger
         async with contextlib.AsyncExitStack() as stack:
-            target = Target(await dsn_of(settings, stack), ledger.statement_timeout_seconds)
-            lines = Lines(target, Reach(), 1)
+            target = Server(await dsn_of(settings, stack), ledger.statement_timeout_seconds)
+            lines = Pool(target, Availability(), 1)
             stack.push_async_callback(lines.close)
             await lines.run(check_version)
-            yield Lookups(timedelta(seconds=ledger.owner_dead_after_seconds), lines, Safe(sealer))
+            yield Lookups(timedelta(seconds=ledger.owner_dead_after_seconds), lines, FieldSealer(sealer))
 
     async def _start(self) -> None:
         await self._lines.run(self._check)
@@ -156,27 +160,27 @@ class Ledger:
 
     async def _stop_tasks(self) -> None:
         """The heartbeat too, before the row says stopped: nothing of ours beats after that."""
-        await ended(self._tasks)
+        await cancel_and_wait(self._tasks)
 
     # -- gathered: these wait while PostgreSQL is away -------------------------------------------------------
 
-    async def claim(self, ask: Ask) -> Outcome:
+    async def claim(self, ask: ClaimRequest) -> ClaimOutcome:
         """Claim the request and its citizen's turn. Raises RowRefused, SealBroken (of a stored answer)."""
         return await self._enter(self._claims.entry(ask))
 
-    async def record(self, ask: Ask, ending: Ending) -> Outcome:
+    async def record(self, ask: ClaimRequest, ending: StoredAnswer) -> ClaimOutcome:
         """Settle what was never begun, without a turn; what is known already has the outcomes of a claim."""
         return await self._enter(self._claims.entry(ask, ending))
 
-    async def record_query(self, ask: Ask, ending: Ending) -> None:
+    async def record_query(self, ask: ClaimRequest, ending: StoredAnswer) -> None:
         """Remember a failed query, because a citizen may report it; a repeat of it changes nothing."""
         await self._enter(self._claims.entry(ask, ending))
 
-    async def _enter(self, entry: ClaimEntry) -> Outcome:
+    async def _enter(self, entry: ClaimEntry) -> ClaimOutcome:
         with self._holdings.asking(entry.ask.request_id, entry.token):
             return await self._claiming.submit(entry)
 
-    async def settle(self, claim: Claim, ending: Ending) -> Settled | None:
+    async def settle(self, claim: Claim, ending: StoredAnswer) -> Settled | None:
         """What is stored now; None if the claim was overtaken: publish nothing then. Raises RowRefused."""
         return await self._settling.submit(self._settles.entry(claim, ending))
 
@@ -202,7 +206,7 @@ class Ledger:
         """`unverified`: the turn is free, an event is due, the answer stays. False if overtaken."""
         return await self._verifications.give_up(claim)
 
-    async def sweep(self, answer_for: Callable[[Claim], Ending]) -> int:
+    async def sweep(self, answer_for: Callable[[Claim], StoredAnswer]) -> int:
         """Free what dead owners left: verifications fall due, bookings past their deadline become uncertain.
 
         `answer_for` makes the uncertain ending of such a booking. Returns how many were freed; at most 100 at
@@ -242,7 +246,7 @@ class Ledger:
         self._heart.ready = ready
         self.reach.nudged.set()
 
-    def show(self, sight: Callable[[], Sight | None]) -> None:
+    def show(self, sight: Callable[[], ConsumerStatus | None]) -> None:
         """From now on each heartbeat also writes down what this process sees of itself."""
         self._heart.sight = sight
 

@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ClaimRequest:
     """One request that wants to be claimed; `business` and `message` are bytes in the clear."""
 
     request_id: UUID
@@ -97,7 +97,7 @@ class NewReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class StoredAnswer:
     """How a request ends: what is stored, sealed, as its answer. `report` goes with it, in the same commit (DESIGN 6).
 
     `last_sent_at` belongs to an uncertain ending: absence proves nothing until some time after it.
@@ -112,7 +112,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RequestFacts:
     """What is known of a request that ended; `corrected`: a verification replaced an uncertain answer."""
 
     type: str
@@ -126,7 +126,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class New:
+class Claimed:
     """Nobody knew this request; it and the citizen's turn are ours. Only a new claim may begin or expire."""
 
     claim: Claim
@@ -143,17 +143,17 @@ class TakenOver:
 class Settled:
     """It ended before, or just now; `ending.answer` is what its asker gets."""
 
-    ending: Ending
-    facts: Facts
+    ending: StoredAnswer
+    facts: RequestFacts
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class ClaimedElsewhere:
     """A living owner has it, perhaps this process: ask again a little later."""
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class CitizenBusy:
     """Another request holds the turn; nothing was claimed. `uncertain`: verify that one first (rule 9)."""
 
     request_id: UUID
@@ -165,7 +165,7 @@ class Conflict:
     """The same requestId came before with other business fields (rule 8)."""
 
 
-Outcome = New | TakenOver | Settled | Running | Busy | Conflict
+ClaimOutcome = Claimed | TakenOver | Settled | ClaimedElsewhere | CitizenBusy | Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ConsumerStatus:
     """What a process sees of itself: consumers it should have and has, and what keeps it from carrying arrivals."""
 
     expected: int

@@ -5,26 +5,26 @@ broker sees, arrivals.py what crosses the door, properties.py what strangers wro
 declares (topology_ops.py does), nothing nacks, and no task of ours ends because a channel does.
 """
 
-from broker.rabbitmq.connection import Asked, Channel, Connection, asked, connected
-from broker.rabbitmq.drawer import Drawer, Drawn, drawer
-from broker.rabbitmq.mailbox import Mailbox, mailbox
-from broker.rabbitmq.messages import Arrival, Outgoing, Published, Receipt
+from broker.rabbitmq.connection import Channel, Connection, DeclareRefused, asked, connected
+from broker.rabbitmq.messages import AckToken, Arrival, Outgoing, Published
+from broker.rabbitmq.queue_reader import FetchedMessage, QueueReader, open_queue_reader
 from broker.rabbitmq.rabbit import Rabbit
+from broker.rabbitmq.rpc_client import RpcClient, open_rpc_client
 
 __all__ = [
+    "AckToken",
     "Arrival",
-    "Asked",
     "Channel",
     "Connection",
-    "Drawer",
-    "Drawn",
-    "Mailbox",
+    "DeclareRefused",
+    "FetchedMessage",
     "Outgoing",
     "Published",
+    "QueueReader",
     "Rabbit",
-    "Receipt",
+    "RpcClient",
     "asked",
     "connected",
-    "drawer",
-    "mailbox",
+    "open_queue_reader",
+    "open_rpc_client",
 ]

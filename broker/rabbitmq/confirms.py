@@ -15,7 +15,7 @@ from aiormq.exceptions import ConnectionInternalError
 
 from broker.errors import RabbitAway
 from broker.rabbitmq.connection import Backoff, Connection, Link, connected, open_channel, translated
-from broker.rabbitmq.frames import Publishing, Ready
+from broker.rabbitmq.frames import EncodedPublish, PublishTap
 from broker.rabbitmq.messages import Outgoing, Published
 from broker.rabbitmq.topology import DIRECT_REPLY
 from config.settings import RabbitmqSettings
@@ -29,7 +29,7 @@ PROCESS_TAIL_BYTES = 12
 format, with the length of a name, a name that stands for the node, and three numbers."""
 
 
-class Outlet:
+class ExchangePublisher:
     """Publishing to one exchange, many at a time, over whatever connection is current."""
 
     def __init__(self, link: Link, settings: RabbitmqSettings) -> None:
@@ -38,7 +38,7 @@ class Outlet:
         self._timeout = settings.publish_timeout_seconds
         self._window = asyncio.Semaphore(IN_FLIGHT)
         self._opening = asyncio.Lock()
-        self._channel: Publishing | None = None
+        self._channel: PublishTap | None = None
         self._proven = False
         self.waiting = 0
 
@@ -57,7 +57,7 @@ class Outlet:
         finally:
             self.waiting -= 1
 
-    async def _send(self, ready: Ready) -> Published:
+    async def _send(self, ready: EncodedPublish) -> Published:
         raw = await self._link.raw()
         await raw.ready()  # not while an alarm blocks it: what is sent then arrives after it was given up
         if (channel := self._proven_on(raw)) is None:
@@ -66,12 +66,12 @@ class Outlet:
                     return await self._send_first(raw, ready)
         return await channel.publish(ready, within=self._timeout)
 
-    def _proven_on(self, raw: Connection) -> Publishing | None:
+    def _proven_on(self, raw: Connection) -> PublishTap | None:
         channel = self._channel
         usable = channel is not None and self._proven and not channel.is_closed and channel.connection is raw
         return channel if usable else None
 
-    async def _send_first(self, raw: Connection, ready: Ready) -> Published:
+    async def _send_first(self, raw: Connection, ready: EncodedPublish) -> Published:
         """The first publish on a channel goes alone.
 
         For a missing or forbidden exchange RabbitMQ closes the channel; what is still sent on it then makes
@@ -81,17 +81,17 @@ class Outlet:
             if self._channel and self._channel.connection is raw:
                 await self._backoff.pause()  # it closed this channel alone, and may do it again
             self._proven = False
-            self._channel = Publishing(await open_channel(raw, confirms=True))
+            self._channel = PublishTap(await open_channel(raw, confirms=True))
         published = await self._channel.publish(ready, within=self._timeout)
         self._proven = True
         self._backoff.reset()
         return published
 
 
-def ready_of(out: Outgoing) -> Ready:
+def ready_of(out: Outgoing) -> EncodedPublish:
     """Raises ValueError or TypeError for what AMQP cannot carry."""
     # For direct reply-to NO_ROUTE is said of what arrives.
-    return Ready.of(replace(out, mandatory=False) if out.mandatory and is_direct(out) else out)
+    return EncodedPublish.of(replace(out, mandatory=False) if out.mandatory and is_direct(out) else out)
 
 
 def is_direct(out: Outgoing) -> bool:
@@ -136,7 +136,7 @@ async def publish_alone(
                 turn,
                 connected(settings.url.get_secret_value(), name) as raw,
             ):
-                return await Publishing(await open_channel(raw, confirms=True)).publish(
+                return await PublishTap(await open_channel(raw, confirms=True)).publish(
                     ready, within=settings.publish_timeout_seconds
                 )
     except RabbitAway as error:

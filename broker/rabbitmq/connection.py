@@ -23,7 +23,7 @@ from pamqp.commands import Queue
 from broker.errors import BrokerError, RabbitAway
 from broker.rabbitmq.properties import guard_decoding
 from broker.rabbitmq.transport import open_streamed
-from broker.tasks import ended
+from broker.tasks import cancel_and_wait
 from config.settings import RabbitmqSettings
 
 CONNECT_TIMEOUT_S = 10.0
@@ -150,7 +150,7 @@ class Link:
 
     async def close(self) -> None:
         if self._keeper:
-            await ended([self._keeper])
+            await cancel_and_wait([self._keeper])
         if self._connection:
             await quietly(self._connection.close())
 
@@ -180,7 +180,7 @@ class Link:
         raise RabbitAway(f"{type(error).__name__} {error!s:.200}")
 
 
-class Asked(BrokerError):
+class DeclareRefused(BrokerError):
     """RabbitMQ said no to a question or a declaration; the text is its own."""
 
 
@@ -202,7 +202,7 @@ async def asked(raw: Connection, ask: Callable[[Channel], Awaitable[T]]) -> T:
             async with asyncio.timeout(RPC_TIMEOUT_S):
                 return await ask(channel)
         except ChannelClosed as error:
-            raise Asked(f"{error!s:.500}") from error
+            raise DeclareRefused(f"{error!s:.500}") from error
         finally:
             await quietly(channel.close())
 

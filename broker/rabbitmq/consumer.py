@@ -27,7 +27,7 @@ CANCEL_TIMEOUT_S = 5.0
 log = structlog.get_logger(__name__)
 
 
-class Reach(Protocol):
+class LedgerAvailability(Protocol):
     """What the consumer knows of the ledger: whether PostgreSQL can be reached."""
 
     @property
@@ -48,7 +48,7 @@ class Consumer:
         carry: Callable[[Arrival], Awaitable[object]],
         *,
         queues: Mapping[str, int],
-        ledger: Reach,
+        ledger: LedgerAvailability,
         on_hopeless: Callable[[str], object],
         on_ready: Callable[[bool], Awaitable[object] | object],
     ) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from broker.rabbitmq import Asked, Channel, Connection, asked, connected
+from broker.rabbitmq import Channel, Connection, DeclareRefused, asked, connected
 from broker.rabbitmq.topology import (
     BINDINGS,
     EXCHANGES,
@@ -81,7 +81,7 @@ async def _wrong(raw: Connection, declaration: Declaration) -> str | None:
 async def _no(raw: Connection, what: str, ask: Callable[[Channel], Awaitable[object]]) -> str | None:
     try:
         await asked(raw, ask)
-    except Asked as no:
+    except DeclareRefused as no:
         return sentence(what, str(no))
     return None
 

@@ -47,7 +47,7 @@ REPLY_TO, MESSAGE_ID, TIMESTAMP, TYPE, APP_ID = 1 << 9, 1 << 7, 1 << 6, 1 << 5, 
 LONG = Struct(">Q")
 
 
-def short(text: str) -> bytes:
+def short_string(text: str) -> bytes:
     """A string of at most 255 bytes with its length. Raises ValueError."""
     data = text.encode()
     if len(data) > MAX_SHORT_STRING:
@@ -55,55 +55,55 @@ def short(text: str) -> bytes:
     return bytes((len(data),)) + data
 
 
-WE = short(APP_ID_NAME)
-Properties = tuple[int, bytes]
+WE = short_string(APP_ID_NAME)
+AmqpProperties = tuple[int, bytes]
 """Flags and values, as they are written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class EncodedPublish:
     """A message as AMQP carries it. `message_id` is no other publish's: two equal ones in flight would swap their
     outcomes (rabbitmq.md 1, #5)."""
 
     message_id: str
     method: bytes
-    properties: Properties
+    properties: AmqpProperties
     body: bytes
 
     @classmethod
-    def of(cls, out: Outgoing) -> Ready:
+    def of(cls, out: Outgoing) -> EncodedPublish:
         """Raises ValueError or TypeError for what cannot be encoded, here and not half-way through a channel."""
         message_id = str(uuid4())
         mandatory = b"\x01" if out.mandatory else b"\x00"
-        method = PUBLISH + short(out.exchange) + short(out.routing_key) + mandatory
-        return cls(message_id, method, properties_of(out, message_id), out.body)
+        method = PUBLISH + short_string(out.exchange) + short_string(out.routing_key) + mandatory
+        return cls(message_id, method, amqp_properties(out, message_id), out.body)
 
 
-def properties_of(out: Outgoing, message_id: str) -> Properties:
+def amqp_properties(out: Outgoing, message_id: str) -> AmqpProperties:
     """In the order that the protocol wants. Raises ValueError or TypeError."""
     flags, parts = DELIVERY_MODE | MESSAGE_ID | TIMESTAMP | APP_ID, []
     if out.content_type is not None:
         flags |= CONTENT_TYPE
-        parts.append(short(out.content_type))
+        parts.append(short_string(out.content_type))
     if out.headers:
         flags |= HEADERS
         parts.append(encode.field_table(dict(out.headers)))
     parts.append(b"\x02" if out.persistent else b"\x01")
     if out.correlation_id is not None:
         flags |= CORRELATION_ID
-        parts.append(short(out.correlation_id))
+        parts.append(short_string(out.correlation_id))
     if out.reply_to is not None:
         flags |= REPLY_TO
-        parts.append(short(out.reply_to))
-    parts += (short(message_id), LONG.pack(int(time.time())))
+        parts.append(short_string(out.reply_to))
+    parts += (short_string(message_id), LONG.pack(int(time.time())))
     if out.type is not None:
         flags |= TYPE
-        parts.append(short(out.type))
+        parts.append(short_string(out.type))
     parts.append(WE)
     return flags, b"".join(parts)
 
 
-class Taking:
+class ChannelTap:
     """What both directions share: a channel of the library whose busy frames are ours until it closes."""
 
     def __init__(self, channel: AbstractChannel) -> None:
@@ -128,7 +128,7 @@ class Taking:
         return self.channel.connection
 
 
-class Publishing(Taking):
+class PublishTap(ChannelTap):
     """Publishes on a channel in confirm mode. Nobody else may publish on it: the confirms are counted here."""
 
     def __init__(self, channel: AbstractChannel) -> None:
@@ -149,7 +149,7 @@ class Publishing(Taking):
         """Open, and no alarm says that what is sent now arrives after it was given up."""
         return not (self.channel.is_closed or self._stream.blocked)
 
-    def publish(self, ready: Ready, *, within: float) -> asyncio.Future[Published]:
+    def publish(self, ready: EncodedPublish, *, within: float) -> asyncio.Future[Published]:
         """Sent when this returns; the future is RabbitMQ's word, or RabbitAway after `within` seconds without one.
 
         Raises RabbitAway; then nothing was sent.
@@ -174,7 +174,7 @@ class Publishing(Taking):
                 future.set_exception(RabbitAway("publishing: no answer in time"))
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._waiting else None
 
-    def _frames(self, ready: Ready) -> bytes:
+    def _frames(self, ready: EncodedPublish) -> bytes:
         method, body, (flags, values) = ready.method, ready.body, ready.properties
         head = HEADER_START.pack(HEADER, self._number, 14 + len(values), 60, 0, len(body), flags)
         parts = [HEAD.pack(METHOD, self._number, len(method)), method, END, head, values, END]
@@ -242,11 +242,11 @@ class Publishing(Taking):
         self._ids.clear()
 
 
-OnDelivered = Callable[["Consuming", int, bool, Basic.Properties, bytes], None]
+OnDelivered = Callable[["ConsumeTap", int, bool, Basic.Properties, bytes], None]
 """(the channel, delivery tag, redelivered, properties, body); it must not raise."""
 
 
-class Consuming(Taking):
+class ConsumeTap(ChannelTap):
     """Arrivals on a channel, in the order they came, with the right to acknowledge them."""
 
     def __init__(self, channel: AbstractChannel, on_delivered: OnDelivered) -> None:

@@ -47,7 +47,7 @@ class AckChannel(Protocol):
     def basic_ack(self, delivery_tag: int, multiple: bool = ..., wait: bool = ...) -> Awaitable[None]: ...
 
 
-class Receipt:
+class AckToken:
     """The right to acknowledge one arrival, once, on the channel that it came on."""
 
     __slots__ = ("_channel", "_tag")
@@ -61,7 +61,7 @@ class Receipt:
         """Used, or its channel is gone."""
         return self._channel is None or self._channel.is_closed
 
-    async def redeem(self) -> bool:
+    async def use(self) -> bool:
         """Acknowledge. Never twice: for a tag that it does not know RabbitMQ closes the channel."""
         channel, self._channel = self._channel, None
         if channel is None or channel.is_closed:
@@ -89,11 +89,11 @@ class Arrival:
     headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
     redelivered: bool = False
     delivery_count: int = 0
-    receipt: Receipt | None = field(default=None, repr=False)
+    receipt: AckToken | None = field(default=None, repr=False)
 
     async def ack(self) -> bool:
         """False when the channel it came on is gone: the message comes again. Never raises."""
-        return self.receipt is not None and await self.receipt.redeem()
+        return self.receipt is not None and await self.receipt.use()
 
     @property
     def lost(self) -> bool:
@@ -102,7 +102,7 @@ class Arrival:
 
 
 def read_arrival(
-    queue: str, body: bytes, properties: Basic.Properties, redelivered: bool, receipt: Receipt
+    queue: str, body: bytes, properties: Basic.Properties, redelivered: bool, receipt: AckToken
 ) -> Arrival:
     """An arrival from what the library decoded; empty strings count as missing."""
     headers = properties.headers if isinstance(properties.headers, dict) else {}

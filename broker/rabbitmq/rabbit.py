@@ -15,12 +15,12 @@ from typing import Self
 import structlog
 
 from broker.errors import RabbitAway
-from broker.rabbitmq.confirms import Outlet, is_forged, publish_alone
-from broker.rabbitmq.connection import RPC_TIMEOUT_S, Asked, Backoff, Link, depth, translated
+from broker.rabbitmq.confirms import ExchangePublisher, is_forged, publish_alone
+from broker.rabbitmq.connection import RPC_TIMEOUT_S, Backoff, DeclareRefused, Link, depth, translated
 from broker.rabbitmq.messages import Arrival, Outgoing, Published
 from broker.rabbitmq.subscription import Subscription
-from broker.tasks import ended
-from broker.telemetry.counters import TALLY
+from broker.tasks import cancel_and_wait
+from broker.telemetry.counters import COUNTERS
 from config.settings import Settings
 
 START_WITHIN_S = 30.0
@@ -45,7 +45,7 @@ class Rabbit:
         self._start_within = start_within
         self._publishing = Link(self._settings, f"{name} publish")
         self._consuming = Link(self._settings, f"{name} consume")
-        self._outlets: dict[str, Outlet] = {}  # one per exchange that we name: a handful
+        self._outlets: dict[str, ExchangePublisher] = {}  # one per exchange that we name: a handful
         self._subscriptions: dict[str, Subscription] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._alone = asyncio.Semaphore(1)
@@ -101,7 +101,7 @@ class Rabbit:
             async with asyncio.timeout(RPC_TIMEOUT_S):
                 raw = await self._consuming.raw()
         for queue in queues:
-            with suppress(Asked):
+            with suppress(DeclareRefused):
                 found[queue] = await depth(raw, queue)
         return found
 
@@ -141,13 +141,13 @@ class Rabbit:
             log.warning("odd-reply-address")
             return await publish_alone(self._settings, f"{self._name} alone", self._alone, out)
         if out.exchange not in self._outlets:
-            self._outlets[out.exchange] = Outlet(self._publishing, self._settings)
+            self._outlets[out.exchange] = ExchangePublisher(self._publishing, self._settings)
         began, said = monotonic(), "unknown"
         try:
             published = await self._outlets[out.exchange].publish(out)
             said = published.value
         finally:
-            TALLY.published(out.exchange or "default", said, began)
+            COUNTERS.published(out.exchange or "default", said, began)
         return published
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class Rabbit:
         await self.pause()
         if self._subscriptions:
             await asyncio.sleep(ACKS_SETTLE_S)
-        await ended(self._keepers)
+        await cancel_and_wait(self._keepers)
         await self._consuming.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.publish_timeout_seconds):

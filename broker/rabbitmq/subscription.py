@@ -24,8 +24,8 @@ from broker.rabbitmq.connection import (
     quietly,
     translated,
 )
-from broker.rabbitmq.frames import Consuming
-from broker.rabbitmq.messages import Arrival, Receipt, read_arrival
+from broker.rabbitmq.frames import ConsumeTap
+from broker.rabbitmq.messages import AckToken, Arrival, read_arrival
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class Subscription:
 
     async def _serve(self, channel: Channel) -> None:
         """Until the channel is gone; a pause keeps it, so that what is in flight can be acknowledged."""
-        Consuming(channel, self._delivered)
+        ConsumeTap(channel, self._delivered)
         channel.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT_S)
         while not channel.is_closed:
@@ -110,9 +110,9 @@ class Subscription:
             await channel.basic_cancel(consuming.consumer_tag or "", timeout=RPC_TIMEOUT_S)
 
     def _delivered(
-        self, on: Consuming, tag: int, redelivered: bool, properties: Basic.Properties, body: bytes
+        self, on: ConsumeTap, tag: int, redelivered: bool, properties: Basic.Properties, body: bytes
     ) -> None:
-        arrival = read_arrival(self._queue, body, properties, redelivered, Receipt(on, tag))
+        arrival = read_arrival(self._queue, body, properties, redelivered, AckToken(on, tag))
         try:
             self._on_arrival(arrival)
         except Exception:

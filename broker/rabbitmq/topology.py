@@ -44,7 +44,7 @@ def lane_of(supplier: str) -> str:
     return f"{LANES}{supplier}"
 
 
-class Kind(Enum):
+class QueueKind(Enum):
     """What a queue is for; its arguments follow."""
 
     WORK = "work"
@@ -69,7 +69,7 @@ class Queue:
     """A durable quorum queue."""
 
     name: str
-    kind: Kind
+    kind: QueueKind
 
     def arguments(self, limits: QueueSettings, version: tuple[int, int]) -> dict[str, Any]:
         """What it is declared with on a server of that version (major, minor)."""
@@ -77,7 +77,7 @@ class Queue:
             "x-queue-type": "quorum",
             "x-overflow": "reject-publish",
         }  # drop-head loses what was confirmed
-        if self.kind is Kind.DEAD:
+        if self.kind is QueueKind.DEAD:
             unlimited = {"x-delivery-limit": -1} if version >= UNLIMITED_SINCE else {}
             return {**common, "x-max-length": limits.dead_max_length, **unlimited}
         return {
@@ -143,7 +143,7 @@ EXCHANGES = (
 WORK_QUEUES = (QUERIES, BOOKINGS, CITIZEN_REPORTS, SUSPECTS)
 DEAD_QUEUES = tuple(sorted({dead_queue_of(q) for q in (*WORK_QUEUES, UNROUTED)}))
 # The dead-letter queues come first: a work queue's dead letters need somewhere to go.
-QUEUES = (*(Queue(q, Kind.DEAD) for q in DEAD_QUEUES), *(Queue(q, Kind.WORK) for q in WORK_QUEUES))
+QUEUES = (*(Queue(q, QueueKind.DEAD) for q in DEAD_QUEUES), *(Queue(q, QueueKind.WORK) for q in WORK_QUEUES))
 """What every broker has; the lanes come on top, from the directory."""
 BINDINGS = (
     Binding(UNROUTED, dead_queue_of(UNROUTED), ""),
@@ -167,11 +167,11 @@ def queues(suppliers: Iterable[str] = ()) -> tuple[Queue, ...]:
     lanes = [lane_of(supplier) for supplier in sorted(suppliers)]
     return (
         *QUEUES,
-        *(Queue(dead_queue_of(lane), Kind.DEAD) for lane in lanes),
-        *(Queue(lane, Kind.WORK) for lane in lanes),
+        *(Queue(dead_queue_of(lane), QueueKind.DEAD) for lane in lanes),
+        *(Queue(lane, QueueKind.WORK) for lane in lanes),
     )
 
 
 def dead_queues(suppliers: Iterable[str] = ()) -> tuple[str, ...]:
     """Every dead-letter queue by name."""
-    return tuple(queue.name for queue in queues(suppliers) if queue.kind is Kind.DEAD)
+    return tuple(queue.name for queue in queues(suppliers) if queue.kind is QueueKind.DEAD)

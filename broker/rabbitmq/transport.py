@@ -40,19 +40,19 @@ ALIVE_EVERY_S = 1.0
 """The library counts the frames that it sees as signs of life; those that it does not see are told as a heartbeat."""
 
 
-class Taker(Protocol):
+class FrameSink(Protocol):
     """Sees the frames of one channel first."""
 
     def take(self, kind: int, frame: bytes) -> bool:
         """Whether the frame was its own; `frame` is what is between head and end mark. Must not raise."""
 
 
-class Stream(asyncio.StreamReaderProtocol):
+class Transport(asyncio.StreamReaderProtocol):
     """One connection's bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(reader, loop=loop)
-        self._takers: dict[int, Taker] = {}
+        self._takers: dict[int, FrameSink] = {}
         self._rest = b""
         self._strange = False
         self._fed_at = time.monotonic()
@@ -65,10 +65,10 @@ class Stream(asyncio.StreamReaderProtocol):
             asyncio.WriteTransport, transport
         )  # a socket's is one, and uvloop's acts as one
 
-    def register(self, channel: int, taker: Taker) -> None:
+    def register(self, channel: int, taker: FrameSink) -> None:
         self._takers[channel] = taker
 
-    def forget(self, channel: int, taker: Taker) -> None:
+    def forget(self, channel: int, taker: FrameSink) -> None:
         """Nothing more for it; the number may be another channel's already."""
         if self._takers.get(channel) is taker:
             del self._takers[channel]
@@ -130,11 +130,11 @@ class Stream(asyncio.StreamReaderProtocol):
         return super().eof_received()
 
 
-class Streams(TransportFactory):
+class Transports(TransportFactory):
     """Makes the stream of one connection."""
 
     def __init__(self) -> None:
-        self.stream: Stream | None = None
+        self.stream: Transport | None = None
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As the library's own factories do. Raises AMQPConnectionError."""
@@ -142,7 +142,7 @@ class Streams(TransportFactory):
         context = await provider.get_context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=READ_LIMIT_BYTES, loop=loop)
-        stream = Stream(reader, loop)
+        stream = Transport(reader, loop)
         try:
             transport, _ = await loop.create_connection(
                 lambda: stream, url.host or "", url.port or 0, ssl=context, **options
@@ -153,12 +153,12 @@ class Streams(TransportFactory):
         return reader, asyncio.StreamWriter(transport, stream, reader, loop)
 
 
-class Streamed(aio_pika.Connection):
+class TransportConnection(aio_pika.Connection):
     """aio-pika's plain connection over a stream of ours."""
 
     def __init__(self, url: URL, **options: Any) -> None:
         super().__init__(url, **options)
-        self._streams = Streams()
+        self._streams = Transports()
         self.kwargs = {**self.kwargs, "transport_factory": self._streams}
 
     async def connect(self, timeout: Any = None) -> None:  # noqa: ASYNC109  the library's own signature
@@ -167,10 +167,10 @@ class Streamed(aio_pika.Connection):
             _streams[self.transport.connection] = self._streams.stream
 
 
-_streams: WeakKeyDictionary[AbstractConnection, Stream] = WeakKeyDictionary()
+_streams: WeakKeyDictionary[AbstractConnection, Transport] = WeakKeyDictionary()
 
 
-def stream_of(raw: AbstractConnection) -> Stream:
+def stream_of(raw: AbstractConnection) -> Transport:
     """The bytes below a connection that `open_streamed` made. Raises RabbitAway."""
     if (stream := _streams.get(raw)) is None:
         raise RabbitAway("the connection is closed")
@@ -179,5 +179,5 @@ def stream_of(raw: AbstractConnection) -> Stream:
 
 async def open_streamed(url: str, **options: Any) -> Convenient:
     """Connect as `aio_pika.connect` does, and raise what it raises."""
-    connection: Convenient = await aio_pika.connect(url, connection_class=Streamed, **options)
+    connection: Convenient = await aio_pika.connect(url, connection_class=TransportConnection, **options)
     return connection

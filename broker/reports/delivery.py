@@ -9,18 +9,18 @@ from __future__ import annotations
 from time import monotonic
 
 from broker.clients import Systems
-from broker.clients.supplier import Receipt
+from broker.clients.supplier import SupplierReceipt
 from broker.errors import BrokerError
-from broker.lanes.retry_policy import Judgement, judge
+from broker.lanes.retry_policy import Decision, judge
 from broker.ledger import Ledger, ReportClaim
 from broker.publisher import Publisher
 from broker.rabbitmq import Arrival
-from broker.reports.spans import attempting
-from broker.telemetry.counters import TALLY
+from broker.reports.report_spans import attempting
+from broker.telemetry.counters import COUNTERS
 from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.envelope import InvalidMessage
-from schemas.reports import LaneMessage, Report
+from schemas.failure_reports import LaneMessage, Report
 
 log = get_logger("lanes")
 
@@ -53,7 +53,7 @@ class Deliveries:
     async def _attempt(self, claim: ReportClaim, began: float) -> None:
         """What cannot be written down is found by the sweep: the row is the truth, the arrival only its messenger."""
         judgement = await attempting(attempt)(claim, self._systems, self._settings)
-        TALLY.attempted(claim.supplier, type(judgement.verdict).__name__.lower(), began)
+        COUNTERS.attempted(claim.supplier, judgement.verdict.label, began)
         try:
             applied = await self._ledger.reports.finish(claim, judgement)
         except BrokerError as refusal:
@@ -62,24 +62,24 @@ class Deliveries:
             self._log(claim, judgement, applied, milliseconds=int((monotonic() - began) * 1000))
 
     @staticmethod
-    def _log(claim: ReportClaim, judgement: Judgement, applied: bool, *, milliseconds: int) -> None:
+    def _log(claim: ReportClaim, judgement: Decision, applied: bool, *, milliseconds: int) -> None:
         """The one line about this attempt."""
-        seen, verdict = judgement.seen, judgement.verdict
+        call_facts, verdict = judgement.call_facts, judgement.verdict
         facts = {
             "report_id": claim.report_id,
             "supplier": claim.supplier,
             "attempt": claim.attempt,
-            "outcome": type(verdict).__name__.lower() if applied else "overtaken",
+            "outcome": verdict.label if applied else "overtaken",
             "cause": getattr(verdict, "cause", None),
             "probe": claim.probe or None,
-            "what": seen.what if seen else None,
-            "status": seen.status if seen else None,
+            "what": call_facts.what if call_facts else None,
+            "status": call_facts.status if call_facts else None,
             "milliseconds": milliseconds,
         }
         log.info("delivery", **{name: value for name, value in facts.items() if value is not None})
 
 
-async def attempt(claim: ReportClaim, systems: Systems, settings: Settings) -> Judgement:
+async def attempt(claim: ReportClaim, systems: Systems, settings: Settings) -> Decision:
     """Never raises but for the process's stop: a bug of ours is judged like everything else (DESIGN 5)."""
     config = systems.directory.suppliers.get(claim.supplier)
     rules = config.lane(settings) if config else settings.reports
@@ -91,10 +91,10 @@ async def attempt(claim: ReportClaim, systems: Systems, settings: Settings) -> J
         receipt = await systems.supplier(claim.supplier).deliver(
             report, x_request_id=claim.x_request_id, attempt=claim.attempt, unanswered=claim.unanswered
         )
-        duplicate = receipt is Receipt.DUPLICATE
+        duplicate = receipt is SupplierReceipt.DUPLICATE
     except Exception as caught:
         error = caught
     judgement = judge(error, claim.tries, rules, overrides, probe=claim.probe, duplicate=duplicate)
-    if error is not None and judgement.seen is None:
+    if error is not None and judgement.call_facts is None:
         log.error("delivery-bug", report_id=claim.report_id, exc_info=error)
     return judgement

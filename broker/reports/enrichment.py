@@ -11,14 +11,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
-from broker.errors import Seen
-from broker.ledger.model import Ending, NewReport
+from broker.errors import CallFacts
+from broker.ledger.model import NewReport, StoredAnswer
 from broker.settle import NOT_BOOKED, Settlement
 from config.directory import Directory
 from schemas.codes import ErrorCode, ReportKind, Status
 from schemas.envelope import Request
+from schemas.failure_reports import Report
 from schemas.ids import report_of
-from schemas.reports import Report
 from schemas.requests import CitizenReport
 
 MOST_TEXT = 500
@@ -75,10 +75,10 @@ NOBODY = Addressee("")
 
 def ending_of(
     message: Request, settlement: Settlement, addressee: Addressee, *, traceparent: str | None
-) -> Ending:
+) -> StoredAnswer:
     """A settlement as the ledger stores it: the answer, its facts in clear, and the report that goes with it."""
     answer = settlement.answer
-    return Ending(
+    return StoredAnswer(
         status=answer.status,
         answer=answer.to_json(),
         reason=answer.reason.value if answer.reason else None,
@@ -115,7 +115,7 @@ def _automatic(
         offer_id=getattr(message, "offer_id", None),
         invitation_id=getattr(message, "invitation_id", None),
         error_code=code,
-        error_text=NOT_BOOKED_DA if settlement.cause == NOT_BOOKED else text_of(code, settlement.seen),
+        error_text=NOT_BOOKED_DA if settlement.cause == NOT_BOOKED else text_of(code, settlement.call_facts),
         occurred_at=settlement.answer.answered_at,
         jobcenter_code=message.jobcenter_code,
         request_id=message.request_id,
@@ -178,15 +178,15 @@ def sameness(report: Report) -> bytes:
     return json.dumps(same).encode()
 
 
-def text_of(code: ErrorCode, seen: Seen | None) -> str:
+def text_of(code: ErrorCode, call_facts: CallFacts | None) -> str:
     """What happened, in Danish, for a person at the supplier: which step, what was seen, how long."""
     opening = OPENINGS_DA.get(code, SYSTEM_ERROR_DA)
-    if seen is None:
+    if call_facts is None:
         return opening
-    step = STEPS_DA.get(seen.step, seen.step)
-    fault = f" ({seen.fault.value})" if seen.fault else ""
-    what = SEEN_DA.get(seen.what, f"svaret var {seen.what}") + fault
-    return f"{opening} Trin: {step}. Set: {what}. Varighed: {seen.milliseconds} ms."[:MOST_TEXT]
+    step = STEPS_DA.get(call_facts.step, call_facts.step)
+    fault = f" ({call_facts.fault.value})" if call_facts.fault else ""
+    what = SEEN_DA.get(call_facts.what, f"svaret var {call_facts.what}") + fault
+    return f"{opening} Trin: {step}. Set: {what}. Varighed: {call_facts.milliseconds} ms."[:MOST_TEXT]
 
 
 def joined(report: Report, failed: Request) -> Report:

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from broker.ledger.model import NewReport
 from schemas.codes import ErrorCode, ReportKind
+from schemas.failure_reports import Report
 from schemas.personal import Cpr
-from schemas.reports import Report
 
 TRIAL = "report.test.v1"
 """Its type, where others have the type of the request that failed. No arrival has it."""

@@ -17,11 +17,22 @@ from uuid import UUID
 
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
-from broker.errors import BrokerError, LedgerAway, Misconfigured, NotSent, Seen, Unknown
-from broker.ledger import Ask, Busy, Claim, Conflict, Ending, Ledger, New, Running, Settled, TakenOver
+from broker.errors import BrokerError, CallFacts, LedgerAway, Misconfigured, NotSent, Unknown
+from broker.ledger import (
+    CitizenBusy,
+    Claim,
+    Claimed,
+    ClaimedElsewhere,
+    ClaimRequest,
+    Conflict,
+    Ledger,
+    Settled,
+    StoredAnswer,
+    TakenOver,
+)
 from broker.reports.enrichment import Addressee, ending_of
+from broker.requests.request_spans import handling
 from broker.requests.routes import Route
-from broker.requests.spans import handling
 from broker.requests.verifier import DEAD_OWNERS_MOST, Verifier
 from broker.settle import Settlement, done, expired, refused, settle
 from config.directory import Jobcenter
@@ -39,7 +50,7 @@ LOOK_PAUSES = (0.2, 0.4, 0.8, 1.6)
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class RoutedRequest:
     """One valid request, where it goes, and how long its citizen waits (`answer_by` is monotonic).
 
     `suspect`: it came on the suspect queue, where it is handled alone.
@@ -93,7 +104,7 @@ class Execution:
         self._too_old = settings.ledger.owner_dead_after_seconds / 2
         self._underway: dict[UUID, _Underway] = {}  # bounded by the prefetch of the bookings queue
 
-    async def conclude(self, errand: Errand) -> Concluded | Unconcluded:
+    async def conclude(self, errand: RoutedRequest) -> Concluded | Unconcluded:
         """Come back with what the ledger holds of this request, or with why there is nothing to tell."""
         business = errand.message.business_fields()
         twin = self._underway.get(errand.message.request_id)
@@ -113,7 +124,7 @@ class Execution:
             future.cancel()  # only the process's stop leaves it open until here
             del self._underway[errand.message.request_id]
 
-    async def _until_settled(self, errand: Errand, ask: Ask) -> Concluded | Unconcluded:
+    async def _until_settled(self, errand: RoutedRequest, ask: ClaimRequest) -> Concluded | Unconcluded:
         instead = self._before_any_claim(errand)
         while True:
             if instead is None:
@@ -129,26 +140,26 @@ class Execution:
                 ):
                     await self._patiently(lambda: self._ledger.release(claim))
                     return Unconcluded.SUSPECT
-                case New(claim=claim) | TakenOver(claim=claim):
+                case Claimed(claim=claim) | TakenOver(claim=claim):
                     settlement = await self._carry_out(errand, claim)
                     stored = await self._ledger.settle(claim, self._ending(errand, settlement))
                     if stored is not None:
                         return Concluded(stored, settlement)
-                case Busy():
+                case CitizenBusy():
                     reason = await self._await_turn(errand, outcome)
                     instead = refused(errand.message, reason, datetime.now(UTC)) if reason else None
-                case Running():
+                case ClaimedElsewhere():
                     await self._pause()
                 case Conflict():
                     return Unconcluded.CONFLICT
 
-    def _before_any_claim(self, errand: Errand) -> Settlement | None:
+    def _before_any_claim(self, errand: RoutedRequest) -> Settlement | None:
         now = datetime.now(UTC)
         if errand.late:
             return expired(errand.message, now)
         return refused(errand.message, errand.refusal, now) if errand.refusal else None
 
-    async def _carry_out(self, errand: Errand, claim: Claim) -> Settlement:
+    async def _carry_out(self, errand: RoutedRequest, claim: Claim) -> Settlement:
         """Handle a claim of our own. Only a new one may expire; one taken over is looked up (DESIGN 5)."""
         message = errand.message
         await self._heartbeat_of_ours(errand)
@@ -158,8 +169,8 @@ class Execution:
             result = await handling(errand.route.handler)(message, None, None)
             return done(message, result, datetime.now(UTC))
         if claim.dead_owners >= DEAD_OWNERS_MOST:
-            seen = Seen(claim.booking_system, "claim", "crash")
-            return settle(message, Unknown(seen, last_sent_at=claim.deadline_at), datetime.now(UTC))
+            call_facts = CallFacts(claim.booking_system, "claim", "crash")
+            return settle(message, Unknown(call_facts, last_sent_at=claim.deadline_at), datetime.now(UTC))
         caller = Caller.of(
             message,
             traceparent=errand.traceparent,
@@ -169,12 +180,12 @@ class Execution:
         try:
             clients = self._systems.clients(claim.planner, claim.booking_system)
         except Misconfigured as gone:  # the directory forgot it over a restart
-            lost = Unknown(gone.seen, last_sent_at=claim.deadline_at) if claim.taken_over else gone
+            lost = Unknown(gone.call_facts, last_sent_at=claim.deadline_at) if claim.taken_over else gone
             return settle(message, lost, datetime.now(UTC))
         try:
             if claim.taken_over:
-                seen = Seen(claim.booking_system, "claim", "owner-died")
-                raise Unknown(seen, last_sent_at=claim.deadline_at)
+                call_facts = CallFacts(claim.booking_system, "claim", "owner-died")
+                raise Unknown(call_facts, last_sent_at=claim.deadline_at)
             result = await handling(errand.route.handler)(message, caller, clients)
             return done(message, result, datetime.now(UTC))
         except Unknown as unknown:
@@ -184,7 +195,7 @@ class Execution:
         except Exception as error:
             return settle(message, error, datetime.now(UTC))
 
-    async def _await_turn(self, errand: Errand, busy: Busy) -> Reason | None:
+    async def _await_turn(self, errand: RoutedRequest, busy: CitizenBusy) -> Reason | None:
         """Wait a little for the citizen's other booking; a reason means that the patience is used up (rule 9)."""
         if busy.uncertain:
             by = errand.answer_by
@@ -213,18 +224,18 @@ class Execution:
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.requests.poll_ms / 1000)
 
-    async def remember(self, errand: Errand, settlement: Settlement) -> None:
+    async def remember(self, errand: RoutedRequest, settlement: Settlement) -> None:
         """A failed query leaves a row, because a citizen may report it (DESIGN 5)."""
         ask = self._ask(errand, errand.message.business_fields())
         await self._ledger.record_query(ask, self._ending(errand, settlement))
 
     @staticmethod
-    def _ending(errand: Errand, settlement: Settlement) -> Ending:
+    def _ending(errand: RoutedRequest, settlement: Settlement) -> StoredAnswer:
         return ending_of(errand.message, settlement, errand.addressee, traceparent=errand.traceparent)
 
-    def _ask(self, errand: Errand, business: bytes) -> Ask:
+    def _ask(self, errand: RoutedRequest, business: bytes) -> ClaimRequest:
         message, jobcenter = errand.message, errand.jobcenter
-        return Ask(
+        return ClaimRequest(
             request_id=message.request_id,
             type=message.TYPE,
             business=business,
@@ -239,7 +250,7 @@ class Execution:
             turn=errand.route.turn,
         )
 
-    async def _heartbeat_of_ours(self, errand: Errand) -> None:
+    async def _heartbeat_of_ours(self, errand: RoutedRequest) -> None:
         """After an outage of PostgreSQL claims may come through before the heartbeat does: a moment, not a failure."""
         while self._ledger.heartbeat_age() >= self._too_old and not errand.late:
             await self._pause()
@@ -252,14 +263,14 @@ class Execution:
 
         def may_commit(timeout: float) -> None:
             if monotonic() + timeout > answer_by:
-                raise NotSent(Seen(claim.booking_system, "commit", "no-time-left"))
+                raise NotSent(CallFacts(claim.booking_system, "commit", "no-time-left"))
             if self._ledger.heartbeat_age() >= self._too_old:
-                raise NotSent(Seen(claim.booking_system, "commit", "heartbeat-too-old"))
+                raise NotSent(CallFacts(claim.booking_system, "commit", "heartbeat-too-old"))
 
         return may_commit
 
 
-async def look_until(errand: Errand, caller: Caller, clients: Clients) -> Result | None:
+async def look_until(errand: RoutedRequest, caller: Caller, clients: Clients) -> Result | None:
     """Look an unknown booking up again and again until it shows or its citizen's patience is over."""
     assert errand.route.lookup is not None  # noqa: S101  only claimed routes come here, and those have one
     for pause in _pauses():

@@ -23,17 +23,17 @@ from broker.publisher import Publisher, event_of, home_of
 from broker.rabbitmq import Arrival, Published
 from broker.rabbitmq.topology import CITIZEN_REPORTS, SUSPECTS
 from broker.reports.enrichment import NOBODY, Addressee
-from broker.requests.execution import Errand, Execution, Unconcluded
+from broker.requests.execution import Execution, RoutedRequest, Unconcluded
+from broker.requests.request_spans import end_span, handling
 from broker.requests.routes import ROUTES
-from broker.requests.spans import ended, handling
 from broker.settle import Settlement, done, expired, refused, settle
-from broker.telemetry.counters import TALLY
+from broker.telemetry.counters import COUNTERS
 from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.answers import Answer
 from schemas.codes import Reason, Status
 from schemas.envelope import FieldProblem, InvalidMessage, Request
-from schemas.events import Outcome, OutcomeEvent
+from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.requests import read_request
 
 log = get_logger("pipeline")
@@ -76,7 +76,7 @@ class Pipeline:
     async def carry(self, arrival: Arrival) -> None:
         """One arrival from validation to acknowledgement; raises only what is a bug or the process's stop."""
         began = monotonic()
-        TALLY.arrived(arrival.type)
+        COUNTERS.arrived(arrival.type)
         if arrival.delivery_count >= DELIVERIES_MOST:
             await self._stop(arrival)
             return
@@ -102,10 +102,10 @@ class Pipeline:
                 return
         sent = await self._tell(arrival, told) if told else None
         acked = await arrival.ack()
-        TALLY.answered(
+        COUNTERS.answered(
             arrival.type, told.outcome if told else "dead", told.event.error_code if told else None, began
         )
-        ended(told.outcome if told else "dead", message.request_id if message else None)
+        end_span(told.outcome if told else "dead", message.request_id if message else None)
         self._log(arrival, message, told, sent, acked, milliseconds=int((monotonic() - began) * 1000))
 
     async def _stop(self, arrival: Arrival) -> None:
@@ -137,7 +137,7 @@ class Pipeline:
             raise InvalidMessage(problem, request_id=message.request_id)
         return message
 
-    def _errand(self, arrival: Arrival, message: Request) -> Errand:
+    def _errand(self, arrival: Arrival, message: Request) -> RoutedRequest:
         route = ROUTES[message.TYPE]
         directory = self._systems.directory
         jobcenter = directory.jobcenter(message.jobcenter_code)
@@ -148,7 +148,7 @@ class Pipeline:
         left = deadline_at - datetime.now(UTC)
         margin = self._settings.requests.answer_margin_seconds
         traceparent = arrival.headers.get("traceparent")
-        return Errand(
+        return RoutedRequest(
             message=message,
             route=route,
             jobcenter=jobcenter,
@@ -170,7 +170,7 @@ class Pipeline:
             answer = Answer.uncertain(message, now=datetime.now(UTC))
             return self._told(errand, Settlement(answer, cause="bug", ours=True, bug=bug))
 
-    async def _act(self, errand: Errand) -> Told | None:
+    async def _act(self, errand: RoutedRequest) -> Told | None:
         """What there is to tell; None when it is to be handled alone first."""
         if not errand.route.claimed:
             settlement = await self._query(errand)
@@ -188,14 +188,14 @@ class Pipeline:
         event = event_of(errand.message.request_id, stored.ending, stored.facts)
         return Told(stored.ending.answer, event, stored.ending.status.value, concluded.settlement)
 
-    async def _remember(self, errand: Errand, settlement: Settlement) -> None:
+    async def _remember(self, errand: RoutedRequest, settlement: Settlement) -> None:
         """The answer does not hang on this: a query whose row is refused is answered all the same."""
         try:
             await self._execution.remember(errand, settlement)
         except BrokerError as refusal:
             log.error("failed-query-not-kept", request_id=errand.message.request_id, reason=refusal)
 
-    async def _query(self, errand: Errand) -> Settlement:
+    async def _query(self, errand: RoutedRequest) -> Settlement:
         """Queries change nothing, so nothing is claimed, and a repeat asks again."""
         message, jobcenter = errand.message, errand.jobcenter
         now = datetime.now(UTC)
@@ -211,7 +211,7 @@ class Pipeline:
         except Exception as error:
             return settle(message, error, datetime.now(UTC))
 
-    def _told(self, errand: Errand, settlement: Settlement) -> Told:
+    def _told(self, errand: RoutedRequest, settlement: Settlement) -> Told:
         answer = settlement.answer
         event = OutcomeEvent(
             request_id=errand.message.request_id,
@@ -220,7 +220,7 @@ class Pipeline:
             reason=answer.reason,
             error_code=answer.error_code,
             jobcenter_code=errand.message.jobcenter_code,
-            system=settlement.seen.system if settlement.seen else None,
+            system=settlement.call_facts.system if settlement.call_facts else None,
             supplier=errand.jobcenter.supplier if errand.jobcenter else None,
             occurred_at=answer.answered_at,
         )
@@ -264,7 +264,7 @@ class Pipeline:
     ) -> None:
         """The one line about this message; a bug adds its traceback (without locals, see `broker.telemetry.log`)."""
         settlement = told.settlement if told else None
-        seen = settlement.seen if settlement else None
+        call_facts = settlement.call_facts if settlement else None
         facts = {
             "request_id": message.request_id if message else None,
             "type": message.TYPE if message else None,
@@ -273,10 +273,10 @@ class Pipeline:
             "outcome": told.outcome if told else "dead",
             "cause": settlement.cause if settlement else None,
             "error_code": settlement.answer.error_code if settlement else None,
-            "system": seen.system if seen else None,
-            "step": seen.step if seen else None,
-            "what": seen.what if seen else None,
-            "status": seen.status if seen else None,
+            "system": call_facts.system if call_facts else None,
+            "step": call_facts.step if call_facts else None,
+            "what": call_facts.what if call_facts else None,
+            "status": call_facts.status if call_facts else None,
             "redelivered": arrival.redelivered or None,
             "answer": sent.name.lower() if sent and sent is not Published.CONFIRMED else None,
             "acked": None if acked else False,

@@ -17,7 +17,7 @@ from time import monotonic
 from schemas.codes import ErrorCode, Status
 from schemas.requests import REQUESTS
 
-Key = tuple[str, ...]
+Labels = tuple[str, ...]
 
 OTHER = ("other",)
 TYPES = {type_: (type_,) for type_ in REQUESTS}
@@ -40,7 +40,7 @@ SIZE_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 """Rows in one commit."""
 
 
-class Spread:
+class Histogram:
     """How often values fell under each bound, and their sum: a histogram for Prometheus, at the cost of a bisection."""
 
     __slots__ = ("bounds", "buckets", "sum")
@@ -59,40 +59,40 @@ class Spread:
         return sum(self.buckets)
 
 
-class Spreads(defaultdict[Key, Spread]):
+class Histograms(defaultdict[Labels, Histogram]):
     """A spread for each key, made when it is first met. Keys are from closed lists, which is its bound."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         super().__init__()
         self._bounds = bounds
 
-    def __missing__(self, key: Key) -> Spread:
-        self[key] = spread = Spread(self._bounds)
+    def __missing__(self, key: Labels) -> Histogram:
+        self[key] = spread = Histogram(self._bounds)
         return spread
 
 
-class Tally:
+class Counters:
     """The counts of one process. The methods are called where it happens, once each."""
 
     def __init__(self) -> None:
         types = (*TYPES.values(), OTHER)
         # From the start with zeros: Prometheus does not see a first one that comes out of nothing.
-        self.arrivals: defaultdict[Key, int] = defaultdict(int, dict.fromkeys(types, 0))  # (type,)
+        self.arrivals: defaultdict[Labels, int] = defaultdict(int, dict.fromkeys(types, 0))  # (type,)
         # (type, status, error code)
-        self.answers: defaultdict[Key, int] = defaultdict(int, {(*t, *e): 0 for t in types for e in ENDS})
-        self.carrying = Spreads(REQUEST_BOUNDS)  # (type,)
-        self.calls: defaultdict[Key, int] = defaultdict(int)  # (system, step, verdict)
-        self.calling = Spreads(CALL_BOUNDS)  # (system, step)
-        self.turned_away: defaultdict[Key, int] = defaultdict(int)  # (system, why)
-        self.retries: defaultdict[Key, int] = defaultdict(int)  # (system, step)
-        self.created: defaultdict[Key, int] = defaultdict(int)  # (supplier,)
-        self.attempts: defaultdict[Key, int] = defaultdict(int)  # (supplier, verdict)
-        self.delivering = Spreads(CALL_BOUNDS)  # (supplier,)
-        self.publishes: defaultdict[Key, int] = defaultdict(int)  # (exchange, what RabbitMQ said)
-        self.confirming = Spreads(SHORT_BOUNDS)  # (exchange,)
-        self.batch_rows = Spreads(SIZE_BOUNDS)  # (what,)
-        self.batch_seconds = Spreads(SHORT_BOUNDS)  # (what,)
-        self.lags = Spreads(SHORT_BOUNDS)  # ()
+        self.answers: defaultdict[Labels, int] = defaultdict(int, {(*t, *e): 0 for t in types for e in ENDS})
+        self.carrying = Histograms(REQUEST_BOUNDS)  # (type,)
+        self.calls: defaultdict[Labels, int] = defaultdict(int)  # (system, step, verdict)
+        self.calling = Histograms(CALL_BOUNDS)  # (system, step)
+        self.turned_away: defaultdict[Labels, int] = defaultdict(int)  # (system, why)
+        self.retries: defaultdict[Labels, int] = defaultdict(int)  # (system, step)
+        self.created: defaultdict[Labels, int] = defaultdict(int)  # (supplier,)
+        self.attempts: defaultdict[Labels, int] = defaultdict(int)  # (supplier, verdict)
+        self.delivering = Histograms(CALL_BOUNDS)  # (supplier,)
+        self.publishes: defaultdict[Labels, int] = defaultdict(int)  # (exchange, what RabbitMQ said)
+        self.confirming = Histograms(SHORT_BOUNDS)  # (exchange,)
+        self.batch_rows = Histograms(SIZE_BOUNDS)  # (what,)
+        self.batch_seconds = Histograms(SHORT_BOUNDS)  # (what,)
+        self.lags = Histograms(SHORT_BOUNDS)  # ()
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class Tally:
 
     # -- for who wants differences -----------------------------------------------------------------------------
 
-    def counted(self) -> dict[Key, int]:
+    def counted(self) -> dict[Labels, int]:
         """Everything that only grows, flat: ("answers", type, status, error code) and so on. A copy.
 
         The first word is one of COUNTS; the others are its labels, as METRICS in metrics.py names them.
@@ -148,5 +148,5 @@ class Tally:
 
 COUNTS = ("arrivals", "answers", "calls", "turned_away", "retries", "created", "attempts", "publishes")
 
-TALLY = Tally()
+COUNTERS = Counters()
 """This process's."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from broker.telemetry.counters import Key, Spread
+from broker.telemetry.counters import Histogram, Labels
 
-Values = Mapping[Key, float | Spread]
+MetricValues = Mapping[Labels, float | Histogram]
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
@@ -22,19 +22,19 @@ class Writer:
         self._name = name
         self._labels = labels
         self._head = f"# HELP {name} {help_}\n# TYPE {name} {kind}\n"
-        self._before: dict[Key, tuple[str, ...]] = {}
+        self._before: dict[Labels, tuple[str, ...]] = {}
 
-    def lines(self, values: Values) -> Iterator[str]:
+    def lines(self, values: MetricValues) -> Iterator[str]:
         """Pieces of text that belong together in this order."""
         yield self._head
         for key, value in values.items():
-            if isinstance(value, Spread):
+            if isinstance(value, Histogram):
                 yield from self._histogram(key, value)
             else:
                 before = self._before.get(key) or self._keep(key, (self._named(self._name, key),))
                 yield f"{before[0]} {value}\n"
 
-    def _histogram(self, key: Key, spread: Spread) -> Iterator[str]:
+    def _histogram(self, key: Labels, spread: Histogram) -> Iterator[str]:
         before = self._before.get(key) or self._remember_histogram(key, spread)
         seen = 0
         for prefix, number in zip(before, spread.buckets, strict=False):  # two more lines follow
@@ -42,17 +42,17 @@ class Writer:
             yield f"{prefix} {seen}\n"
         yield f"{before[-2]} {spread.sum}\n{before[-1]} {seen}\n"
 
-    def _remember_histogram(self, key: Key, spread: Spread) -> tuple[str, ...]:
+    def _remember_histogram(self, key: Labels, spread: Histogram) -> tuple[str, ...]:
         bounds = [*(str(float(bound)) for bound in spread.bounds), "+Inf"]
         buckets = [self._named(f"{self._name}_bucket", key, ("le", bound)) for bound in bounds]
         ends = [self._named(f"{self._name}_{end}", key) for end in ("sum", "count")]
         return self._keep(key, (*buckets, *ends))
 
-    def _keep(self, key: Key, before: tuple[str, ...]) -> tuple[str, ...]:
+    def _keep(self, key: Labels, before: tuple[str, ...]) -> tuple[str, ...]:
         self._before[key] = before
         return before
 
-    def _named(self, name: str, key: Key, *more: tuple[str, str]) -> str:
+    def _named(self, name: str, key: Labels, *more: tuple[str, str]) -> str:
         pairs = [*zip(self._labels, key, strict=True), *more]
         inside = ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in pairs)
         return f"{name}{{{inside}}}" if inside else name

@@ -25,7 +25,7 @@ from config.settings import TracingSettings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-Kind = trace.SpanKind
+SpanKind = trace.SpanKind
 
 LAST_S = 3.0
 """How long a stopping process waits for its last spans to be sent."""
@@ -95,7 +95,7 @@ class Tracing:
         self,
         name: str,
         *,
-        kind: Kind = Kind.INTERNAL,
+        kind: SpanKind = SpanKind.INTERNAL,
         parent: str | None = None,
         link: str | None = None,
         began: datetime | None = None,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from broker.rabbitmq import Arrival, Receipt
+from broker.rabbitmq import AckToken, Arrival
 from broker.rabbitmq.messages import read_arrival
 from broker.rabbitmq.properties import MAX_HEADER_BYTES, salvage
 from tests.amqp.foreign import nested, short, table
@@ -46,7 +46,7 @@ def read(data: bytes) -> ContentHeader:
 
 async def test_an_arrival_is_acknowledged_once_however_often_it_is_asked_for() -> None:
     channel = FakeChannel()
-    arrival = Arrival("q", receipt=Receipt(channel, 7))
+    arrival = Arrival("q", receipt=AckToken(channel, 7))
     assert not arrival.lost
     assert [await arrival.ack(), await arrival.ack()] == [True, False]
     assert channel.acked == [7]
@@ -55,7 +55,7 @@ async def test_an_arrival_is_acknowledged_once_however_often_it_is_asked_for() -
 
 async def test_an_ack_is_dropped_when_its_channel_is_gone() -> None:
     channel = FakeChannel()
-    arrival = Arrival("q", receipt=Receipt(channel, 7))
+    arrival = Arrival("q", receipt=AckToken(channel, 7))
     channel.is_closed = True
     assert arrival.lost
     assert await arrival.ack() is False
@@ -63,7 +63,7 @@ async def test_an_ack_is_dropped_when_its_channel_is_gone() -> None:
 
 
 async def test_an_ack_never_raises() -> None:
-    assert await Arrival("q", receipt=Receipt(FakeChannel(RuntimeError("closed")), 7)).ack() is False
+    assert await Arrival("q", receipt=AckToken(FakeChannel(RuntimeError("closed")), 7)).ack() is False
     assert await Arrival("q").ack() is False
 
 
@@ -80,7 +80,7 @@ def test_the_delivery_count_is_believed_only_of_a_redelivery(
     redelivered: bool, claimed: object, count: int
 ) -> None:
     properties = Basic.Properties(headers={"x-delivery-count": claimed})  # type: ignore[dict-item]
-    arrival = read_arrival("q", b"", properties, redelivered, Receipt(FakeChannel(), 1))
+    arrival = read_arrival("q", b"", properties, redelivered, AckToken(FakeChannel(), 1))
     assert arrival.delivery_count == count
 
 

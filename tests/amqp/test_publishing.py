@@ -11,7 +11,7 @@ import pika
 import pytest
 
 from broker.errors import RabbitAway
-from broker.rabbitmq import Mailbox, Outgoing, Published, Rabbit, mailbox
+from broker.rabbitmq import Outgoing, Published, Rabbit, RpcClient, open_rpc_client
 from broker.rabbitmq.confirms import is_forged
 from config.settings import Settings
 from tests.amqp import foreign
@@ -259,7 +259,10 @@ async def test_a_wrong_password_is_told_without_the_password(vhost: str) -> None
 
 async def test_a_mailbox_gets_the_answer_to_each_of_its_questions(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "requests")
-    async with Rabbit(settings, name="test") as rabbit, mailbox(settings, "jobnet.answers.test") as box:
+    async with (
+        Rabbit(settings, name="test") as rabbit,
+        open_rpc_client(settings, "jobnet.answers.test") as box,
+    ):
 
         def take(arrival: Any) -> None:
             out = Outgoing("", arrival.reply_to, arrival.body.upper(), correlation_id=arrival.correlation_id)
@@ -278,8 +281,8 @@ async def test_a_mailbox_says_when_nobody_answers_or_takes_the_question(
     settings: Settings, vhost: str
 ) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "requests")
-    async with mailbox(settings, "jobnet.answers.test") as box:
-        assert isinstance(box, Mailbox)
+    async with open_rpc_client(settings, "jobnet.answers.test") as box:
+        assert isinstance(box, RpcClient)
         with pytest.raises(TimeoutError):
             await box.ask(answer("requests"), 0.05)
         with pytest.raises(RabbitAway, match="unroutable"):

@@ -18,7 +18,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from broker.errors import RabbitAway
-from broker.rabbitmq import Outgoing, Published, Rabbit, mailbox, topology
+from broker.rabbitmq import Outgoing, Published, Rabbit, open_rpc_client, topology
 from broker.rabbitmq import declare as topology_ops
 from broker.rabbitmq.topology import (
     BINDINGS,
@@ -32,7 +32,7 @@ from broker.rabbitmq.topology import (
     ROUTING_KEYS,
     UNROUTED,
     WORK_QUEUES,
-    Kind,
+    QueueKind,
     dead_queue_of,
     pattern_of,
 )
@@ -81,7 +81,7 @@ def test_no_queue_can_drop_what_it_has_confirmed(queue: topology.Queue, version:
     assert arguments["x-queue-type"] == "quorum"
     assert arguments["x-overflow"] == "reject-publish"
     assert arguments["x-max-length"] in (LIMITS.max_length, LIMITS.dead_max_length)
-    if queue.kind is Kind.WORK:
+    if queue.kind is QueueKind.WORK:
         assert arguments["x-dead-letter-strategy"] == "at-least-once"
         assert arguments["x-dead-letter-exchange"] == ""
         assert arguments["x-dead-letter-routing-key"] == dead_queue_of(queue.name)
@@ -183,7 +183,7 @@ async def test_what_no_process_could_read_ends_in_the_dead_letter_queue(
 ) -> None:
     # The delivery limit as the last resort, here with 2 for 1000, through a real queue of ours. What counts on every
     # RabbitMQ is a connection that ends with the message in hand; from 4.3 on a nack does not.
-    arguments = topology.Queue("q", Kind.WORK).arguments(LIMITS, (3, 10)) | {"x-delivery-limit": 2}
+    arguments = topology.Queue("q", QueueKind.WORK).arguments(LIMITS, (3, 10)) | {"x-delivery-limit": 2}
     await asyncio.to_thread(foreign.declare, vhost, "q.dead")
     with foreign.channel(vhost) as channel:
         channel.queue_declare("q", durable=True, arguments=arguments)
@@ -314,7 +314,7 @@ async def test_each_role_may_do_its_own_and_is_refused_everything_else(roles: Ro
 async def test_the_broker_role_can_do_all_that_the_running_broker_does(roles: Roles, vhost: str) -> None:
     broker, frontend = settings_for(roles.urls["broker"]), settings_for(roles.urls["frontend"])
     seen = Seen()
-    async with Rabbit(broker, name="test") as rabbit, mailbox(frontend, "jobnet.answers.test") as box:
+    async with Rabbit(broker, name="test") as rabbit, open_rpc_client(frontend, "jobnet.answers.test") as box:
         for queue in WORK_QUEUES:
             rabbit.subscribe(queue, 10, seen)
         await poll(lambda: rabbit.alive == set(WORK_QUEUES), what="every consumer")

@@ -23,8 +23,8 @@ from pamqp.heartbeat import Heartbeat
 from broker.errors import RabbitAway
 from broker.rabbitmq import Outgoing, Published, Rabbit
 from broker.rabbitmq import transport as stream
-from broker.rabbitmq.frames import Consuming, Publishing, Ready
-from broker.rabbitmq.transport import Stream
+from broker.rabbitmq.frames import ConsumeTap, EncodedPublish, PublishTap
+from broker.rabbitmq.transport import Transport
 from tests.amqp import foreign
 from tests.amqp.conftest import Seen, settings_for
 from tests.certificates import Certificates, made_in
@@ -57,7 +57,7 @@ class FakeConnection:
 class FakeChannel:
     """What our half needs of the library's channel."""
 
-    def __init__(self, below: Stream) -> None:
+    def __init__(self, below: Transport) -> None:
         self.number = BUSY
         self.connection = FakeConnection()
         self.closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,7 +70,7 @@ class Below:
 
     def __init__(self) -> None:
         self._reader, self.transport = asyncio.StreamReader(), FakeTransport()
-        self.stream = Stream(self._reader, asyncio.get_running_loop())
+        self.stream = Transport(self._reader, asyncio.get_running_loop())
         self.stream._transport_now = self.transport
         self.channel = FakeChannel(self.stream)
 
@@ -103,7 +103,7 @@ CUTS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 def test_however_the_network_cuts_it_each_frame_finds_its_taker(bodies: list[bytes], cuts: list[int]) -> None:
     async def story() -> None:
         here, got = Below(), list[Any]()
-        Consuming(here.library_channel(), lambda _, *delivery: got.append(delivery))
+        ConsumeTap(here.library_channel(), lambda _, *delivery: got.append(delivery))
         # Given arrivals between frames of the library's own
         others = [
             marshalled(Channel.Flow(True), channel=number % 3 + (number % 3 == BUSY)) for number in range(6)
@@ -142,8 +142,8 @@ def test_what_is_written_is_what_the_library_reads(body: bytes, key: str, **give
     async def story() -> None:
         here = Below()
         out = Outgoing("exchange", key, body, "answer.v1", **given_)
-        ready = Ready.of(out)
-        Publishing(here.library_channel()).publish(ready, within=5).cancel()
+        ready = EncodedPublish.of(out)
+        PublishTap(here.library_channel()).publish(ready, within=5).cancel()
         frames: list[Any] = []
         rest = here.transport.written
         while rest:
@@ -168,8 +168,8 @@ def test_what_is_written_is_what_the_library_reads(body: bytes, key: str, **give
 
 async def test_confirms_tell_each_publish_what_became_of_it() -> None:
     here = Below()
-    publishing = Publishing(here.library_channel())
-    ready = [Ready.of(Outgoing("", "q", b"%d" % number)) for number in range(6)]
+    publishing = PublishTap(here.library_channel())
+    ready = [EncodedPublish.of(Outgoing("", "q", b"%d" % number)) for number in range(6)]
     words = [publishing.publish(each, within=5) for each in ready]
     # The third comes back before its Ack, the first two are confirmed together, the fifth is refused
     returned = Basic.Properties(message_id=ready[2].message_id)
@@ -197,7 +197,7 @@ async def test_confirms_tell_each_publish_what_became_of_it() -> None:
 
 async def test_a_publish_without_a_word_in_time_is_given_up() -> None:
     here = Below()
-    word = Publishing(here.library_channel()).publish(Ready.of(Outgoing("", "q", b"")), within=0.01)
+    word = PublishTap(here.library_channel()).publish(EncodedPublish.of(Outgoing("", "q", b"")), within=0.01)
     with pytest.raises(RabbitAway, match="no answer in time"):
         await word
 
@@ -215,7 +215,7 @@ async def test_what_is_no_frame_is_left_to_the_library_with_all_that_follows() -
 
 async def test_busy_frames_are_told_to_the_library_as_a_sign_of_life() -> None:
     here = Below()
-    Consuming(here.library_channel(), lambda *_: None)
+    ConsumeTap(here.library_channel(), lambda *_: None)
     here.stream.data_received(delivered(1, b"x"))
     assert here.fed == b""
     here.stream._fed_at -= 2 * stream.ALIVE_EVERY_S
@@ -225,7 +225,7 @@ async def test_busy_frames_are_told_to_the_library_as_a_sign_of_life() -> None:
 
 async def test_an_alarm_is_seen_as_it_comes_and_goes() -> None:
     here = Below()
-    publishing = Publishing(here.library_channel())
+    publishing = PublishTap(here.library_channel())
     assert publishing.usable
     blocked = b"\x00\x0a\x00\x3c\x03low"
     frame = stream.HEAD.pack(1, 0, len(blocked)) + blocked + b"\xce"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from playwright.async_api import Page, expect
 
-from broker.console.routes import TABLE
-from broker.console.table import Row
+from broker.console.page_routes import TABLE
+from broker.console.table import PageRoute
 from tests.browser.conftest import DESK, PHONE, Console, NewPage
 from tests.browser.looking import barriers, overflow, picture
 from tests.browser.test_jobnet_pages import set_switch
@@ -191,7 +191,7 @@ class Examples:
     report: str
     replay: str
 
-    def of(self, row: Row) -> str:
+    def of(self, row: PageRoute) -> str:
         """An address that the row answers with a page."""
         thing = {"/replays": self.replay, "/reveal": self.report}.get(
             row.path.partition("/{")[0], self.letter

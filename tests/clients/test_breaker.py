@@ -8,24 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.clients.breaker import Breaker, Pass, Result
+from broker.clients.breaker import Admission, Breaker, CallHealth
 
-OK, BAD, NIL = Result.ANSWERED, Result.FAILED, Result.NEITHER
+OK, BAD, NIL = CallHealth.ANSWERED, CallHealth.FAILED, CallHealth.NEITHER
 
 # Breaker(3 failures, 10 s). A step is (time, result) of one call; the last is what a call at a time is let in
 # as.
-SCRIPTS: dict[str, tuple[Sequence[tuple[float, Result]], float, Pass | None]] = {
-    "closed in the beginning": ([], 0, Pass.NORMAL),
-    "closed below the limit": ([(0, BAD), (0, BAD)], 0, Pass.NORMAL),
+SCRIPTS: dict[str, tuple[Sequence[tuple[float, CallHealth]], float, Admission | None]] = {
+    "closed in the beginning": ([], 0, Admission.NORMAL),
+    "closed below the limit": ([(0, BAD), (0, BAD)], 0, Admission.NORMAL),
     "opens at the limit": ([(0, BAD), (0, BAD), (0, BAD)], 9.9, None),
-    "a success between starts the count anew": ([(0, BAD), (0, BAD), (0, OK), (0, BAD)], 0, Pass.NORMAL),
+    "a success between starts the count anew": ([(0, BAD), (0, BAD), (0, OK), (0, BAD)], 0, Admission.NORMAL),
     "what teaches nothing leaves the count": ([(0, BAD), (0, BAD), (0, NIL), (0, BAD)], 0, None),
-    "lets a probe through when its time is over": ([(0, BAD), (0, BAD), (0, BAD)], 10, Pass.PROBE),
-    "a good probe closes it": ([(0, BAD)] * 3 + [(10, OK)], 10, Pass.NORMAL),
+    "lets a probe through when its time is over": ([(0, BAD), (0, BAD), (0, BAD)], 10, Admission.PROBE),
+    "a good probe closes it": ([(0, BAD)] * 3 + [(10, OK)], 10, Admission.NORMAL),
     "a bad probe opens it as long again": ([(0, BAD)] * 3 + [(12, BAD)], 21.9, None),
-    "and then it probes again": ([(0, BAD)] * 3 + [(12, BAD)], 22, Pass.PROBE),
-    "a probe that taught nothing leaves room for another": ([(0, BAD)] * 3 + [(10, NIL)], 10, Pass.PROBE),
-    "after a good probe the count starts anew": ([(0, BAD)] * 3 + [(10, OK), (11, BAD)], 11, Pass.NORMAL),
+    "and then it probes again": ([(0, BAD)] * 3 + [(12, BAD)], 22, Admission.PROBE),
+    "a probe that taught nothing leaves room for another": (
+        [(0, BAD)] * 3 + [(10, NIL)],
+        10,
+        Admission.PROBE,
+    ),
+    "after a good probe the count starts anew": (
+        [(0, BAD)] * 3 + [(10, OK), (11, BAD)],
+        11,
+        Admission.NORMAL,
+    ),
 }
 
 
@@ -43,21 +51,21 @@ def test_the_breaker_follows_its_script(name: str) -> None:
 
 def test_exactly_one_call_probes() -> None:
     breaker = Breaker(1, 10)
-    breaker.record(Pass.NORMAL, BAD, 0)
-    assert [breaker.admit(10) for _ in range(3)] == [Pass.PROBE, None, None]
+    breaker.record(Admission.NORMAL, BAD, 0)
+    assert [breaker.admit(10) for _ in range(3)] == [Admission.PROBE, None, None]
 
 
 def test_late_results_of_calls_from_before_it_opened_change_nothing() -> None:
     breaker = Breaker(1, 10)
-    breaker.record(Pass.NORMAL, BAD, 0)
-    breaker.record(Pass.NORMAL, OK, 1)
-    breaker.record(Pass.NORMAL, BAD, 9)
+    breaker.record(Admission.NORMAL, BAD, 0)
+    breaker.record(Admission.NORMAL, OK, 1)
+    breaker.record(Admission.NORMAL, BAD, 9)
     assert breaker.admit(5) is None
-    assert breaker.admit(10) is Pass.PROBE
+    assert breaker.admit(10) is Admission.PROBE
 
 
-@given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from(Result))))
-def test_it_always_lets_a_call_through_again_in_the_end(steps: list[tuple[float, Result]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 5), st.sampled_from(CallHealth))))
+def test_it_always_lets_a_call_through_again_in_the_end(steps: list[tuple[float, CallHealth]]) -> None:
     breaker, now = Breaker(2, 10), 0.0
     for pause, result in steps:
         now += pause

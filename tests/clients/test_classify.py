@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from broker.clients.breaker import Result
-from broker.clients.calls import Call, Kind
-from broker.clients.classify import Answered, Judgement, Lost, Verdict, classify
+from broker.clients.breaker import CallHealth
+from broker.clients.calls import Call, CallKind
+from broker.clients.classify import CallClass, Classified, HttpAnswer, NoAnswer, classify
 from schemas.codes import Fault
 from schemas.external import Reservation
 from tests.clients.support import FAULT
@@ -17,52 +17,54 @@ GOOD = b'{"reserveretTil": "2031-03-03T09:00:00+01:00"}'
 SLOT_TAKEN = json.dumps({"type": FAULT + "tid-optaget", "detail": "0101364001"}).encode()
 
 BODIES = {
-    "good": Answered(0, "application/json", GOOD),
-    "empty": Answered(0),
-    "garbage": Answered(0, "application/json", b"{not json"),
-    "html": Answered(0, "text/html", b"<html>log in</html>"),
-    "unlabelled-html": Answered(0, "", b"  <!DOCTYPE html><p>"),
-    "certificate-page": Answered(
+    "good": HttpAnswer(0, "application/json", GOOD),
+    "empty": HttpAnswer(0),
+    "garbage": HttpAnswer(0, "application/json", b"{not json"),
+    "html": HttpAnswer(0, "text/html", b"<html>log in</html>"),
+    "unlabelled-html": HttpAnswer(0, "", b"  <!DOCTYPE html><p>"),
+    "certificate-page": HttpAnswer(
         0, "text/html", b"<html><title>400 No required SSL certificate was sent</title></html>"
     ),
-    "too-large": Answered(0, "application/json", flaw="too-large"),
-    "bad-encoding": Answered(0, "application/json", flaw="encoding"),
-    "fault": Answered(0, "application/problem+json", SLOT_TAKEN),
-    "foreign-fault": Answered(0, "application/problem+json", b'{"type": "about:blank"}'),
-    "list": Answered(0, "application/problem+json", b'["urn:borgerbooking:fejl:tid-optaget"]'),
-    "odd-type": Answered(0, "application/problem+json", b'{"type": ["x"]}'),
+    "too-large": HttpAnswer(0, "application/json", flaw="too-large"),
+    "bad-encoding": HttpAnswer(0, "application/json", flaw="encoding"),
+    "fault": HttpAnswer(0, "application/problem+json", SLOT_TAKEN),
+    "foreign-fault": HttpAnswer(0, "application/problem+json", b'{"type": "about:blank"}'),
+    "list": HttpAnswer(0, "application/problem+json", b'["urn:borgerbooking:fejl:tid-optaget"]'),
+    "odd-type": HttpAnswer(0, "application/problem+json", b'{"type": ["x"]}'),
 }
 FLAWED = {"html", "unlabelled-html", "certificate-page", "too-large", "bad-encoding"}
 
 
-def call(kind: Kind, expect: int = 200, absent: Fault | None = None) -> Call[Reservation]:
+def call(kind: CallKind, expect: int = 200, absent: Fault | None = None) -> Call[Reservation]:
     return Call("step", kind, "POST", "/x", expect, Reservation, absent_fault=absent)
 
 
-def judged(kind: Kind, status: int, body: str, *, after_unanswered: bool = False) -> Judgement[Reservation]:
+def judged(
+    kind: CallKind, status: int, body: str, *, after_unanswered: bool = False
+) -> Classified[Reservation]:
     as_met = BODIES[body]
-    met = Answered(status, as_met.content_type, as_met.body, as_met.flaw)
+    met = HttpAnswer(status, as_met.content_type, as_met.body, as_met.flaw)
     return classify(call(kind), met, after_unanswered=after_unanswered)
 
 
-def wanted(status: int, body: str) -> Verdict:
+def wanted(status: int, body: str) -> CallClass:
     """The rows of DESIGN 5 in their order, written down once more as plainly as can be."""
     if status == 200:
-        return Verdict.DONE if body == "good" else Verdict.BROKEN
+        return CallClass.DONE if body == "good" else CallClass.BROKEN
     if 400 <= status <= 499 and body == "fault":
-        return Verdict.REFUSED
+        return CallClass.REFUSED
     if status in (408, 429) or 500 <= status <= 599:
-        return Verdict.UNAVAILABLE
+        return CallClass.UNAVAILABLE
     if status in (401, 403, 404, 405, 407) or (status == 400 and body == "certificate-page"):
-        return Verdict.MISCONFIGURED
+        return CallClass.MISCONFIGURED
     if 400 <= status <= 499 and body not in FLAWED:
-        return Verdict.REJECTED
-    return Verdict.BROKEN
+        return CallClass.REJECTED
+    return CallClass.BROKEN
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("kind", list(Kind))
-def test_every_status_lands_in_its_row(kind: Kind, body: str) -> None:
+@pytest.mark.parametrize("kind", list(CallKind))
+def test_every_status_lands_in_its_row(kind: CallKind, body: str) -> None:
     got = {status: judged(kind, status, body).verdict for status in range(100, 600)}
     assert got == {status: wanted(status, body) for status in range(100, 600)}
 
@@ -72,7 +74,7 @@ def test_a_sent_commit_is_unknown_unless_answered_as_the_contract_says(body: str
     known = {
         status
         for status in range(100, 600)
-        if not judged(Kind.COMMIT, status, body).leaves_unknown(Kind.COMMIT)
+        if not judged(CallKind.COMMIT, status, body).leaves_unknown(CallKind.COMMIT)
     }
     # 429 and 503 say "not done"; a fault of the list on any 4xx is an answer; so is the expected one.
     said = (
@@ -83,101 +85,103 @@ def test_a_sent_commit_is_unknown_unless_answered_as_the_contract_says(body: str
     assert known == said
 
 
-@pytest.mark.parametrize("kind", [Kind.READ, Kind.RESERVE])
-def test_nothing_else_is_ever_unknown(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [CallKind.READ, CallKind.RESERVE])
+def test_nothing_else_is_ever_unknown(kind: CallKind) -> None:
     assert not any(judged(kind, s, b).leaves_unknown(kind) for s in range(100, 600) for b in BODIES)
-    assert not classify(call(kind), Lost("timeout", connected=True)).leaves_unknown(kind)
+    assert not classify(call(kind), NoAnswer("timeout", connected=True)).leaves_unknown(kind)
 
 
 def test_already_received_says_that_something_arrived_and_not_what_became_of_it() -> None:
     body = json.dumps({"type": FAULT + "allerede-modtaget"}).encode()
-    judgement = classify(call(Kind.COMMIT), Answered(412, "application/problem+json", body))
-    assert judgement.leaves_unknown(Kind.COMMIT)
+    judgement = classify(call(CallKind.COMMIT), HttpAnswer(412, "application/problem+json", body))
+    assert judgement.leaves_unknown(CallKind.COMMIT)
 
 
 def test_a_412_means_received_only_after_an_unanswered_try_that_was_no_read() -> None:
-    assert judged(Kind.RESERVE, 412, "fault", after_unanswered=True).verdict is Verdict.RECEIVED
-    assert judged(Kind.RESERVE, 412, "empty", after_unanswered=True).verdict is Verdict.RECEIVED
-    assert judged(Kind.RESERVE, 412, "empty").verdict is Verdict.REJECTED
-    assert judged(Kind.READ, 412, "empty", after_unanswered=True).verdict is Verdict.REJECTED
+    assert judged(CallKind.RESERVE, 412, "fault", after_unanswered=True).verdict is CallClass.RECEIVED
+    assert judged(CallKind.RESERVE, 412, "empty", after_unanswered=True).verdict is CallClass.RECEIVED
+    assert judged(CallKind.RESERVE, 412, "empty").verdict is CallClass.REJECTED
+    assert judged(CallKind.READ, 412, "empty", after_unanswered=True).verdict is CallClass.REJECTED
 
 
 @pytest.mark.parametrize("fault", list(Fault))
 def test_every_fault_of_the_list_is_read_and_none_besides(fault: Fault) -> None:
     body = json.dumps({"type": fault.value}).encode()
-    assert classify(call(Kind.READ), Answered(409, "application/problem+json", body)).fault is fault
+    assert classify(call(CallKind.READ), HttpAnswer(409, "application/problem+json", body)).fault is fault
     almost = json.dumps({"type": fault.value + "x"}).encode()
-    assert classify(call(Kind.READ), Answered(409, "application/problem+json", almost)).fault is None
-    assert classify(call(Kind.READ), Answered(500, "application/problem+json", body)).fault is None
+    assert classify(call(CallKind.READ), HttpAnswer(409, "application/problem+json", almost)).fault is None
+    assert classify(call(CallKind.READ), HttpAnswer(500, "application/problem+json", body)).fault is None
 
 
 def test_only_a_404_with_the_named_fault_says_that_something_is_absent() -> None:
-    asked = call(Kind.READ, absent=Fault.UNKNOWN_BOOKING)
+    asked = call(CallKind.READ, absent=Fault.UNKNOWN_BOOKING)
     absent = json.dumps({"type": Fault.UNKNOWN_BOOKING}).encode()
-    assert classify(asked, Answered(404, "application/problem+json", absent)).verdict is Verdict.ABSENT
-    assert classify(asked, Answered(410, "application/problem+json", absent)).verdict is Verdict.REFUSED
-    assert classify(asked, Answered(404, "application/problem+json", SLOT_TAKEN)).verdict is Verdict.REFUSED
-    assert classify(asked, Answered(404)).verdict is Verdict.MISCONFIGURED
+    assert classify(asked, HttpAnswer(404, "application/problem+json", absent)).verdict is CallClass.ABSENT
+    assert classify(asked, HttpAnswer(410, "application/problem+json", absent)).verdict is CallClass.REFUSED
+    assert (
+        classify(asked, HttpAnswer(404, "application/problem+json", SLOT_TAKEN)).verdict is CallClass.REFUSED
+    )
+    assert classify(asked, HttpAnswer(404)).verdict is CallClass.MISCONFIGURED
 
 
 def test_a_204_has_no_body() -> None:
-    nothing: Call[Reservation] = Call("cancel", Kind.COMMIT, "DELETE", "/x", 204)
-    assert classify(nothing, Answered(204)).verdict is Verdict.DONE
-    assert classify(nothing, Answered(204, body=b"x")).verdict is Verdict.BROKEN
-    assert classify(nothing, Answered(204, flaw="body")).verdict is Verdict.BROKEN
-    assert classify(nothing, Answered(200, "application/json", b"{}")).verdict is Verdict.BROKEN
+    nothing: Call[Reservation] = Call("cancel", CallKind.COMMIT, "DELETE", "/x", 204)
+    assert classify(nothing, HttpAnswer(204)).verdict is CallClass.DONE
+    assert classify(nothing, HttpAnswer(204, body=b"x")).verdict is CallClass.BROKEN
+    assert classify(nothing, HttpAnswer(204, flaw="body")).verdict is CallClass.BROKEN
+    assert classify(nothing, HttpAnswer(200, "application/json", b"{}")).verdict is CallClass.BROKEN
 
 
 def test_a_body_that_is_not_about_what_was_asked_breaks_the_contract() -> None:
-    other = Call("x", Kind.READ, "GET", "/x", 200, Reservation, agrees=lambda _: False)
-    assert classify(other, Answered(200, "application/json", GOOD)).verdict is Verdict.BROKEN
+    other = Call("x", CallKind.READ, "GET", "/x", 200, Reservation, agrees=lambda _: False)
+    assert classify(other, HttpAnswer(200, "application/json", GOOD)).verdict is CallClass.BROKEN
 
 
 @pytest.mark.parametrize(
     ("met", "verdict", "sent"),
     [
-        (Lost("connect-refused", connected=False), Verdict.UNAVAILABLE, False),
-        (Lost("dns", connected=False), Verdict.UNAVAILABLE, False),
-        (Lost("timeout", connected=True), Verdict.UNAVAILABLE, True),
-        (Lost("certificate", connected=False, setup=True), Verdict.MISCONFIGURED, False),
-        (Answered(None, flaw="not-http"), Verdict.BROKEN, True),
-        (Answered(600), Verdict.BROKEN, True),
-        (Answered(999), Verdict.BROKEN, True),
+        (NoAnswer("connect-refused", connected=False), CallClass.UNAVAILABLE, False),
+        (NoAnswer("dns", connected=False), CallClass.UNAVAILABLE, False),
+        (NoAnswer("timeout", connected=True), CallClass.UNAVAILABLE, True),
+        (NoAnswer("certificate", connected=False, setup=True), CallClass.MISCONFIGURED, False),
+        (HttpAnswer(None, flaw="not-http"), CallClass.BROKEN, True),
+        (HttpAnswer(600), CallClass.BROKEN, True),
+        (HttpAnswer(999), CallClass.BROKEN, True),
     ],
 )
 def test_what_is_no_answer_is_told_apart_by_whether_it_left(
-    met: Answered | Lost, verdict: Verdict, sent: bool
+    met: HttpAnswer | NoAnswer, verdict: CallClass, sent: bool
 ) -> None:
-    judgement = classify(call(Kind.COMMIT), met)
+    judgement = classify(call(CallKind.COMMIT), met)
     assert (judgement.verdict, judgement.sent) == (verdict, sent)
-    assert judgement.leaves_unknown(Kind.COMMIT) == sent
-    assert judgement.unanswered == (isinstance(met, Lost) and sent)
+    assert judgement.leaves_unknown(CallKind.COMMIT) == sent
+    assert judgement.unanswered == (isinstance(met, NoAnswer) and sent)
 
 
 @pytest.mark.parametrize(
     ("met", "learnt"),
     [
-        (Answered(200, "application/json", GOOD), Result.ANSWERED),
-        (Answered(409, "application/problem+json", SLOT_TAKEN), Result.ANSWERED),
-        (Answered(400), Result.ANSWERED),
-        (Answered(401), Result.ANSWERED),
-        (Answered(500), Result.FAILED),
-        (Answered(429), Result.FAILED),
-        (Answered(503, retry_after=3.0), Result.NEITHER),
-        (Answered(429, retry_after=3.0), Result.NEITHER),
-        (Answered(500, retry_after=3.0), Result.FAILED),
-        (Answered(302), Result.FAILED),
-        (Answered(200, "text/html", b"<html>"), Result.FAILED),
-        (Lost("timeout", connected=True), Result.FAILED),
-        (Lost("connect-refused", connected=False), Result.FAILED),
-        (Lost("certificate", connected=False, setup=True), Result.NEITHER),
+        (HttpAnswer(200, "application/json", GOOD), CallHealth.ANSWERED),
+        (HttpAnswer(409, "application/problem+json", SLOT_TAKEN), CallHealth.ANSWERED),
+        (HttpAnswer(400), CallHealth.ANSWERED),
+        (HttpAnswer(401), CallHealth.ANSWERED),
+        (HttpAnswer(500), CallHealth.FAILED),
+        (HttpAnswer(429), CallHealth.FAILED),
+        (HttpAnswer(503, retry_after=3.0), CallHealth.NEITHER),
+        (HttpAnswer(429, retry_after=3.0), CallHealth.NEITHER),
+        (HttpAnswer(500, retry_after=3.0), CallHealth.FAILED),
+        (HttpAnswer(302), CallHealth.FAILED),
+        (HttpAnswer(200, "text/html", b"<html>"), CallHealth.FAILED),
+        (NoAnswer("timeout", connected=True), CallHealth.FAILED),
+        (NoAnswer("connect-refused", connected=False), CallHealth.FAILED),
+        (NoAnswer("certificate", connected=False, setup=True), CallHealth.NEITHER),
     ],
 )
-def test_what_the_breaker_learns(met: Answered | Lost, learnt: Result) -> None:
-    assert classify(call(Kind.READ), met).for_breaker() is learnt
+def test_what_the_breaker_learns(met: HttpAnswer | NoAnswer, learnt: CallHealth) -> None:
+    assert classify(call(CallKind.READ), met).for_breaker() is learnt
 
 
 def test_nothing_that_the_other_side_wrote_is_kept() -> None:
     for status in (200, 302, 400, 404, 409, 500):
-        assert "0101364001" not in repr(judged(Kind.READ, status, "fault"))
-        assert "0101364001" not in repr(Answered(status, body=SLOT_TAKEN))
+        assert "0101364001" not in repr(judged(CallKind.READ, status, "fault"))
+        assert "0101364001" not in repr(HttpAnswer(status, body=SLOT_TAKEN))

@@ -7,22 +7,22 @@ import time
 
 import pytest
 
-from broker.clients.breaker import Breaker, Pass, Result
-from broker.clients.gate import LONGEST_HOLD_SECONDS, Gate, NoEntry
+from broker.clients.breaker import Admission, Breaker, CallHealth
+from broker.clients.bulkhead import LONGEST_HOLD_SECONDS, Bulkhead, CallRejected
 
-OK, BAD, NIL = Result.ANSWERED, Result.FAILED, Result.NEITHER
+OK, BAD, NIL = CallHealth.ANSWERED, CallHealth.FAILED, CallHealth.NEITHER
 
 
-def gate(in_flight: int = 1, waiting: int = 2, failures: int = 1, open_seconds: float = 60) -> Gate:
-    return Gate(in_flight, waiting, Breaker(failures, open_seconds))
+def gate(in_flight: int = 1, waiting: int = 2, failures: int = 1, open_seconds: float = 60) -> Bulkhead:
+    return Bulkhead(in_flight, waiting, Breaker(failures, open_seconds))
 
 
 def soon(seconds: float = 5) -> float:
     return time.monotonic() + seconds
 
 
-async def refusal(at: Gate, seconds: float = 5) -> str:
-    with pytest.raises(NoEntry) as caught:
+async def refusal(at: Bulkhead, seconds: float = 5) -> str:
+    with pytest.raises(CallRejected) as caught:
         await at.enter(soon(seconds))
     return caught.value.what
 
@@ -51,7 +51,7 @@ async def test_a_full_list_says_so_at_once() -> None:
     await asyncio.sleep(0)
     assert await refusal(at) == "waiting-list-full"
     at.leave(place, OK)
-    assert await waiting is Pass.NORMAL
+    assert await waiting is Admission.NORMAL
 
 
 async def test_the_wait_ends_with_the_callers_time_and_frees_its_place_in_the_list() -> None:
@@ -60,7 +60,7 @@ async def test_the_wait_ends_with_the_callers_time_and_frees_its_place_in_the_li
     assert await refusal(at, 0.01) == "waited-too-long"
     assert await refusal(at, -1) == "waited-too-long"
     at.leave(place, OK)
-    assert await at.enter(soon()) is Pass.NORMAL
+    assert await at.enter(soon()) is Admission.NORMAL
 
 
 async def test_a_cancelled_wait_keeps_neither_a_place_nor_a_turn() -> None:
@@ -71,7 +71,7 @@ async def test_a_cancelled_wait_keeps_neither_a_place_nor_a_turn() -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     at.leave(place, OK)
-    assert await at.enter(soon()) is Pass.NORMAL
+    assert await at.enter(soon()) is Admission.NORMAL
 
 
 async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_the_turn_on() -> None:
@@ -81,7 +81,7 @@ async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_the_turn_on() -
     await asyncio.sleep(0)
     at.leave(place, OK)  # the turn of the first, which has not woken up yet
     first.cancel()
-    assert await second is Pass.NORMAL
+    assert await second is Admission.NORMAL
     assert first.cancelled()
 
 
@@ -111,26 +111,26 @@ async def test_after_the_pause_exactly_one_call_probes_whatever_becomes_of_it() 
     at.leave(await at.enter(soon()), BAD)
     await asyncio.sleep(0.02)
     probe = await at.enter(soon())
-    assert probe is Pass.PROBE
+    assert probe is Admission.PROBE
     assert await refusal(at) == "breaker-open"
     at.leave(probe, NIL)  # cancelled, or held back
     again = await at.enter(soon())
-    assert again is Pass.PROBE
+    assert again is Admission.PROBE
     at.leave(again, OK)
-    assert await at.enter(soon()) is Pass.NORMAL
+    assert await at.enter(soon()) is Admission.NORMAL
 
 
 async def test_a_pause_that_the_system_asked_for_is_kept_and_is_bounded() -> None:
     at = gate()
     at.hold(0.02)
-    with pytest.raises(NoEntry) as caught:
+    with pytest.raises(CallRejected) as caught:
         await at.enter(soon())
     assert caught.value.what == "retry-after"
     assert 0 < (caught.value.retry_after or 0) <= 0.02
     await asyncio.sleep(0.03)
     at.leave(await at.enter(soon()), OK)
     at.hold(1_000_000)
-    with pytest.raises(NoEntry) as caught:
+    with pytest.raises(CallRejected) as caught:
         await at.enter(soon())
     assert (caught.value.retry_after or 0) <= LONGEST_HOLD_SECONDS
 
@@ -156,5 +156,5 @@ async def test_no_place_is_ever_lost_or_made() -> None:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (inside, most) == (0, 3)
-    assert [await at.enter(soon()) for _ in range(3)] == [Pass.NORMAL] * 3
+    assert [await at.enter(soon()) for _ in range(3)] == [Admission.NORMAL] * 3
     assert await refusal(at, 0.01) == "waited-too-long"

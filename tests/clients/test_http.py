@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from broker.clients.calls import Call, Kind
+from broker.clients.calls import Call, CallKind
 from broker.clients.http import HttpSystem
 from broker.clients.unpack import unpacked
 from broker.errors import (
@@ -35,11 +35,15 @@ UNTIL = '{"reserveretTil": "2031-03-03T09:00:00+01:00"}'
 GOOD = http(200, UNTIL, kind="application/json")
 
 
-def call(kind: Kind, method: str = "GET", **more: Any) -> Call[Reservation]:
+def call(kind: CallKind, method: str = "GET", **more: Any) -> Call[Reservation]:
     return Call("step", kind, method, "/v1/x", 200, Reservation, **more)
 
 
-READ, RESERVE, COMMIT = call(Kind.READ), call(Kind.RESERVE, "POST", body=b"{}"), call(Kind.COMMIT, "DELETE")
+READ, RESERVE, COMMIT = (
+    call(CallKind.READ),
+    call(CallKind.RESERVE, "POST", body=b"{}"),
+    call(CallKind.COMMIT, "DELETE"),
+)
 DEAD_PORT = "http://127.0.0.1:9"
 
 
@@ -88,7 +92,7 @@ async def test_a_traceparent_that_is_none_is_left_out(parent: str | None) -> Non
 
 
 async def test_query_values_are_encoded_also_the_plus_of_an_offset() -> None:
-    asked = call(Kind.READ, query=(("fra", "2031-03-03T09:00:00+01:00"), ("gruppe", "æ&b=c d/?")))
+    asked = call(CallKind.READ, query=(("fra", "2031-03-03T09:00:00+01:00"), ("gruppe", "æ&b=c d/?")))
     async with RawServer(GOOD) as server, system(server.url) as to:
         await to.call(asked, caller())
     wanted = "/v1/x?fra=2031-03-03T09%3A00%3A00%2B01%3A00&gruppe=%C3%A6%26b%3Dc%20d%2F%3F"
@@ -97,7 +101,7 @@ async def test_query_values_are_encoded_also_the_plus_of_an_offset() -> None:
 
 async def test_an_empty_post_says_that_it_is_empty() -> None:
     async with RawServer(GOOD) as server, system(server.url) as to:
-        await to.call(call(Kind.COMMIT, "POST"), caller())
+        await to.call(call(CallKind.COMMIT, "POST"), caller())
     assert server.requests[0].headers["content-length"] == "0"
     assert "content-type" not in server.requests[0].headers
 
@@ -114,10 +118,10 @@ async def test_a_lost_connection_is_never_silently_retried(method: str, end: Any
     ):
         if reused:
             await to.call(READ, caller())
-        error = await outcome(to, call(Kind.RESERVE, method), 5)
+        error = await outcome(to, call(CallKind.RESERVE, method), 5)
         ids = [request.x_request_id for request in server.requests[int(reused) :]]
     assert isinstance(error, Unavailable)
-    assert error.seen.what == "reset"
+    assert error.call_facts.what == "reset"
     assert len(ids) == 1
     # Every try ends its connection: as many requests as connections, and the first on the kept one.
     assert [request.connection for request in server.requests[int(reused) :]] == list(range(1, len(ids) + 1))
@@ -174,13 +178,13 @@ async def test_what_the_server_does_becomes_the_right_error(action: Any, wanted:
         commit = await outcome(to, COMMIT, 0.3)
     assert type(read) is wanted
     assert isinstance(read, Failure | Refused)
-    assert read.seen is not None
-    assert read.seen.what == what
+    assert read.call_facts is not None
+    assert read.call_facts.what == what
     if wanted is Refused:
         assert type(commit) is Refused
     else:
         assert isinstance(commit, Unknown)
-        assert commit.seen.what == what
+        assert commit.call_facts.what == what
 
 
 async def test_a_commit_that_is_not_answered_goes_twice_with_one_id_and_an_answered_one_once() -> None:
@@ -197,7 +201,7 @@ async def test_no_connection_is_not_sent() -> None:
         read, commit = await outcome(to, READ), await outcome(to, COMMIT)
     for error in (read, commit):
         assert isinstance(error, Unavailable)
-        assert error.seen.what == "connect-refused"
+        assert error.call_facts.what == "connect-refused"
 
 
 async def test_an_unknown_host_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +212,7 @@ async def test_an_unknown_host_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> N
     async with system("http://nobody.invalid") as to:
         error = await outcome(to, COMMIT)
     assert isinstance(error, Unavailable)
-    assert error.seen.what == "dns"
+    assert error.call_facts.what == "dns"
 
 
 async def test_a_tls_handshake_that_hangs_is_not_sent() -> None:
@@ -218,7 +222,7 @@ async def test_a_tls_handshake_that_hangs_is_not_sent() -> None:
     ):
         error = await outcome(to, COMMIT, 0.5)
     assert isinstance(error, Unavailable)
-    assert error.seen.what == "connect-timeout"
+    assert error.call_facts.what == "connect-timeout"
 
 
 async def test_packed_answers_are_unpacked_and_packed_twice_is_refused() -> None:
@@ -253,7 +257,7 @@ async def test_an_endless_answer_is_cut_off_at_its_bound() -> None:
     async with RawServer((endless, End.HANG)) as server, system(server.url, total_timeout_seconds=5) as to:
         error = await outcome(to, READ, 5)
     assert isinstance(error, ContractBroken)
-    assert error.seen.what == "too-large"
+    assert error.call_facts.what == "too-large"
 
 
 async def test_cookies_are_neither_kept_nor_sent() -> None:
@@ -273,13 +277,13 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_204_with_a_body_breaks_the_contract_and_leaves_the_cancel_unknown() -> None:
-    cancel: Call[Reservation] = Call("cancel", Kind.COMMIT, "DELETE", "/v1/x", 204)
+    cancel: Call[Reservation] = Call("cancel", CallKind.COMMIT, "DELETE", "/v1/x", 204)
     loud = b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}"
     async with RawServer(http(204), loud) as server, system(server.url) as to:
         assert (await to.call(cancel, caller())).status == 204
         error = await outcome(to, cancel, 2)
     assert isinstance(error, Unknown)
-    assert error.seen.what in ("body", "not-http")  # by whether the body came with the head
+    assert error.call_facts.what in ("body", "not-http")  # by whether the body came with the head
 
 
 async def test_what_the_server_writes_never_shows(caplog: pytest.LogCaptureFixture) -> None:
@@ -322,7 +326,7 @@ async def test_one_hung_system_has_a_cap_a_list_and_a_breaker_and_the_others_do_
         assert sum(task.done() for task in asked) == 3, "only the list that was full has answered meanwhile"
         ends = await asyncio.gather(*asked)
         assert hung.most_at_once == 2
-        whats = sorted(end.seen.what for end in ends if isinstance(end, AtCapacity))
+        whats = sorted(end.call_facts.what for end in ends if isinstance(end, AtCapacity))
         assert whats == ["breaker-open"] * 3 + ["waiting-list-full"] * 3
         assert sum(type(end) is Unavailable for end in ends) == 2
         before = len(hung.requests)

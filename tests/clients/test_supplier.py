@@ -17,18 +17,27 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from broker.clients import Receipt, Systems
+from broker.clients import SupplierReceipt, Systems
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
 from broker.errors import AtCapacity, Misconfigured
-from broker.lanes.lane import Answered, AskedToWait, DestinationFailed, SetupWrong
-from broker.lanes.retry_policy import Dead, Delivered, Judgement, Kept, Later, Tries, judge, x_request_id
+from broker.lanes.lane import DestinationAnswered, DestinationFailed, SetupWrong, WaitRequested
+from broker.lanes.retry_policy import (
+    DeadLetter,
+    Decision,
+    Delivered,
+    Hold,
+    Retry,
+    RetryState,
+    judge,
+    x_request_id,
+)
 from config.directory import Directory, Jobcenter
 from config.settings import build
 from config.suppliers import Supplier as SupplierConfig
 from schemas.codes import ErrorCode, ReportKind
+from schemas.failure_reports import Report
 from schemas.personal import Cpr
-from schemas.reports import Report
 from tests.clients.support import (
     CPR,
     INVITATION,
@@ -91,15 +100,15 @@ def _live_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 WEBHOOK: dict[str, Any] = {"form": "webhook", "webhook_secret_envs": ["OLD_SECRET", "NEW_SECRET"]}
 
 
-async def attempt(to: Supplier, *, unanswered: bool = False, number: int = 1) -> Receipt:
+async def attempt(to: Supplier, *, unanswered: bool = False, number: int = 1) -> SupplierReceipt:
     return await to.deliver(REPORT, x_request_id=X_REQUEST_ID, attempt=number, unanswered=unanswered)
 
 
 async def judged(
     action: Action, *, overrides: Mapping[str, str] | None = None, unanswered: bool = False, **more: Any
-) -> Judgement:
+) -> Decision:
     """One attempt against a server that does `action`, through the client and the policy."""
-    tries = Tries(unanswered=unanswered)
+    tries = RetryState(unanswered=unanswered)
     async with RawServer(action) as server:
         to = supplier(config(server.url, status_means=overrides or {}, **more))
         error, receipt = None, None
@@ -109,7 +118,7 @@ async def judged(
             error = met
         await close(to)
         assert len(server.requests) == 1, "one attempt is one call"
-    duplicate = receipt is Receipt.DUPLICATE
+    duplicate = receipt is SupplierReceipt.DUPLICATE
     return judge(error, tries, Rules(), to.config.status_means, duplicate=duplicate, chance=lambda: 0.0)
 
 
@@ -121,7 +130,7 @@ async def close(to: Supplier) -> None:
 async def test_the_contract_gets_all_seven_fields_and_the_cpr_number_only_in_its_header() -> None:
     async with RawServer(NO_CONTENT) as server:
         to = supplier(config(server.url + "/base"))
-        assert await attempt(to) is Receipt.DELIVERED
+        assert await attempt(to) is SupplierReceipt.DELIVERED
         await close(to)
     (sent,) = server.requests
     assert (sent.method, sent.target) == ("POST", "/base/v1/BorgerBooking/Fejlmelding")
@@ -148,7 +157,7 @@ async def test_the_contract_gets_all_seven_fields_and_the_cpr_number_only_in_its
 async def test_the_webhook_gets_the_cpr_number_only_in_its_body() -> None:
     async with RawServer(OK_JSON) as server:
         to = supplier(config(server.url + "/hook/17", **WEBHOOK))
-        assert await attempt(to, number=3) is Receipt.DELIVERED
+        assert await attempt(to, number=3) is SupplierReceipt.DELIVERED
         await close(to)
     (sent,) = server.requests
     body = json.loads(sent.body)
@@ -201,8 +210,8 @@ async def test_without_a_readable_secret_nothing_is_sent_and_the_report_is_kept(
         with pytest.raises(Misconfigured, match="webhook-secret") as caught:
             await attempt(to)
         await close(to)
-    got = judge(caught.value, Tries(unanswered=True), Rules(), {})
-    assert (got.verdict, got.unanswered) == (Kept("misconfigured"), True)
+    got = judge(caught.value, RetryState(unanswered=True), Rules(), {})
+    assert (got.verdict, got.unanswered) == (Hold("misconfigured"), True)
     assert server.requests == []
 
 
@@ -211,10 +220,10 @@ async def test_a_supplier_without_an_address_keeps_its_reports() -> None:
         await attempt(Supplier("nordlys", config(""), None))
 
 
-LATER, DUPLICATE = Later(10, True, "contract-broken"), Delivered(duplicate=True)
-UNAVAILABLE = Later(10, True, "unavailable")
+LATER, DUPLICATE = Retry(10, True, "contract-broken"), Delivered(duplicate=True)
+UNAVAILABLE = Retry(10, True, "unavailable")
 CONTRACT: dict[str, tuple[Action, object, object]] = {
-    "204 from the right place": (NO_CONTENT, Delivered(), Answered()),
+    "204 from the right place": (NO_CONTENT, Delivered(), DestinationAnswered()),
     "302 to a login page": (
         http(302, "", "Location: /login"),
         LATER,
@@ -231,14 +240,18 @@ CONTRACT: dict[str, tuple[Action, object, object]] = {
         DestinationFailed("body"),
     ),
     "no HTTP": (b"SSH-2.0-Hello\r\n\r\n", LATER, DestinationFailed("not-http")),
-    "422": (http(422), Dead("rejected"), Answered()),
-    "422 with a fault": (fault(422, "ugyldig-besked"), Dead("rejected-message"), Answered()),
-    "404 with a fault": (fault(404, "ukendt-moedetilbud"), Dead("unknown-offer"), Answered()),
-    "bare 404": (http(404), Kept("misconfigured"), SetupWrong("status 404")),
-    "404 with HTML": (http(404, HTML, kind="text/html"), Kept("misconfigured"), SetupWrong("status 404")),
-    "401": (http(401), Kept("misconfigured"), SetupWrong("status 401")),
-    "already received": (fault(409, "allerede-modtaget"), DUPLICATE, Answered()),
-    "412 and no lost try": (http(412), Dead("rejected"), Answered()),
+    "422": (http(422), DeadLetter("rejected"), DestinationAnswered()),
+    "422 with a fault": (fault(422, "ugyldig-besked"), DeadLetter("rejected-message"), DestinationAnswered()),
+    "404 with a fault": (
+        fault(404, "ukendt-moedetilbud"),
+        DeadLetter("unknown-offer"),
+        DestinationAnswered(),
+    ),
+    "bare 404": (http(404), Hold("misconfigured"), SetupWrong("status 404")),
+    "404 with HTML": (http(404, HTML, kind="text/html"), Hold("misconfigured"), SetupWrong("status 404")),
+    "401": (http(401), Hold("misconfigured"), SetupWrong("status 401")),
+    "already received": (fault(409, "allerede-modtaget"), DUPLICATE, DestinationAnswered()),
+    "412 and no lost try": (http(412), DeadLetter("rejected"), DestinationAnswered()),
     "reset": (End.RESET, UNAVAILABLE, DestinationFailed("reset")),
     "closed": (End.CLOSE, UNAVAILABLE, DestinationFailed("reset")),
     "hang": (End.HANG, UNAVAILABLE, DestinationFailed("timeout")),
@@ -246,8 +259,8 @@ CONTRACT: dict[str, tuple[Action, object, object]] = {
     "503": (http(503), UNAVAILABLE, DestinationFailed("status 503")),
     "429 with Retry-After": (
         http(429, "", "Retry-After: 90"),
-        Later(90, False, "unavailable"),
-        AskedToWait(90, "status 429"),
+        Retry(90, False, "unavailable"),
+        WaitRequested(90, "status 429"),
     ),
 }
 
@@ -277,7 +290,7 @@ async def test_a_webhook_is_delivered_by_200_201_and_204_whatever_the_small_prin
 async def test_a_retry_after_date_is_read_as_well() -> None:
     at = datetime.now(UTC) + timedelta(seconds=1000)
     got = await judged(http(503, "", f"Retry-After: {format_datetime(at, usegmt=True)}"))
-    assert isinstance(got.verdict, Later)
+    assert isinstance(got.verdict, Retry)
     assert not got.verdict.counted
     assert 900 < got.verdict.pause_s <= 1000
 
@@ -288,7 +301,7 @@ async def test_a_long_retry_after_stops_no_process_by_itself() -> None:
         to = supplier(config(server.url), breaker_failures=1)
         with pytest.raises(Exception, match="status 503"):
             await attempt(to)
-        assert await attempt(to) is Receipt.DELIVERED
+        assert await attempt(to) is SupplierReceipt.DELIVERED
         await close(to)
 
 
@@ -299,7 +312,7 @@ async def test_no_more_deliveries_than_the_cap_are_under_way_and_the_rest_are_no
         await until(lambda: server.at_once == 2)
         with pytest.raises(AtCapacity, match="waiting-list-full") as caught:
             await attempt(to)
-        assert not caught.value.seen.sent
+        assert not caught.value.call_facts.sent
         await asyncio.gather(*first, return_exceptions=True)
         await close(to)
     assert len(server.requests) == 2
@@ -313,7 +326,7 @@ async def test_a_412_after_an_unanswered_try_means_that_it_arrived() -> None:
 
 async def test_an_override_is_obeyed_but_never_for_a_page_or_a_redirect() -> None:
     retry = await judged(http(422), overrides={"422": "retry"})
-    assert (retry.verdict, retry.lane_event) == (Later(10, True, "rejected"), Answered())
+    assert (retry.verdict, retry.lane_event) == (Retry(10, True, "rejected"), DestinationAnswered())
     assert (await judged(http(202), overrides={"202": "delivered"}, **WEBHOOK)).verdict == Delivered()
     page = await judged(http(202, HTML, kind="text/html"), overrides={"202": "delivered"}, **WEBHOOK)
     assert page.verdict == LATER
@@ -327,7 +340,7 @@ async def test_a_refused_connection_is_no_unanswered_try_and_keeps_an_earlier_on
         await close(to)
         error = caught.value
         assert isinstance(error, Exception)
-        got = judge(error, Tries(unanswered=before), Rules(), {}, chance=lambda: 0.0)
+        got = judge(error, RetryState(unanswered=before), Rules(), {}, chance=lambda: 0.0)
         assert (got.verdict, got.unanswered) == (UNAVAILABLE, before)
 
 
@@ -346,14 +359,14 @@ async def test_no_cpr_number_gets_into_a_log_an_error_or_an_attempts_repr(
 async def test_the_systems_of_a_directory_serve_its_suppliers_and_take_a_reload() -> None:
     async with RawServer(default=NO_CONTENT) as server, RawServer(default=http(422)) as other:
         async with Systems(SETTINGS, directory(server.url)) as systems:
-            assert await attempt(systems.supplier("nordlys")) is Receipt.DELIVERED
+            assert await attempt(systems.supplier("nordlys")) is SupplierReceipt.DELIVERED
             with pytest.raises(Misconfigured, match="no-address"):
                 await attempt(systems.supplier("nowhere"))
             kept = systems.supplier("nordlys")
             await systems.replace(directory(other.url))
             with pytest.raises(Exception, match="status 422"):
                 await attempt(systems.supplier("nordlys"))
-            assert await attempt(kept) is Receipt.DELIVERED
+            assert await attempt(kept) is SupplierReceipt.DELIVERED
             with pytest.raises(Misconfigured, match="unknown-system"):
                 systems.supplier("gone")
         await until(lambda: len(server.requests) == 2)

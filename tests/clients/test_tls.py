@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.clients.calls import Call, Kind
-from broker.clients.classify import Verdict
+from broker.clients.calls import Call, CallKind
+from broker.clients.classify import CallClass
 from broker.clients.http import HttpSystem
 from broker.errors import BrokerError, Misconfigured, Unavailable
 from schemas.external import Reservation
@@ -21,7 +21,7 @@ from tests.certificates import Certificates, Pair, made_in
 from tests.clients.support import End, RawServer, caller, http, system
 
 GOOD = http(200, {"reserveretTil": "2031-03-03T09:00:00+01:00"})
-COMMIT: Call[Reservation] = Call("accept", Kind.COMMIT, "POST", "/x", 200, Reservation)
+COMMIT: Call[Reservation] = Call("accept", CallKind.COMMIT, "POST", "/x", 200, Reservation)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ async def test_any_other_is_misconfigured_and_nothing_is_sent(certificates: Cert
     ):
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
-    assert error.seen.what == "certificate"
+    assert error.call_facts.what == "certificate"
     assert server.requests == []
 
 
@@ -125,7 +125,7 @@ async def test_one_that_is_lacking_or_strange_is_misconfigured_and_not_unknown(
         async with system(url, set_=files) as to:
             error = await outcome(to)
     assert isinstance(error, Misconfigured)
-    assert error.seen.what in ("certificate", "tls")
+    assert error.call_facts.what in ("certificate", "tls")
 
 
 async def test_a_single_try_tells_a_refused_certificate_from_one_that_nobody_answered(
@@ -141,9 +141,9 @@ async def test_a_single_try_tells_a_refused_certificate_from_one_that_nobody_ans
         lost, seen_lost = await to_known.once(COMMIT, {}, after_unanswered=False)
         good, _ = await to_known.once(COMMIT, {}, after_unanswered=True)
         refused, seen_refused = await to_elsewhere.once(COMMIT, {}, after_unanswered=False)
-    assert (lost.verdict, seen_lost.sent, seen_lost.unanswered) == (Verdict.UNAVAILABLE, True, True)
-    assert good.verdict is Verdict.DONE
-    assert (refused.verdict, seen_refused.what) == (Verdict.MISCONFIGURED, "certificate")
+    assert (lost.verdict, seen_lost.sent, seen_lost.unanswered) == (CallClass.UNAVAILABLE, True, True)
+    assert good.verdict is CallClass.DONE
+    assert (refused.verdict, seen_refused.what) == (CallClass.MISCONFIGURED, "certificate")
     assert (seen_refused.sent, seen_refused.unanswered) == (False, False)
     assert elsewhere.requests == []
 
@@ -156,7 +156,7 @@ async def test_a_server_that_only_speaks_old_tls_is_misconfigured(certificates: 
         async with system(url, set_={"ca_file": certificates.ca}) as to:
             error = await outcome(to)
     assert isinstance(error, Misconfigured)
-    assert error.seen.what == "tls"
+    assert error.call_facts.what == "tls"
 
 
 async def test_plain_http_on_a_tls_address_is_misconfigured() -> None:
@@ -202,7 +202,7 @@ async def test_a_missing_file_is_misconfigured_for_that_system_only(
     async with system("https://127.0.0.1:9", set_=gone) as to:
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
-    assert error.seen.what == "tls-files"
+    assert error.call_facts.what == "tls-files"
 
 
 async def test_a_bearer_token_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_a_bearer_token_is_read_again_when_its_file_changes(tmp_path: Path
         file.unlink()
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
-    assert error.seen.what == "bearer-token"
+    assert error.call_facts.what == "bearer-token"
     assert [r.headers["authorization"] for r in server.requests] == ["Bearer first", "Bearer second-one"]
 
 

@@ -15,58 +15,58 @@ from uuid import UUID, uuid5
 import pytest
 
 from broker.clients.breaker import Breaker
-from broker.clients.calls import Call, Caller, Kind, Reply
-from broker.clients.classify import Answered, Lost, Met
-from broker.clients.gate import Gate
-from broker.clients.tries import Tries
+from broker.clients.bulkhead import Bulkhead
+from broker.clients.calls import Call, Caller, CallKind, Reply
+from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
+from broker.clients.tries import CallTries
 from broker.errors import (
     AtCapacity,
     BrokerError,
+    CallFacts,
     ContractBroken,
     Misconfigured,
     NotSent,
     Refused,
     Rejected,
-    Seen,
     Unavailable,
     Unknown,
 )
 from schemas.external import Reservation
 from tests.clients.support import FAULT, caller, limits
 
-DONE = Answered(200, "application/json", b'{"reserveretTil": "2031-03-03T09:00:00+01:00"}')
-TAKEN = Answered(409, "application/problem+json", f'{{"type": "{FAULT}tid-optaget"}}'.encode())
-LOST = Lost("timeout", connected=True)
-RESET = Lost("reset", connected=True)
-REFUSED = Lost("connect-refused", connected=False)
-CERTIFICATE = Lost("certificate", connected=False, setup=True)
-BUSY, HTML = Answered(503), Answered(200, "text/html", b"<html>")
+DONE = HttpAnswer(200, "application/json", b'{"reserveretTil": "2031-03-03T09:00:00+01:00"}')
+TAKEN = HttpAnswer(409, "application/problem+json", f'{{"type": "{FAULT}tid-optaget"}}'.encode())
+LOST = NoAnswer("timeout", connected=True)
+RESET = NoAnswer("reset", connected=True)
+REFUSED = NoAnswer("connect-refused", connected=False)
+CERTIFICATE = NoAnswer("certificate", connected=False, setup=True)
+BUSY, HTML = HttpAnswer(503), HttpAnswer(200, "text/html", b"<html>")
 
 
 @dataclass
 class Script:
     """Plays a script and keeps the x-requestIds; when it is used up, nothing more may be sent."""
 
-    mets: list[Met]
+    mets: list[CallResult]
     ids: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    async def send(self, x_request_id: str, seconds: float) -> Met:
+    async def send(self, x_request_id: str, seconds: float) -> CallResult:
         assert len(self.ids) < len(self.mets), "one try too many"
         self.ids.append(x_request_id)
         self.seconds.append(seconds)
         return self.mets[len(self.ids) - 1]
 
 
-def call(kind: Kind) -> Call[Reservation]:
+def call(kind: CallKind) -> Call[Reservation]:
     return Call("step", kind, "POST", "/x", 200, Reservation)
 
 
 async def play(
-    kind: Kind, script: Script, asker: Caller, *, gate: Gate | None = None, **changes: Any
+    kind: CallKind, script: Script, asker: Caller, *, gate: Bulkhead | None = None, **changes: Any
 ) -> Reply[Reservation] | BrokerError:
-    gate = gate or Gate(5, 5, Breaker(1000, 60))
-    tries = Tries("nordby", call(kind), asker, gate=gate, limits=limits(**changes), send=script.send)
+    gate = gate or Bulkhead(5, 5, Breaker(1000, 60))
+    tries = CallTries("nordby", call(kind), asker, gate=gate, limits=limits(**changes), send=script.send)
     try:
         return await tries.carry()
     except BrokerError as error:
@@ -79,47 +79,47 @@ def named(request_id: UUID, ids: Iterable[str]) -> list[str]:
     return [known.get(x_request_id, "?") for x_request_id in ids]
 
 
-STATUS_412 = Answered(412)
+STATUS_412 = HttpAnswer(412)
 
 # kind, what the tries meet, their x-requestIds, what it comes to
-SCRIPTS: dict[str, tuple[Kind, list[Met], str, type]] = {
-    "done at once": (Kind.RESERVE, [DONE], "1", Reply),
-    "same id only after no answer": (Kind.RESERVE, [LOST, DONE], "11", Reply),
-    "and after a reset": (Kind.RESERVE, [RESET, LOST, DONE], "111", Reply),
-    "a new id after a definite error": (Kind.RESERVE, [BUSY, Answered(500), DONE], "123", Reply),
-    "a new id after no connection": (Kind.RESERVE, [REFUSED, DONE], "12", Reply),
+SCRIPTS: dict[str, tuple[CallKind, list[CallResult], str, type]] = {
+    "done at once": (CallKind.RESERVE, [DONE], "1", Reply),
+    "same id only after no answer": (CallKind.RESERVE, [LOST, DONE], "11", Reply),
+    "and after a reset": (CallKind.RESERVE, [RESET, LOST, DONE], "111", Reply),
+    "a new id after a definite error": (CallKind.RESERVE, [BUSY, HttpAnswer(500), DONE], "123", Reply),
+    "a new id after no connection": (CallKind.RESERVE, [REFUSED, DONE], "12", Reply),
     "a lost try is still open behind one that did not connect": (
-        Kind.RESERVE,
+        CallKind.RESERVE,
         [LOST, REFUSED, STATUS_412],
         "111",
         Reply,
     ),
-    "an answer closes a lost try": (Kind.RESERVE, [LOST, BUSY, STATUS_412], "112", Rejected),
-    "412 after no answer means received": (Kind.RESERVE, [LOST, STATUS_412], "11", Reply),
-    "412 otherwise is a 4xx": (Kind.RESERVE, [STATUS_412], "1", Rejected),
-    "a fault is final": (Kind.RESERVE, [BUSY, TAKEN], "12", Refused),
-    "setup is final": (Kind.RESERVE, [Answered(401)], "1", Misconfigured),
-    "a broken contract is final": (Kind.RESERVE, [HTML], "1", ContractBroken),
-    "reads get a fresh id each": (Kind.READ, [LOST, BUSY, REFUSED, DONE], "????", Reply),
-    "a commit that could not connect is tried again": (Kind.COMMIT, [REFUSED, DONE], "12", Reply),
-    "so is one that was told 429 or 503": (Kind.COMMIT, [Answered(429), BUSY, DONE], "123", Reply),
-    "a commit may be refused": (Kind.COMMIT, [TAKEN], "1", Refused),
-    "a commit may meet a refused certificate": (Kind.COMMIT, [CERTIFICATE], "1", Misconfigured),
-    "a lost commit goes once more and stays unknown": (Kind.COMMIT, [LOST, DONE], "11", Unknown),
-    "whatever that says": (Kind.COMMIT, [RESET, TAKEN], "11", Unknown),
-    "also 412": (Kind.COMMIT, [LOST, STATUS_412], "11", Unknown),
-    "also 503": (Kind.COMMIT, [LOST, BUSY], "11", Unknown),
-    "also nothing at all": (Kind.COMMIT, [LOST, LOST], "11", Unknown),
-    "also no connection": (Kind.COMMIT, [LOST, REFUSED], "11", Unknown),
-    "lost after a definite error: still once more": (Kind.COMMIT, [BUSY, LOST, DONE], "122", Unknown),
+    "an answer closes a lost try": (CallKind.RESERVE, [LOST, BUSY, STATUS_412], "112", Rejected),
+    "412 after no answer means received": (CallKind.RESERVE, [LOST, STATUS_412], "11", Reply),
+    "412 otherwise is a 4xx": (CallKind.RESERVE, [STATUS_412], "1", Rejected),
+    "a fault is final": (CallKind.RESERVE, [BUSY, TAKEN], "12", Refused),
+    "setup is final": (CallKind.RESERVE, [HttpAnswer(401)], "1", Misconfigured),
+    "a broken contract is final": (CallKind.RESERVE, [HTML], "1", ContractBroken),
+    "reads get a fresh id each": (CallKind.READ, [LOST, BUSY, REFUSED, DONE], "????", Reply),
+    "a commit that could not connect is tried again": (CallKind.COMMIT, [REFUSED, DONE], "12", Reply),
+    "so is one that was told 429 or 503": (CallKind.COMMIT, [HttpAnswer(429), BUSY, DONE], "123", Reply),
+    "a commit may be refused": (CallKind.COMMIT, [TAKEN], "1", Refused),
+    "a commit may meet a refused certificate": (CallKind.COMMIT, [CERTIFICATE], "1", Misconfigured),
+    "a lost commit goes once more and stays unknown": (CallKind.COMMIT, [LOST, DONE], "11", Unknown),
+    "whatever that says": (CallKind.COMMIT, [RESET, TAKEN], "11", Unknown),
+    "also 412": (CallKind.COMMIT, [LOST, STATUS_412], "11", Unknown),
+    "also 503": (CallKind.COMMIT, [LOST, BUSY], "11", Unknown),
+    "also nothing at all": (CallKind.COMMIT, [LOST, LOST], "11", Unknown),
+    "also no connection": (CallKind.COMMIT, [LOST, REFUSED], "11", Unknown),
+    "lost after a definite error: still once more": (CallKind.COMMIT, [BUSY, LOST, DONE], "122", Unknown),
 }
 SCRIPTS |= {
-    f"a commit answered {what} is unknown and not repeated": (Kind.COMMIT, [met], "1", Unknown)
+    f"a commit answered {what} is unknown and not repeated": (CallKind.COMMIT, [met], "1", Unknown)
     for what, met in {
-        **{str(s): Answered(s) for s in (202, 302, 400, 401, 403, 404, 405, 407, 408, 412, 500, 502, 504)},
+        **{str(s): HttpAnswer(s) for s in (202, 302, 400, 401, 403, 404, 405, 407, 408, 412, 500, 502, 504)},
         "with a web page": HTML,
-        "too much": Answered(200, flaw="too-large"),
-        "no HTTP": Answered(None, flaw="not-http"),
+        "too much": HttpAnswer(200, flaw="too-large"),
+        "no HTTP": HttpAnswer(None, flaw="not-http"),
     }.items()
 }
 
@@ -136,26 +136,32 @@ async def test_tries_follow_their_script(name: str) -> None:
 
 
 async def test_a_received_reserve_has_no_body() -> None:
-    outcome = await play(Kind.RESERVE, Script([LOST, STATUS_412]), caller())
+    outcome = await play(CallKind.RESERVE, Script([LOST, STATUS_412]), caller())
     assert outcome == Reply(None, 412)
 
 
 async def test_reads_never_repeat_an_id() -> None:
     script = Script([LOST, LOST, DONE])
-    await play(Kind.READ, script, caller())
+    await play(CallKind.READ, script, caller())
     assert len(set(script.ids)) == 3
 
 
 async def test_unknown_keeps_what_was_seen_first_and_when_it_was_sent_last() -> None:
     began = datetime.now(UTC)
-    outcome = await play(Kind.COMMIT, Script([Answered(401)]), caller())
+    outcome = await play(CallKind.COMMIT, Script([HttpAnswer(401)]), caller())
     assert isinstance(outcome, Unknown)
-    assert (outcome.seen.what, outcome.seen.status, outcome.seen.system) == ("status 401", 401, "nordby")
-    again = await play(Kind.COMMIT, Script([LOST, DONE]), caller(), retry_first_ms=60, retry_max_ms=60)
+    assert (outcome.call_facts.what, outcome.call_facts.status, outcome.call_facts.system) == (
+        "status 401",
+        401,
+        "nordby",
+    )
+    again = await play(CallKind.COMMIT, Script([LOST, DONE]), caller(), retry_first_ms=60, retry_max_ms=60)
     assert isinstance(again, Unknown)
-    assert again.seen.what == "timeout"
+    assert again.call_facts.what == "timeout"
     assert (again.last_sent_at - began).total_seconds() >= 0.06
-    unmoved = await play(Kind.COMMIT, Script([LOST, REFUSED]), caller(), retry_first_ms=60, retry_max_ms=60)
+    unmoved = await play(
+        CallKind.COMMIT, Script([LOST, REFUSED]), caller(), retry_first_ms=60, retry_max_ms=60
+    )
     assert isinstance(unmoved, Unknown)
     assert (datetime.now(UTC) - unmoved.last_sent_at).total_seconds() >= 0.06
 
@@ -163,13 +169,13 @@ async def test_unknown_keeps_what_was_seen_first_and_when_it_was_sent_last() -> 
 async def test_a_commit_is_asked_for_right_before_each_try_and_with_its_whole_timeout() -> None:
     asked: list[float] = []
     script = Script([BUSY, LOST, DONE])
-    await play(Kind.COMMIT, script, caller(may_commit=asked.append), total_timeout_seconds=0.7)
+    await play(CallKind.COMMIT, script, caller(may_commit=asked.append), total_timeout_seconds=0.7)
     assert asked == [0.7] * 3
 
 
 async def test_reads_and_reserves_are_not_asked_for() -> None:
     asked: list[float] = []
-    for kind in (Kind.READ, Kind.RESERVE):
+    for kind in (CallKind.READ, CallKind.RESERVE):
         await play(kind, Script([DONE]), caller(may_commit=asked.append))
     assert asked == []
 
@@ -177,55 +183,57 @@ async def test_reads_and_reserves_are_not_asked_for() -> None:
 def forbid_after(tries: int, script: Script) -> Any:
     def may_commit(_: float) -> None:
         if len(script.ids) >= tries:
-            raise NotSent(Seen("nordby", "step", "heartbeat"))
+            raise NotSent(CallFacts("nordby", "step", "heartbeat"))
 
     return may_commit
 
 
 async def test_what_may_not_leave_does_not() -> None:
     script = Script([])
-    assert type(await play(Kind.COMMIT, script, caller(may_commit=forbid_after(0, script)))) is NotSent
+    assert type(await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(0, script)))) is NotSent
 
 
 async def test_what_may_not_leave_again_is_as_unknown_as_before() -> None:
     script = Script([LOST])
-    assert type(await play(Kind.COMMIT, script, caller(may_commit=forbid_after(1, script)))) is Unknown
+    assert type(await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(1, script)))) is Unknown
 
 
 async def test_what_may_not_leave_again_after_not_done_is_the_other_sides_failure() -> None:
     script = Script([BUSY])
-    assert type(await play(Kind.COMMIT, script, caller(may_commit=forbid_after(1, script)))) is Unavailable
+    assert (
+        type(await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(1, script)))) is Unavailable
+    )
 
 
 async def test_retries_end_with_the_callers_time() -> None:
     script, asker = Script([BUSY] * 1000), caller(0.15)
-    assert type(await play(Kind.READ, script, asker)) is Unavailable
+    assert type(await play(CallKind.READ, script, asker)) is Unavailable
     assert len(script.ids) > 2
     assert time.monotonic() <= asker.answer_by
 
 
 async def test_a_commit_is_not_retried_when_its_whole_timeout_does_not_fit_any_more() -> None:
-    outcome = await play(Kind.COMMIT, Script([BUSY]), caller(1.0), total_timeout_seconds=1.0)
+    outcome = await play(CallKind.COMMIT, Script([BUSY]), caller(1.0), total_timeout_seconds=1.0)
     assert type(outcome) is Unavailable
 
 
 async def test_a_try_gets_no_more_than_the_time_that_is_left() -> None:
     script = Script([DONE])
-    await play(Kind.READ, script, caller(0.2), total_timeout_seconds=8.0)
+    await play(CallKind.READ, script, caller(0.2), total_timeout_seconds=8.0)
     assert 0 < script.seconds[0] <= 0.2
-    late = await play(Kind.READ, Script([]), caller(-1))
+    late = await play(CallKind.READ, Script([]), caller(-1))
     assert type(late) is NotSent
 
 
 async def test_a_retry_after_that_fits_is_waited_for() -> None:
-    script, began = Script([Answered(503, retry_after=0.1), DONE]), time.monotonic()
-    assert type(await play(Kind.READ, script, caller())) is Reply
+    script, began = Script([HttpAnswer(503, retry_after=0.1), DONE]), time.monotonic()
+    assert type(await play(CallKind.READ, script, caller())) is Reply
     assert time.monotonic() - began >= 0.1
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-async def test_a_retry_after_that_does_not_fit_ends_it_at_once(kind: Kind) -> None:
-    script, began = Script([Answered(429, retry_after=30.0)]), time.monotonic()
+@pytest.mark.parametrize("kind", list(CallKind))
+async def test_a_retry_after_that_does_not_fit_ends_it_at_once(kind: CallKind) -> None:
+    script, began = Script([HttpAnswer(429, retry_after=30.0)]), time.monotonic()
     outcome = await play(kind, script, caller(5))
     assert isinstance(outcome, Unavailable)
     assert outcome.retry_after == 30.0
@@ -233,46 +241,46 @@ async def test_a_retry_after_that_does_not_fit_ends_it_at_once(kind: Kind) -> No
 
 
 async def test_other_calls_need_not_be_sent_before_the_wished_time() -> None:
-    gate = Gate(5, 5, Breaker(1, 60))
-    await play(Kind.READ, Script([Answered(503, retry_after=30.0)]), caller(), gate=gate)
-    outcome = await play(Kind.COMMIT, Script([]), caller(), gate=gate)
+    gate = Bulkhead(5, 5, Breaker(1, 60))
+    await play(CallKind.READ, Script([HttpAnswer(503, retry_after=30.0)]), caller(), gate=gate)
+    outcome = await play(CallKind.COMMIT, Script([]), caller(), gate=gate)
     assert isinstance(outcome, Unavailable)
-    assert outcome.seen.what == "retry-after"
+    assert outcome.call_facts.what == "retry-after"
     assert 25 < (outcome.retry_after or 0) <= 30
 
 
 async def test_an_open_breaker_is_our_own_no_but_not_for_the_call_that_opened_it() -> None:
-    gate = Gate(5, 5, Breaker(2, 60))
-    assert type(await play(Kind.READ, Script([BUSY, BUSY]), caller(), gate=gate)) is Unavailable
-    outcome = await play(Kind.READ, Script([]), caller(), gate=gate)
+    gate = Bulkhead(5, 5, Breaker(2, 60))
+    assert type(await play(CallKind.READ, Script([BUSY, BUSY]), caller(), gate=gate)) is Unavailable
+    outcome = await play(CallKind.READ, Script([]), caller(), gate=gate)
     assert isinstance(outcome, AtCapacity)
-    assert outcome.seen.what == "breaker-open"
+    assert outcome.call_facts.what == "breaker-open"
 
 
 async def test_what_was_not_sent_teaches_the_breaker_nothing() -> None:
-    gate, script = Gate(5, 5, Breaker(1, 60)), Script([])
+    gate, script = Bulkhead(5, 5, Breaker(1, 60)), Script([])
     for _ in range(3):
-        await play(Kind.COMMIT, script, caller(may_commit=forbid_after(0, script)), gate=gate)
-        await play(Kind.READ, script, caller(-1), gate=gate)
-    assert type(await play(Kind.READ, Script([DONE]), caller(), gate=gate)) is Reply
+        await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(0, script)), gate=gate)
+        await play(CallKind.READ, script, caller(-1), gate=gate)
+    assert type(await play(CallKind.READ, Script([DONE]), caller(), gate=gate)) is Reply
 
 
 async def test_a_try_that_its_callers_time_cut_short_teaches_the_breaker_nothing() -> None:
-    gate = Gate(5, 5, Breaker(1, 60))
-    await play(Kind.READ, Script([LOST]), caller(0.04), gate=gate, total_timeout_seconds=8.0)
-    assert type(await play(Kind.READ, Script([DONE]), caller(), gate=gate)) is Reply
-    await play(Kind.READ, Script([LOST]), caller(5), gate=gate, total_timeout_seconds=8.0)
-    assert type(await play(Kind.READ, Script([]), caller(), gate=gate)) is AtCapacity
+    gate = Bulkhead(5, 5, Breaker(1, 60))
+    await play(CallKind.READ, Script([LOST]), caller(0.04), gate=gate, total_timeout_seconds=8.0)
+    assert type(await play(CallKind.READ, Script([DONE]), caller(), gate=gate)) is Reply
+    await play(CallKind.READ, Script([LOST]), caller(5), gate=gate, total_timeout_seconds=8.0)
+    assert type(await play(CallKind.READ, Script([]), caller(), gate=gate)) is AtCapacity
 
 
 async def test_a_bug_of_ours_while_a_commit_is_out_leaves_it_unknown_and_is_kept_as_its_cause() -> None:
     class Buggy(Script):
-        async def send(self, x_request_id: str, seconds: float) -> Met:
+        async def send(self, x_request_id: str, seconds: float) -> CallResult:
             await super().send(x_request_id, seconds)
             raise LookupError("a bug")
 
-    outcome = await play(Kind.COMMIT, Buggy([DONE]), caller())
+    outcome = await play(CallKind.COMMIT, Buggy([DONE]), caller())
     assert isinstance(outcome, Unknown)
     assert isinstance(outcome.__cause__, LookupError)
     with pytest.raises(LookupError):
-        await play(Kind.RESERVE, Buggy([DONE]), caller())
+        await play(CallKind.RESERVE, Buggy([DONE]), caller())

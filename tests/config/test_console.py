@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from broker.cli.console import ROLES as CLI_ROLES
+from broker.cli.console_commands import ROLES as CLI_ROLES
 from broker.console.rights import ROLES
 from config.console_section import Role
 from config.settings import ConfigProblem, ConsoleSettings, build

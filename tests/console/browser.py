@@ -15,7 +15,7 @@ from yarl import URL
 
 from broker.console.context import SESSIONS, SETTINGS
 from broker.console.cookies import SESSION
-from broker.console.sessions import Session
+from broker.console.session_store import Session
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
 TOKEN = re.compile(r'name="token" value="([^"]+)"')

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from broker.console.app import build
-from broker.ledger.operators.desk import Desk
+from broker.console.web_app import build
+from broker.ledger.operators.desk import Operations
 from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser
@@ -23,7 +23,7 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-async def served(settings: Settings, desk: Desk) -> AsyncIterator[Serve]:
+async def served(settings: Settings, desk: Operations) -> AsyncIterator[Serve]:
     """Serve a console with these settings of its section; returns a browser in front of it."""
     async with AsyncExitStack() as stack:
 

@@ -12,7 +12,7 @@ import pytest
 
 from broker import ops
 from broker.errors import LedgerAway
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ops import Filter
 from config.settings import DEFAULTS
 from tests.console.browser import Browser, Page
@@ -152,7 +152,7 @@ class TestReplays:
         return done.location
 
     async def test_a_set_is_frozen_looked_at_started_and_carried_on(
-        self, operator: Browser, desk: Desk, sql: Sql
+        self, operator: Browser, desk: Operations, sql: Sql
     ) -> None:
         [first, second] = await dead_reports(sql, 2)
         await dead_booking(sql)
@@ -173,7 +173,7 @@ class TestReplays:
         assert "nordsoft" in (await operator.get("/replays")).text
         assert [entry[1] for entry in await logged(sql)] == ["dead.replay"]
 
-    async def test_one_is_stopped_and_goes_on(self, operator: Browser, desk: Desk, sql: Sql) -> None:
+    async def test_one_is_stopped_and_goes_on(self, operator: Browser, desk: Operations, sql: Sql) -> None:
         await dead_reports(sql, 2)
         replay = await self.prepared(operator)
         for act, state in (("start", "canary"), ("stop", "stopped"), ("resume", "canary")):
@@ -195,7 +195,7 @@ class TestReplays:
         assert await sql.fetchval("SELECT count(*) FROM replays") == 0
 
     async def test_a_viewer_watches_and_is_offered_nothing(
-        self, browser: Browser, desk: Desk, sql: Sql
+        self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql)
         preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), ops.Actor("cy", "repaired"))
@@ -245,7 +245,7 @@ async def test_a_bug_of_ours_shows_nothing_of_itself(
 
 
 class TestTheLog:
-    async def test_it_is_searched_a_page_at_a_time(self, browser: Browser, desk: Desk) -> None:
+    async def test_it_is_searched_a_page_at_a_time(self, browser: Browser, desk: Operations) -> None:
         browser.come_in("viewer")
         for number in range(120):
             await ops.note(
@@ -262,7 +262,9 @@ class TestTheLog:
 
 
 class TestTrace:
-    async def test_any_pasted_id_leads_to_its_story(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+    async def test_any_pasted_id_leads_to_its_story(
+        self, browser: Browser, desk: Operations, sql: Sql
+    ) -> None:
         browser.come_in("viewer")
         [report_id] = await dead_reports(sql)
         await sql.execute(
@@ -280,7 +282,9 @@ class TestTrace:
         page = await browser.post("/trace", {"id": "0101364001"})
         assert (page.status, "0101364001" in page.text) == (422, False)
 
-    async def test_the_id_of_a_replay_leads_to_its_page(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+    async def test_the_id_of_a_replay_leads_to_its_page(
+        self, browser: Browser, desk: Operations, sql: Sql
+    ) -> None:
         browser.come_in("viewer")
         await dead_reports(sql)
         preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))

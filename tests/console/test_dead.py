@@ -10,7 +10,7 @@ import pytest
 
 from broker import ops
 from broker.console.rights import ROLES, Right
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ops import Filter
 from tests.console.browser import Browser, Page
 from tests.ledger.dead import BO, dead_booking, dead_reports, delivered, sealed_report
@@ -99,7 +99,7 @@ async def test_a_place_that_is_none_is_refused(browser: Browser) -> None:
     assert (await browser.get("/dead?behind=nonsense")).status == 409
 
 
-async def test_what_was_put_aside_is_shown_on_its_own(browser: Browser, desk: Desk, sql: Sql) -> None:
+async def test_what_was_put_aside_is_shown_on_its_own(browser: Browser, desk: Operations, sql: Sql) -> None:
     browser.come_in("operator")
     [one, other] = await dead_reports(sql, 2)
     await ops.discard(desk, Filter(ids=(one,)), BO)
@@ -110,7 +110,7 @@ async def test_what_was_put_aside_is_shown_on_its_own(browser: Browser, desk: De
     assert ("put aside" in letter.text, f"/dead/restore?ids={one}" in letter.text) == (True, True)
 
 
-async def test_one_letter_has_its_whole_story(browser: Browser, desk: Desk, sql: Sql) -> None:
+async def test_one_letter_has_its_whole_story(browser: Browser, desk: Operations, sql: Sql) -> None:
     browser.come_in("privacy", "operator")
     report_id = await sealed_report(sql, desk.sealer)
     await sql.execute("INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, uuid4())

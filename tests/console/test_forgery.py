@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.console.routes import TABLE
+from broker.console.page_routes import TABLE
 from tests.console.browser import Browser
 from tests.console.test_matrix import address
 from tests.ledger.support import Sql

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from broker.console import app as console
-from broker.console.app import build
-from broker.console.headers import HEADERS
+from broker.console import web_app as console
+from broker.console.page_routes import TABLE
 from broker.console.rights import Right
-from broker.console.routes import TABLE
-from broker.console.table import Open, Row, TableBroken, add_rows, check_rows
-from broker.ledger.operators.desk import Desk
+from broker.console.security_headers import HEADERS
+from broker.console.table import Open, PageRoute, TableBroken, add_rows, check_rows
+from broker.console.web_app import build
+from broker.ledger.operators.desk import Operations
 from config.settings import Settings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve
@@ -60,22 +60,22 @@ async def test_over_https_cookies_are_for_https_and_this_host(served: Serve) -> 
 
 
 class TestTheTable:
-    def broken(self, settings: Settings, desk: Desk, *rows: Row) -> str:
+    def broken(self, settings: Settings, desk: Operations, *rows: PageRoute) -> str:
         with pytest.raises(TableBroken) as refused:
             build(settings, desk, rows)
         return str(refused.value)
 
     async def test_the_console_does_not_start_with_an_address_that_names_no_right(
-        self, settings: Settings, desk: Desk
+        self, settings: Settings, desk: Operations
     ) -> None:
         async def handler(request: web.Request) -> web.StreamResponse:
             raise AssertionError
 
-        assert "must name a right" in self.broken(settings, desk, Row("GET", "/x", None, handler))  # type: ignore[arg-type]
-        assert "open to anyone" in self.broken(settings, desk, Row("GET", "/x", Open.ANYONE, handler))
+        assert "must name a right" in self.broken(settings, desk, PageRoute("GET", "/x", None, handler))  # type: ignore[arg-type]
+        assert "open to anyone" in self.broken(settings, desk, PageRoute("GET", "/x", Open.ANYONE, handler))
 
         app = web.Application()
-        add_rows(app, [Row("GET", "/x", Right.SEE, handler)])
+        add_rows(app, [PageRoute("GET", "/x", Right.SEE, handler)])
         app.router.add_get("/beside-the-table", handler)
         with pytest.raises(TableBroken, match="beside-the-table"):
             check_rows(app)

@@ -12,7 +12,7 @@ from aiohttp import web
 from broker.console import live
 from broker.console.context import SESSIONS
 from broker.console.live import AWAY, MOST_OF_ONE, STREAMS, Live, event
-from broker.console.sessions import Session
+from broker.console.session_store import Session
 from broker.errors import LedgerAway
 from tests.console.browser import Browser
 from tests.console.conftest import Serve

@@ -12,8 +12,8 @@ from argon2 import PasswordHasher
 
 from broker.console.context import SESSIONS
 from broker.console.links import LinkRefused, Links, issue
-from broker.console.passwords import PLACES, TooMany, Tries, _same
-from broker.ledger.operators.desk import Desk
+from broker.console.passwords import PLACES, LoginTries, TooMany, _same
+from broker.ledger.operators.desk import Operations
 from tests.console.browser import Browser, Page
 from tests.console.conftest import Serve
 from tests.ledger.support import Sql, sealer_for, settings_for
@@ -140,7 +140,7 @@ class TestPasswords:
 class TestTries:
     def test_a_window_ends(self) -> None:
         now = [0.0]
-        tries = Tries(2, 60, lambda: now[0])
+        tries = LoginTries(2, 60, lambda: now[0])
         tries.count("bo")
         tries.count("bo")
         with pytest.raises(TooMany) as refused:
@@ -150,7 +150,7 @@ class TestTries:
         tries.count("bo")
 
     def test_a_flood_of_names_takes_no_memory_and_frees_nobody(self) -> None:
-        tries = Tries(1, 60, lambda: 0.0)
+        tries = LoginTries(1, 60, lambda: 0.0)
         tries.count("bo")
         for number in range(3 * PLACES):
             with contextlib.suppress(TooMany):
@@ -160,12 +160,12 @@ class TestTries:
             tries.count("bo")
 
 
-def link_of(desk: Desk, *roles: str, name: str = "ann", **more: Any) -> str:
+def link_of(desk: Operations, *roles: str, name: str = "ann", **more: Any) -> str:
     return issue(desk.sealer, name, roles, **more)
 
 
 class TestLinks:
-    async def test_a_link_logs_in_once(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+    async def test_a_link_logs_in_once(self, browser: Browser, desk: Operations, sql: Sql) -> None:
         link = link_of(desk, "viewer", "privacy")
         offer = await browser.get(f"/login/link/{link}")
         assert ("ann" in offer.text, "viewer, privacy" in offer.text) == (True, True)
@@ -178,7 +178,7 @@ class TestLinks:
         reason = await sql.fetchval("SELECT reason FROM operator_log WHERE action = 'console.login'")
         assert reason == "one-time link: viewer, privacy"
 
-    async def test_a_second_browser_cannot_use_it(self, browser: Browser, desk: Desk) -> None:
+    async def test_a_second_browser_cannot_use_it(self, browser: Browser, desk: Operations) -> None:
         link = link_of(desk, "viewer")
         offer = await browser.get(f"/login/link/{link}")
         assert (await browser.post("/login/link", {"link": link}, token=offer.token)).status == 303
@@ -186,7 +186,7 @@ class TestLinks:
             form = await other.get("/login")
             assert (await other.post("/login/link", {"link": link}, token=form.token)).status == 403
 
-    def test_it_runs_out(self, desk: Desk) -> None:
+    def test_it_runs_out(self, desk: Operations) -> None:
         now = [1000.0]
         links = Links(desk.sealer, 300, lambda: now[0])
         link = link_of(desk, "viewer", clock=lambda: now[0])
@@ -196,12 +196,12 @@ class TestLinks:
         with pytest.raises(LinkRefused):
             links.take(link)
 
-    def test_one_from_before_the_start_may_have_been_used_then(self, desk: Desk) -> None:
+    def test_one_from_before_the_start_may_have_been_used_then(self, desk: Operations) -> None:
         link = link_of(desk, "viewer", clock=lambda: 999.0)
         with pytest.raises(LinkRefused):
             Links(desk.sealer, 300, lambda: 1000.0).take(link)
 
-    def test_forged_and_broken_ones_are_refused(self, desk: Desk) -> None:
+    def test_forged_and_broken_ones_are_refused(self, desk: Operations) -> None:
         links = Links(desk.sealer, 300, lambda: 1000.0)
         good = link_of(desk, "viewer", clock=lambda: 1000.0)
         payload, key_id, digest = good.split(".")

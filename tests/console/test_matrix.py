@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from broker.console.page_routes import TABLE
 from broker.console.rights import ROLES, Right
-from broker.console.routes import TABLE
-from broker.console.table import Open, Row
+from broker.console.table import Open, PageRoute
 from tests.console.browser import Browser
 
 ANY_ID = str(UUID(int=7))
@@ -16,7 +16,7 @@ PARTS = {"{id}": ANY_ID, "{name}": "console.css", "{link}": "none", "{supplier}"
 REFUSED = "none of your roles gives the right"
 
 
-def address(row: Row) -> str:
+def address(row: PageRoute) -> str:
     path = row.path
     for part, value in PARTS.items():
         path = path.replace(part, value)

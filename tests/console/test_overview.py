@@ -12,7 +12,7 @@ from markupsafe import escape
 from broker import ops
 from broker.console.charts import columns, spark
 from broker.console.pages.overview import by_cause, by_mood
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import Flow, FlowStep
 from broker.ops import Waiting
 from tests.console.browser import Browser
@@ -22,7 +22,9 @@ from tests.ledger.support import Sql
 NOW = datetime(2031, 1, 1, tzinfo=UTC)
 
 
-async def test_it_says_what_is_wrong_and_names_every_lane(browser: Browser, desk: Desk, sql: Sql) -> None:
+async def test_it_says_what_is_wrong_and_names_every_lane(
+    browser: Browser, desk: Operations, sql: Sql
+) -> None:
     browser.come_in("viewer")
     await dead_reports(sql, 3, cause="rejected")
     await ops.pause(desk, "nordsoft", BO)

@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from broker import ops
-from broker.console.routes import TABLE
-from broker.ledger.operators.desk import Desk
+from broker.console.page_routes import TABLE
+from broker.ledger.operators.desk import Operations
 from tests.console.browser import Browser
 from tests.console.test_matrix import address
 from tests.ledger.dead import dead_booking, sealed_report
@@ -33,7 +33,7 @@ async def every_page(browser: Browser, report_id: UUID) -> None:
 
 class TestReveal:
     async def test_one_field_is_shown_once_for_a_reason_that_is_logged(
-        self, browser: Browser, desk: Desk, sql: Sql
+        self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
         browser.come_in("privacy")
         report_id = await sealed_report(sql, desk.sealer)
@@ -48,7 +48,9 @@ class TestReveal:
             await browser.get(path)
         assert ANN not in "".join(browser.seen)
 
-    async def test_without_a_reason_nothing_is_shown(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+    async def test_without_a_reason_nothing_is_shown(
+        self, browser: Browser, desk: Operations, sql: Sql
+    ) -> None:
         browser.come_in("privacy")
         report_id = await sealed_report(sql, desk.sealer)
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": " "})
@@ -59,7 +61,7 @@ class TestReveal:
         "roles", [("viewer",), ("operator",), ("admin",), ("viewer", "operator", "admin")]
     )
     async def test_who_may_not_reveal_is_shown_nothing_and_not_offered_it(
-        self, browser: Browser, desk: Desk, sql: Sql, roles: tuple[str, ...]
+        self, browser: Browser, desk: Operations, sql: Sql, roles: tuple[str, ...]
     ) -> None:
         browser.come_in(*roles)
         report_id = await sealed_report(sql, desk.sealer)
@@ -69,7 +71,7 @@ class TestReveal:
         assert await ops.log(desk) == []
 
     async def test_a_citizen_is_found_without_the_number_in_any_answer(
-        self, browser: Browser, desk: Desk, sql: Sql
+        self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
         browser.come_in("privacy")
         report_id = await sealed_report(sql, desk.sealer)
@@ -79,7 +81,7 @@ class TestReveal:
         assert ANN not in "".join(browser.seen)
 
 
-async def test_no_page_holds_a_cpr_number(browser: Browser, desk: Desk, sql: Sql) -> None:
+async def test_no_page_holds_a_cpr_number(browser: Browser, desk: Operations, sql: Sql) -> None:
     browser.come_in(*EVERYBODY)
     report_id = await sealed_report(sql, desk.sealer)
     await dead_booking(sql)
@@ -116,7 +118,7 @@ async def test_ids_of_digits_alone_are_no_cpr_numbers(browser: Browser) -> None:
 
 
 class TestMarkup:
-    async def test_what_is_stored_is_never_markup(self, browser: Browser, desk: Desk, sql: Sql) -> None:
+    async def test_what_is_stored_is_never_markup(self, browser: Browser, desk: Operations, sql: Sql) -> None:
         browser.come_in(*EVERYBODY, name="bo")
         report_id = await sealed_report(sql, desk.sealer, fejltekst=MARKUP)
         await sql.execute("UPDATE reports SET cause = $1, fault = $1, jobcenter_code = '10100'", MARKUP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.console.gate import from_a_proxy
+from broker.console.access import from_a_proxy
 from config.settings import ConsoleSettings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from broker import ops
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.ops import Actor, Filter
 from tests.console.browser import Browser
 from tests.ledger.dead import dead_booking, dead_reports, sealed_report
@@ -18,32 +18,32 @@ from tests.test_ops import Command, command
 
 __all__ = ["command"]
 WHY = "as agreed by telephone"
-Prepare = Callable[[Desk, Sql], Awaitable[UUID]]
+Prepare = Callable[[Operations, Sql], Awaitable[UUID]]
 
 
-async def a_letter(desk: Desk, sql: Sql) -> UUID:
+async def a_letter(desk: Operations, sql: Sql) -> UUID:
     return await sealed_report(sql, desk.sealer)
 
 
-async def a_discarded_one(desk: Desk, sql: Sql) -> UUID:
+async def a_discarded_one(desk: Operations, sql: Sql) -> UUID:
     [report_id] = await dead_reports(sql)
     await ops.discard(desk, Filter(ids=(report_id,)), Actor("setup", "setup"))
     return report_id
 
 
-async def a_booking(desk: Desk, sql: Sql) -> UUID:
+async def a_booking(desk: Operations, sql: Sql) -> UUID:
     await dead_reports(sql)
     return await dead_booking(sql)
 
 
-async def a_replay(desk: Desk, sql: Sql) -> UUID:
+async def a_replay(desk: Operations, sql: Sql) -> UUID:
     await dead_reports(sql)
     preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), Actor("setup", "setup"))
     await ops.start_replay(desk, preview.replay_id, Actor("setup", "setup"))
     return preview.replay_id
 
 
-async def a_stopped_replay(desk: Desk, sql: Sql) -> UUID:
+async def a_stopped_replay(desk: Operations, sql: Sql) -> UUID:
     replay_id = await a_replay(desk, sql)
     await ops.stop_replay(desk, replay_id, Actor("setup", "setup"))
     return replay_id
@@ -80,7 +80,7 @@ async def entry(sql: Sql, thing: UUID) -> dict[str, Any]:
 async def test_an_act_and_its_command_leave_the_same_line(
     browser: Browser,
     command: Command,
-    desk: Desk,
+    desk: Operations,
     sql: Sql,
     before: Prepare,
     words: str,

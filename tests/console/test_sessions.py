@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.console.sessions import Session, Sessions
+from broker.console.session_store import Session, Sessions
 from config.settings import ConsoleSettings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve

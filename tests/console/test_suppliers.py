@@ -8,7 +8,7 @@ import pytest
 
 from broker import ops
 from broker.console.rights import ROLES, Right
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from tests.console.browser import Browser
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql
@@ -24,7 +24,9 @@ async def attempts(sql: Sql, *milliseconds: int) -> None:
         )
 
 
-async def test_every_supplier_is_listed_with_its_figures(browser: Browser, desk: Desk, sql: Sql) -> None:
+async def test_every_supplier_is_listed_with_its_figures(
+    browser: Browser, desk: Operations, sql: Sql
+) -> None:
     browser.come_in("viewer")
     await dead_reports(sql, 4)
     await dead_reports(sql, supplier="sydsoft")
@@ -44,7 +46,7 @@ async def test_every_supplier_is_listed_with_its_figures(browser: Browser, desk:
 
 
 async def test_one_supplier_shows_its_attempts_and_how_its_lane_changed(
-    browser: Browser, desk: Desk, sql: Sql
+    browser: Browser, desk: Operations, sql: Sql
 ) -> None:
     browser.come_in("viewer")
     await dead_reports(sql)
@@ -67,7 +69,7 @@ async def test_a_supplier_without_a_lane_has_no_page(browser: Browser) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_pause_and_resume_are_offered_to_who_may(
-    browser: Browser, desk: Desk, sql: Sql, role: str
+    browser: Browser, desk: Operations, sql: Sql, role: str
 ) -> None:
     browser.come_in(role)
     await dead_reports(sql)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from broker.console.timeline import moments
-from broker.ledger.reports.model import AttemptRow, ReportRow, ReportState, ReportStory
+from broker.ledger.reports.report_model import AttemptRow, ReportRow, ReportState, ReportStory
 from broker.ops import WholeStory
 from schemas.codes import ReportKind
 

@@ -17,14 +17,14 @@ import asyncpg
 import pika
 import pytest
 
-from broker.dead_letters.headers import LETTER_ID, LETTER_TYPE, REASON, Properties, properties_header
-from broker.dead_letters.reconcile import DeadLetters, PassReport
+from broker.dead_letters.headers import LETTER_ID, LETTER_TYPE, REASON, LetterProperties, properties_header
+from broker.dead_letters.reconcile import Reconciler, ReconcileResult
 from broker.dead_letters.replayer import Replayer
 from broker.ledger import bring_up_to_date
 from broker.ledger.dead_letters.letters import Filter
 from broker.ledger.dead_letters.places import Places
-from broker.ledger.operators.desk import Desk
-from broker.rabbitmq import Drawer, Drawn, Rabbit
+from broker.ledger.operators.desk import Operations
+from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
 from config.settings import Settings, build
 from tests.amqp import foreign
@@ -66,12 +66,12 @@ class Place:
 
     url: str
     settings: Settings
-    desk: Desk
+    desk: Operations
     sql: Sql
     sealer: Sealer
 
-    async def pass_over(self, *, turn: bool = False) -> PassReport:
-        report = await DeadLetters(self.settings, self.desk.places, self.sealer).pass_over(ALL, turn=turn)
+    async def pass_over(self, *, turn: bool = False) -> ReconcileResult:
+        report = await Reconciler(self.settings, self.desk.places, self.sealer).pass_over(ALL, turn=turn)
         assert report is not None
         return report
 
@@ -196,7 +196,7 @@ class TestTrueness:
     async def test_only_one_process_is_at_it(self, place: Place) -> None:
         async with place.desk.places.only_one() as mine:
             assert mine
-            other = DeadLetters(place.settings, place.desk.places, place.sealer)
+            other = Reconciler(place.settings, place.desk.places, place.sealer)
             assert await other.pass_over(ALL) is None
 
     async def test_a_queue_that_does_not_exist_keeps_no_other_from_being_made_true(
@@ -287,7 +287,7 @@ class TestCrash:
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Acks that get lost make copies, as a crash does.
-        monkeypatch.setattr(sys.modules["broker.rabbitmq.drawer"], "ACKS_SETTLE_S", 0.1)
+        monkeypatch.setattr(sys.modules["broker.rabbitmq.queue_reader"], "ACKS_SETTLE_S", 0.1)
         small = replace(place, settings=settings_of(place.url, dsn_of(place.settings), pass_batch=3))
         step, more = 0, True
         while more:
@@ -342,7 +342,7 @@ class TestCrash:
 
 
 async def _passed(place: Place) -> bool:
-    done = await DeadLetters(place.settings, place.desk.places, place.sealer).pass_over(ALL)
+    done = await Reconciler(place.settings, place.desk.places, place.sealer).pass_over(ALL)
     return done is not None and await place.is_true()
 
 
@@ -401,7 +401,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, call)
 
     for owner, names in (
-        (Drawer, ("take", "lay", "throw")),
+        (QueueReader, ("take", "lay", "throw")),
         (Places, ("begin", "keep", "take_in", "placed", "end")),
     ):
         for name in names:
@@ -419,7 +419,7 @@ class TestReplay:
             canary_wait=canary_wait,
         )
 
-    async def _put_aside(self, place: Place, body: bytes, properties: Properties) -> UUID:
+    async def _put_aside(self, place: Place, body: bytes, properties: LetterProperties) -> UUID:
         letter_id = uuid4()
         of = str(letter_id)
         headers = {
@@ -437,7 +437,9 @@ class TestReplay:
     async def test_a_message_goes_back_to_its_work_queue_as_it_was(
         self, place: Place, reply_to: str, kept: str | None
     ) -> None:
-        was = Properties("booking.book.v1", "application/json", "c-1", reply_to, {"traceparent": "00-1"})
+        was = LetterProperties(
+            "booking.book.v1", "application/json", "c-1", reply_to, {"traceparent": "00-1"}
+        )
         letter_id = await self._put_aside(place, b'{"cpr": "%s"}' % BEN.encode(), was)
         await place.pass_over()
         await replay(place.desk, ids=(letter_id,))
@@ -460,7 +462,7 @@ class TestReplay:
     async def test_a_message_that_comes_back_is_the_same_letter_and_stops_its_replay(
         self, place: Place
     ) -> None:
-        was = Properties("booking.book.v1", None, None, "jobnet.answers.x")
+        was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(place, b"{}", was)
         other = await self._put_aside(place, b"[]", was)
         await place.pass_over()
@@ -512,7 +514,7 @@ class TestReplay:
         assert await place.depths() == {BOOKINGS: 1}
 
     async def test_a_crash_before_the_publish_was_noted_publishes_again_later(self, place: Place) -> None:
-        was = Properties("booking.book.v1", None, None, "jobnet.answers.x")
+        was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(place, b"{}", was)
         await place.pass_over()
         await replay(place.desk, ids=(letter_id,))
@@ -549,22 +551,22 @@ async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Pl
 async def _most_in_hand(place: Place) -> int:
     """A pass; how many messages were taken and not yet acknowledged at most."""
     in_hand, most = 0, 0
-    take, throw = Drawer.take, Drawer.throw
+    take, throw = QueueReader.get, QueueReader.ack
 
-    async def taking(self: Drawer, queue: str) -> Drawn | None:
+    async def taking(self: QueueReader, queue: str) -> FetchedMessage | None:
         nonlocal in_hand, most
         drawn = await take(self, queue)
         in_hand += drawn is not None
         most = max(most, in_hand)
         return drawn
 
-    async def throwing(self: Drawer, drawn: Drawn) -> None:
+    async def throwing(self: QueueReader, drawn: FetchedMessage) -> None:
         nonlocal in_hand
         in_hand -= 1
         await throw(self, drawn)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Drawer, "take", taking)
-        patch.setattr(Drawer, "throw", throwing)
+        patch.setattr(QueueReader, "get", taking)
+        patch.setattr(QueueReader, "ack", throwing)
         await place.pass_over()
     return most

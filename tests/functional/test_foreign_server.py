@@ -14,15 +14,15 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from broker.clients import Receipt
+from broker.clients import SupplierReceipt
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
 from broker.errors import Misconfigured
 from broker.lanes.retry_policy import x_request_id
 from config.suppliers import Supplier as SupplierConfig
 from schemas.codes import ErrorCode, ReportKind
+from schemas.failure_reports import Report
 from schemas.personal import Cpr
-from schemas.reports import Report
 from tests.certificates import Certificates, made_in
 from tests.clients.support import limits
 from tests.functional.foreign_nginx import Nginx
@@ -79,7 +79,7 @@ async def logged(server: Nginx, before: int) -> dict[str, Any]:
 async def test_nginx_gets_all_seven_fields_of_the_contract(server: Nginx, certificates: Certificates) -> None:
     before = len(server.got())
     async with supplier(server.url, certificates) as to:
-        assert await to.deliver(REPORT, x_request_id=X_REQUEST_ID, attempt=1) is Receipt.DELIVERED
+        assert await to.deliver(REPORT, x_request_id=X_REQUEST_ID, attempt=1) is SupplierReceipt.DELIVERED
     got = await logged(server, before)
     assert (got["method"], got["uri"], got["status"]) == ("POST", "/v1/BorgerBooking/Fejlmelding", "204")
     assert (got["client"], got["verified"]) == ("CN=client", "SUCCESS")
@@ -103,7 +103,7 @@ async def test_what_nginx_logged_of_a_webhook_verifies_under_both_secrets(
     before = len(server.got())
     webhook: dict[str, Any] = {"format": "webhook", "webhook_secret_envs": ("OLD_SECRET", "NEW_SECRET")}
     async with supplier(f"{server.url}/hooks/17", certificates, **webhook) as to:
-        assert await to.deliver(REPORT, x_request_id=X_REQUEST_ID, attempt=1) is Receipt.DELIVERED
+        assert await to.deliver(REPORT, x_request_id=X_REQUEST_ID, attempt=1) is SupplierReceipt.DELIVERED
     got = await logged(server, before)
     assert (got["uri"], got["status"], got["cpr"]) == ("/hooks/17", "204", "")
     for secret in (OLD, NEW):

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from broker.ledger.audit_log import Actor
 from broker.ledger.dead_letters.letters import Filter
-from broker.ledger.operators.desk import Desk
+from broker.ledger.operators.desk import Operations
 from broker.sealing import Sealer
 from config.settings import Settings
 from tests.ledger.support import ANN, Sql, sealer_for
@@ -36,8 +36,8 @@ VALUES ($1, 'booking.book.v1', 'booking', '10100', 'p', 'b', 'nordsoft', 'unveri
 
 
 @contextlib.asynccontextmanager
-async def desk_of(settings: Settings) -> AsyncIterator[Desk]:
-    async with Desk.open(settings, sealer_for(settings)) as desk:
+async def desk_of(settings: Settings) -> AsyncIterator[Operations]:
+    async with Operations.open(settings, sealer_for(settings)) as desk:
         yield desk
 
 
@@ -81,14 +81,14 @@ async def dead_booking(sql: Sql) -> UUID:
     return request_id
 
 
-async def replay(desk: Desk, *, by: Actor = BO, rate: float = 1000, **wanted: Any) -> UUID:
+async def replay(desk: Operations, *, by: Actor = BO, rate: float = 1000, **wanted: Any) -> UUID:
     """Prepared and started."""
     preview = await desk.replays.prepare(Filter(**wanted), by, rate=rate)
     await desk.replays.start(preview.replay_id, by)
     return preview.replay_id
 
 
-async def step(desk: Desk, *, canary_wait: float = 60, supplier: str | None = None) -> int:
+async def step(desk: Operations, *, canary_wait: float = 60, supplier: str | None = None) -> int:
     """One step of the replay that waits longest, without publishing; how many letters it set free."""
     done = await desk.replays.step(lambda _: supplier, canary_wait=canary_wait)
     return done.freed if done else 0

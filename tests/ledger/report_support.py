@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.errors import ContractBroken, Misconfigured, Refused, Seen, Unavailable
-from broker.lanes.decision import Judgement
+from broker.errors import CallFacts, ContractBroken, Misconfigured, Refused, Unavailable
+from broker.lanes.decision import Decision
 from broker.lanes.retry_policy import judge
-from broker.ledger import Ask, Ending, Handed, LaneLimits, Ledger, NewReport, ReportClaim
+from broker.ledger import ClaimRequest, HandedOver, LaneLimits, Ledger, NewReport, ReportClaim, StoredAnswer
 from config.settings import Settings
 from schemas.codes import Reason, ReportKind, Status
 from tests.ledger.support import Sql, ask, claimed, ending, settings_for
@@ -36,7 +36,7 @@ def report_settings(dsn: str, **ledger: Any) -> Settings:
     return chosen.model_copy(update={"reports": chosen.reports.model_copy(update=RULES)})
 
 
-def report_on(asked: Ask, **changes: Any) -> NewReport:
+def report_on(asked: ClaimRequest, **changes: Any) -> NewReport:
     """An automatic report on this request, never merged unless a change says so."""
     number = asked.cpr.reveal()
     fields: dict[str, Any] = {
@@ -55,11 +55,11 @@ def report_on(asked: Ask, **changes: Any) -> NewReport:
     return NewReport(**fields | changes)
 
 
-def failed(report: NewReport | None) -> Ending:
+def failed(report: NewReport | None) -> StoredAnswer:
     return ending(Status.FAILED, b'{"status":"failed"}', error_code=4, report=report)
 
 
-async def reported(ledger: Ledger, asked: Ask | None = None, **changes: Any) -> UUID:
+async def reported(ledger: Ledger, asked: ClaimRequest | None = None, **changes: Any) -> UUID:
     """A booking that failed; its report is due."""
     asked = asked or ask(supplier=changes.get("supplier", NORTH))
     report = report_on(asked, **changes)
@@ -67,7 +67,7 @@ async def reported(ledger: Ledger, asked: Ask | None = None, **changes: Any) -> 
     return report.report_id
 
 
-async def handed_over(ledger: Ledger, limits: dict[str, LaneLimits] | None = None) -> list[Handed]:
+async def handed_over(ledger: Ledger, limits: dict[str, LaneLimits] | None = None) -> list[HandedOver]:
     return await ledger.reports.hand_over(limits or WIDE)
 
 
@@ -79,32 +79,32 @@ async def delivering(ledger: Ledger, report_id: UUID) -> ReportClaim:
     return claim
 
 
-def judged(claim: ReportClaim, error: Exception | None, rules: Settings, **more: Any) -> Judgement:
+def judged(claim: ReportClaim, error: Exception | None, rules: Settings, **more: Any) -> Decision:
     return judge(error, claim.tries, rules.reports, {}, probe=claim.probe, chance=random.random, **more)
 
 
-def seen(what: str = "status 500", **more: Any) -> Seen:
-    return Seen(NORTH, "deliver", what, **more)
+def call_facts(what: str = "status 500", **more: Any) -> CallFacts:
+    return CallFacts(NORTH, "deliver", what, **more)
 
 
 def down(retry_after: float | None = None, status: int = 500) -> Unavailable:
-    return Unavailable(seen(f"status {status}", status=status), retry_after)
+    return Unavailable(call_facts(f"status {status}", status=status), retry_after)
 
 
 def unanswered() -> Unavailable:
-    return Unavailable(seen("timeout", unanswered=True))
+    return Unavailable(call_facts("timeout", unanswered=True))
 
 
 def wrong_address() -> Misconfigured:
-    return Misconfigured(seen("status 404", status=404))
+    return Misconfigured(call_facts("status 404", status=404))
 
 
 def web_page() -> ContractBroken:
-    return ContractBroken(seen("html", status=200))
+    return ContractBroken(call_facts("html", status=200))
 
 
 def refused() -> Refused:
-    return Refused(Reason.UNKNOWN_OFFER, seen=seen("status 404", status=404))
+    return Refused(Reason.UNKNOWN_OFFER, call_facts=call_facts("status 404", status=404))
 
 
 async def travel(sql: Sql, seconds: float) -> None:

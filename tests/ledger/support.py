@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.ledger import Ask, Claim, Ending, Ledger, New, TakenOver
+from broker.ledger import Claim, Claimed, ClaimRequest, Ledger, StoredAnswer, TakenOver
 from broker.sealing import Sealer
 from config.settings import Settings, build
 from schemas.codes import Status
@@ -62,7 +62,7 @@ def citizen() -> str:
     return f"{day:02}01{year:02}{serial:04}"
 
 
-def ask(cpr: str | None = None, request_id: UUID | None = None, **changes: Any) -> Ask:
+def ask(cpr: str | None = None, request_id: UUID | None = None, **changes: Any) -> ClaimRequest:
     """A booking that is due in half a minute, for a citizen of its own unless one is named."""
     cpr = cpr or citizen()
     fields: dict[str, Any] = {
@@ -78,25 +78,27 @@ def ask(cpr: str | None = None, request_id: UUID | None = None, **changes: Any) 
         "message": b'{"cpr":"%s"}' % cpr.encode(),
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
-    return Ask(**fields | changes)
+    return ClaimRequest(**fields | changes)
 
 
-def ending(status: Status = Status.DONE, answer: bytes = b'{"status":"done"}', **changes: Any) -> Ending:
-    return Ending(status, answer, **changes)
+def ending(
+    status: Status = Status.DONE, answer: bytes = b'{"status":"done"}', **changes: Any
+) -> StoredAnswer:
+    return StoredAnswer(status, answer, **changes)
 
 
-def uncertain(**changes: Any) -> Ending:
-    return Ending(Status.UNCERTAIN, b'{"status":"uncertain"}', **changes)
+def uncertain(**changes: Any) -> StoredAnswer:
+    return StoredAnswer(Status.UNCERTAIN, b'{"status":"uncertain"}', **changes)
 
 
-async def claimed(ledger: Ledger, wanted: Ask) -> Claim:
+async def claimed(ledger: Ledger, wanted: ClaimRequest) -> Claim:
     """A claim that must be new."""
     outcome = await ledger.claim(wanted)
-    assert isinstance(outcome, New), outcome
+    assert isinstance(outcome, Claimed), outcome
     return outcome.claim
 
 
-async def left_uncertain(ledger: Ledger, wanted: Ask) -> None:
+async def left_uncertain(ledger: Ledger, wanted: ClaimRequest) -> None:
     assert await ledger.settle(await claimed(ledger, wanted), uncertain())
 
 
@@ -105,7 +107,7 @@ def freeze(ledger: Ledger) -> None:
     ledger._tasks[0].cancel()
 
 
-async def taken_over(ledger: Ledger, wanted: Ask) -> Claim:
+async def taken_over(ledger: Ledger, wanted: ClaimRequest) -> Claim:
     """Ask until the owner is dead."""
 
     async def look() -> Any:

@@ -10,17 +10,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import Ledger, New, RowRefused, Running
-from broker.ledger.postgres.group_commit import Batcher
-from broker.ledger.postgres.reachability import Reach
+from broker.ledger import Claimed, ClaimedElsewhere, Ledger, RowRefused
+from broker.ledger.postgres.group_commit import GroupCommit
+from broker.ledger.postgres.reachability import Availability
 from tests.ledger.support import Openers, Sql, ask, citizen, claimed, ending
 
 Flush = Callable[[Sequence[int]], Awaitable[list[int | Exception]]]
 
 
 @asynccontextmanager
-async def batching(flush: Flush, reach: Reach | None = None) -> AsyncIterator[Batcher[int, int]]:
-    batcher: Batcher[int, int] = Batcher(flush, reach or Reach(), most=10, linger_s=0.001)
+async def batching(flush: Flush, reach: Availability | None = None) -> AsyncIterator[GroupCommit[int, int]]:
+    batcher: GroupCommit[int, int] = GroupCommit(flush, reach or Availability(), most=10, linger_s=0.001)
     task = asyncio.create_task(batcher.run())
     yield batcher
     task.cancel()
@@ -54,7 +54,7 @@ async def test_a_bad_row_ends_alone() -> None:
 
 
 async def test_a_lost_connection_repeats_the_whole_batch_when_the_ledger_is_back() -> None:
-    reach, sizes = Reach(), []
+    reach, sizes = Availability(), []
 
     async def flush(items: Sequence[int]) -> list[int | Exception]:
         sizes.append(len(items))
@@ -114,7 +114,7 @@ async def test_two_hundred_at_once_with_two_of_one_citizen(ledger: Ledger) -> No
     cpr = citizen()
     wanted = [ask() for _ in range(198)] + [ask(cpr), ask(cpr)]
     outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted))
-    assert sum(isinstance(outcome, New) for outcome in outcomes) == 199
+    assert sum(isinstance(outcome, Claimed) for outcome in outcomes) == 199
     assert {type(outcome).__name__ for outcome in outcomes[-2:]} == {"Busy", "New"}
 
 
@@ -122,7 +122,7 @@ async def test_the_same_request_twice_in_one_batch_is_new_once(ledger: Ledger) -
     wanted = ask()
     outcomes = await asyncio.gather(*(ledger.claim(wanted) for _ in range(5)))
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["New"] + ["Running"] * 4
-    assert Running() in outcomes
+    assert ClaimedElsewhere() in outcomes
 
 
 @pytest.mark.parametrize("bad", ["\0", "\ud800"], ids=["nul", "lone surrogate"])
@@ -131,7 +131,7 @@ async def test_one_bad_row_among_two_hundred_harms_no_neighbour(ledger: Ledger, 
     wanted[77] = ask(planner=f"x{bad}")
     outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted), return_exceptions=True)
     assert isinstance(outcomes[77], RowRefused)
-    assert sum(isinstance(outcome, New) for outcome in outcomes) == 199
+    assert sum(isinstance(outcome, Claimed) for outcome in outcomes) == 199
     assert not ledger.away
 
 
@@ -157,7 +157,7 @@ async def test_settles_and_claims_of_many_processes_do_not_deadlock(opened: Open
 
     async def book(ledger: Ledger, cpr: str) -> int:
         outcome = await ledger.claim(ask(cpr))
-        if isinstance(outcome, New):
+        if isinstance(outcome, Claimed):
             return 1 if await ledger.settle(outcome.claim, ending()) else 0
         return 0
 

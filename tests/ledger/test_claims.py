@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from broker.ledger import Busy, Conflict, Ledger, New, Running, Settled, State, TakenOver
+from broker.ledger import CitizenBusy, Claimed, ClaimedElsewhere, Conflict, Ledger, Settled, State, TakenOver
 from schemas.codes import Status
 from tests.ledger.support import (
     Openers,
@@ -29,7 +29,7 @@ from tests.ledger.support import (
 async def test_an_unknown_request_is_new_and_keeps_what_was_asked(ledger: Ledger, sql: Sql) -> None:
     wanted = ask()
     outcome = await ledger.claim(wanted)
-    assert isinstance(outcome, New)
+    assert isinstance(outcome, Claimed)
     claim = outcome.claim
     assert (claim.owner, claim.epoch, claim.taken_over, claim.dead_owners) == (ledger.owner, 1, False, 0)
     assert (claim.planner, claim.booking_system, claim.supplier) == ("north-planner", "north", "nordsoft")
@@ -62,7 +62,7 @@ async def test_an_uncertain_request_gives_its_uncertain_answer_again(ledger: Led
 async def test_a_request_that_this_process_carries_is_running(ledger: Ledger) -> None:
     wanted = ask()
     claim = await claimed(ledger, wanted)
-    assert isinstance(await ledger.claim(wanted), Running)
+    assert isinstance(await ledger.claim(wanted), ClaimedElsewhere)
     assert claim.epoch == 1
 
 
@@ -71,7 +71,7 @@ async def test_a_request_that_another_live_process_carries_is_running(opened: Op
     wanted = ask()
     claim = await claimed(one, wanted)
     for _ in range(3):
-        assert isinstance(await other.claim(wanted), Running)
+        assert isinstance(await other.claim(wanted), ClaimedElsewhere)
     assert await one.settle(claim, ending())
 
 
@@ -112,9 +112,9 @@ async def test_a_second_booking_of_a_citizen_is_busy_until_the_first_ends(ledger
     cpr = citizen()
     first, second = ask(cpr), ask(cpr)
     claim = await claimed(ledger, first)
-    assert await ledger.claim(second) == Busy(first.request_id, uncertain=False)
+    assert await ledger.claim(second) == CitizenBusy(first.request_id, uncertain=False)
     await ledger.settle(claim, ending())
-    assert isinstance(await ledger.claim(second), New)
+    assert isinstance(await ledger.claim(second), Claimed)
 
 
 async def test_an_uncertain_booking_keeps_its_citizen_busy(ledger: Ledger) -> None:
@@ -122,7 +122,7 @@ async def test_an_uncertain_booking_keeps_its_citizen_busy(ledger: Ledger) -> No
     cpr = citizen()
     first = ask(cpr)
     await left_uncertain(ledger, first)
-    assert await ledger.claim(ask(cpr)) == Busy(first.request_id, uncertain=True)
+    assert await ledger.claim(ask(cpr)) == CitizenBusy(first.request_id, uncertain=True)
 
 
 async def test_who_is_busy_leaves_no_row(ledger: Ledger) -> None:
@@ -157,7 +157,7 @@ async def test_only_one_of_two_takes_over(opened: Openers) -> None:
     await taken_over(other, wanted[1])
     outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted[2:] for ledger in (one, other)))
     for first, second in zip(outcomes[::2], outcomes[1::2], strict=True):
-        assert {type(first), type(second)} == {TakenOver, Running}
+        assert {type(first), type(second)} == {TakenOver, ClaimedElsewhere}
     assert len(claims) == 20
     assert taken
 
@@ -190,7 +190,7 @@ async def test_a_cancelled_caller_leaves_an_orphan_that_is_looked_up(ledger: Led
             break
     await asyncio.gather(asking, return_exceptions=True)
     again = await ledger.claim(wanted)
-    assert isinstance(again, New | TakenOver)
+    assert isinstance(again, Claimed | TakenOver)
 
 
 async def test_an_earlier_claim_of_the_same_owner_settles_nothing(ledger: Ledger) -> None:
@@ -221,7 +221,7 @@ async def test_a_record_settles_without_running_and_takes_no_turn(ledger: Ledger
     again = await ledger.claim(wanted)
     assert isinstance(again, Settled)
     assert again.ending.answer == b"too late"
-    assert isinstance(await ledger.claim(ask(cpr)), New)
+    assert isinstance(await ledger.claim(ask(cpr)), Claimed)
 
 
 async def test_a_record_while_the_citizen_is_busy_is_possible(ledger: Ledger) -> None:
@@ -234,7 +234,7 @@ async def test_a_record_never_ends_what_runs_elsewhere(opened: Openers) -> None:
     one, other = await opened(), await opened()
     wanted = ask()
     claim = await claimed(one, wanted)
-    assert isinstance(await other.record(wanted, ending(Status.EXPIRED)), Running)
+    assert isinstance(await other.record(wanted, ending(Status.EXPIRED)), ClaimedElsewhere)
     assert await one.settle(claim, ending())
     late = await other.record(wanted, ending(Status.EXPIRED))
     assert isinstance(late, Settled)
@@ -288,7 +288,7 @@ async def test_old_and_new_keys_exclude_each_other_on_one_citizens_turn(opened: 
     cpr = citizen()
     first = ask(cpr)
     _held = await claimed(new, first)
-    assert await old.claim(ask(cpr)) == Busy(first.request_id, uncertain=False)
+    assert await old.claim(ask(cpr)) == CitizenBusy(first.request_id, uncertain=False)
 
 
 async def test_a_citizen_is_found_under_every_key(opened: Openers) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.ledger import Ledger
-from broker.ledger.postgres.connections import Target
+from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance
 from schemas.codes import Status
 from tests.ledger.report_support import (
@@ -40,7 +40,7 @@ def test_a_state_that_is_in_no_sum_is_a_gap(table: str) -> None:
 
 
 async def look(dsn: str, *codes: str) -> Balance:
-    return await Conservation(settings_for(dsn), Target(dsn, 5), codes).look()
+    return await Conservation(settings_for(dsn), Server(dsn, 5), codes).look()
 
 
 async def age(sql: Sql, table: str, column: str, key: str, which: UUID) -> None:
@@ -152,7 +152,7 @@ async def test_the_chore_logs_each_kind_of_gap_once(
 ) -> None:
     gone = {str(await reported(ledger)), str(await reported(ledger))}
     await sql.execute("DELETE FROM reports")
-    seen = await Conservation(settings_for(dsn), Target(dsn, 5)).check()
+    seen = await Conservation(settings_for(dsn), Server(dsn, 5)).check()
     assert [gap.kind for gap in seen.gaps] == ["report-missing"] * 2
     written = "".join(capsys.readouterr())
     assert written.count("conservation-gap") == 1

@@ -15,7 +15,15 @@ import psutil
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import Ask, Ledger, New, Running, Settled, TakenOver, bring_up_to_date
+from broker.ledger import (
+    Claimed,
+    ClaimedElsewhere,
+    ClaimRequest,
+    Ledger,
+    Settled,
+    TakenOver,
+    bring_up_to_date,
+)
 from scripts.postgres import PostgresNode
 from tests.ledger.lossy import LossyProxy
 from tests.ledger.support import Openers, Sql, ask, claimed, ending, freeze, row, taken_over, uncertain
@@ -60,7 +68,7 @@ async def unbroken_for_an_hour(sql: Sql, ledger: Ledger) -> None:
     await sql.execute(since, ledger.owner)
 
 
-async def left_by_the_dead(opened: Openers, *asks: Ask) -> None:
+async def left_by_the_dead(opened: Openers, *asks: ClaimRequest) -> None:
     dead = await opened()
     _held = [await claimed(dead, wanted) for wanted in asks]
     await dead._close()
@@ -76,7 +84,7 @@ async def test_a_claim_whose_commit_has_an_unknown_fate_is_recognised(
     await known(sql, "state = 'running'")
     proxy.recover()
     outcome = await claiming
-    assert isinstance(outcome, New)
+    assert isinstance(outcome, Claimed)
     assert (outcome.claim.epoch, outcome.claim.owner) == (1, ledger.owner)
     assert await ledger.settle(outcome.claim, ending())
 
@@ -159,8 +167,8 @@ async def test_postgresql_killed_in_the_middle_of_claims_loses_and_doubles_none(
     await asyncio.to_thread(node.kill)
     await asyncio.to_thread(node.start)
     outcomes = await asyncio.gather(*claiming)
-    assert {type(outcome) for outcome in outcomes} == {New}
-    claims = [outcome.claim for outcome in outcomes if isinstance(outcome, New)]
+    assert {type(outcome) for outcome in outcomes} == {Claimed}
+    claims = [outcome.claim for outcome in outcomes if isinstance(outcome, Claimed)]
     settled = await asyncio.gather(*(ledger.settle(claim, ending()) for claim in claims))
     assert all(settled)
     connection = await asyncpg.connect(own_dsn)
@@ -187,7 +195,7 @@ async def test_a_server_that_hangs_is_away_within_its_bound_and_everything_waits
     finally:
         for process in everyone:
             os.kill(process.pid, signal.SIGCONT)
-    assert isinstance(await claiming, New)
+    assert isinstance(await claiming, Claimed)
     await ledger.wait_until_back()
     assert told[:2] == ["away", "back"]
 
@@ -204,10 +212,10 @@ async def test_postgresql_away_for_longer_than_the_threshold_kills_nobody(
     await asyncio.sleep(1.5)
     await asyncio.to_thread(node.start)
     asked = asyncio.create_task(other.claim(wanted))
-    assert isinstance(await asked, Running)
+    assert isinstance(await asked, ClaimedElsewhere)
     for _ in range(20):
         await asyncio.sleep(0.1)
-        assert isinstance(await other.claim(wanted), Running)
+        assert isinstance(await other.claim(wanted), ClaimedElsewhere)
     assert await one.settle(claim, ending())
 
 
@@ -221,14 +229,14 @@ async def test_nobody_judges_before_its_own_heartbeat_was_unbroken_for_a_thresho
     # Given: dead beyond doubt
     await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
     young = await opened(owner_dead_after_seconds=3, heartbeat_seconds=0.5)
-    assert isinstance(await young.claim(wanted), Running)
+    assert isinstance(await young.claim(wanted), ClaimedElsewhere)
     # When its own heartbeat had a gap, it starts anew
     await unbroken_for_an_hour(sql, young)
     await sql.execute(
         "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '2 s' WHERE id = $1", young.owner
     )
     await young._heart.beat()
-    assert isinstance(await young.claim(wanted), Running)
+    assert isinstance(await young.claim(wanted), ClaimedElsewhere)
     # Then, unbroken for long enough, it judges
     await unbroken_for_an_hour(sql, young)
     assert isinstance(await young.claim(wanted), TakenOver)
@@ -243,7 +251,7 @@ async def test_a_stale_judge_judges_nobody(opened: Openers, sql: Sql) -> None:
     await asyncio.sleep(0.2)
     await unbroken_for_an_hour(sql, judge)
     await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
-    assert isinstance(await judge.claim(wanted), Running)
+    assert isinstance(await judge.claim(wanted), ClaimedElsewhere)
 
 
 async def test_the_heartbeats_age_grows_while_nothing_is_committed(

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from broker import ops
-from broker.ledger import Ledger, Sight
-from broker.ledger.operators.desk import Desk
+from broker.ledger import ConsumerStatus, Ledger
+from broker.ledger.operators.desk import Operations
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Actor, Refusal
 from config.settings import Settings
@@ -37,7 +37,7 @@ def settings(dsn: str) -> Settings:
 
 
 @pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Desk]:
+async def desk(settings: Settings) -> AsyncIterator[Operations]:
     async with desk_of(settings) as opened:
         yield opened
 
@@ -57,8 +57,10 @@ async def attempted(ledger: Ledger, settings: Settings, error: Exception | None)
 
 
 class TestOverview:
-    async def test_a_process_is_shown_with_what_it_sees_of_itself(self, desk: Desk, ledger: Ledger) -> None:
-        ledger.show(lambda: Sight(5, 4, "no consumer on jobnet.bookings"))
+    async def test_a_process_is_shown_with_what_it_sees_of_itself(
+        self, desk: Operations, ledger: Ledger
+    ) -> None:
+        ledger.show(lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings"))
         await ledger.set_ready(False)
 
         async def seen() -> Any:
@@ -70,7 +72,7 @@ class TestOverview:
         assert worker.host
 
     async def test_nothing_ready_is_bad_and_one_ready_is_well(
-        self, desk: Desk, ledger: Ledger, sql: Sql
+        self, desk: Operations, ledger: Ledger, sql: Sql
     ) -> None:
         await Conservation(desk.settings, desk.target).check()
         [bad, warn] = (await ops.overview(desk)).problems
@@ -82,7 +84,9 @@ class TestOverview:
 
         await poll(well, what="an overview without problems")
 
-    async def test_a_silent_process_is_named_and_forgotten_after_an_hour(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_silent_process_is_named_and_forgotten_after_an_hour(
+        self, desk: Operations, sql: Sql
+    ) -> None:
         insert = """INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at)
             SELECT gen_random_uuid(), $1, at, at, at, true, CASE WHEN $3 THEN at END
             FROM (SELECT now() - $2 * interval '1 minute' AS at) AS t"""
@@ -94,7 +98,7 @@ class TestOverview:
         assert not [problem.text for problem in seen.problems if "process 2" in problem.text]
 
     async def test_what_waits_is_told_by_cause_and_what_is_dead_with_its_age(
-        self, desk: Desk, ledger: Ledger, settings: Settings, sql: Sql
+        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         await attempted(ledger, settings, down())
         await reported(ledger)
@@ -112,7 +116,7 @@ class TestOverview:
         assert seen.oldest_at == dead.oldest_at
         assert "3 died in the last hour" in [problem.text for problem in seen.problems]
 
-    async def test_open_bookings_are_counted(self, desk: Desk, ledger: Ledger, sql: Sql) -> None:
+    async def test_open_bookings_are_counted(self, desk: Operations, ledger: Ledger, sql: Sql) -> None:
         claim = await claimed(ledger, ask())
         await left_uncertain(ledger, ask())
         bookings = (await ops.overview(desk)).bookings
@@ -124,7 +128,7 @@ class TestOverview:
         assert "1 booking is uncertain" in [p.text for p in (await ops.overview(desk)).problems]
         assert claim
 
-    async def test_gaps_of_the_last_look_are_bad_until_the_next_one(self, desk: Desk, sql: Sql) -> None:
+    async def test_gaps_of_the_last_look_are_bad_until_the_next_one(self, desk: Operations, sql: Sql) -> None:
         conservation = Conservation(desk.settings, desk.target)
         [report_id] = await dead_reports(sql, state="delivered")
         await conservation.check()
@@ -139,13 +143,13 @@ class TestOverview:
         assert seen.look
         assert seen.look.gaps == 0
 
-    async def test_an_old_look_is_no_look(self, desk: Desk, sql: Sql) -> None:
+    async def test_an_old_look_is_no_look(self, desk: Operations, sql: Sql) -> None:
         await Conservation(desk.settings, desk.target).check()
         await travel(sql, 3600)
         assert any("nobody looks" in problem.text for problem in (await ops.overview(desk)).problems)
 
     async def test_a_lane_that_is_not_open_or_needs_a_person_is_told(
-        self, desk: Desk, ledger: Ledger, settings: Settings
+        self, desk: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, wrong_address())
         problems = (await ops.overview(desk)).problems
@@ -155,7 +159,7 @@ class TestOverview:
         problems = (await ops.overview(desk)).problems
         assert any(problem.level == "warn" and "sydsoft is paused" in problem.text for problem in problems)
 
-    async def test_an_endless_flow_is_refused(self, desk: Desk) -> None:
+    async def test_an_endless_flow_is_refused(self, desk: Operations) -> None:
         for hours, step in ((0, 1), (1e9, 1), (1, 0)):
             with pytest.raises(Refusal):
                 await ops.overview(desk, hours=hours, step_minutes=step)
@@ -163,7 +167,7 @@ class TestOverview:
 
 class TestLaneHistory:
     async def test_every_change_is_kept_with_its_reason_and_by_whom(
-        self, desk: Desk, ledger: Ledger, settings: Settings, sql: Sql
+        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         for _ in range(settings.reports.park_after_failures):
             await attempted(ledger, settings, down())
@@ -180,13 +184,13 @@ class TestLaneHistory:
         assert changes[0].reason == "they are back"
 
     async def test_a_failure_that_changes_nothing_leaves_no_trace(
-        self, desk: Desk, ledger: Ledger, settings: Settings
+        self, desk: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, down())
         await attempted(ledger, settings, None)
         assert (await ops.supplier(desk, NORTH)).changes == ()
 
-    async def test_history_cannot_be_rewritten(self, desk: Desk, ledger: Ledger, sql: Sql) -> None:
+    async def test_history_cannot_be_rewritten(self, desk: Operations, ledger: Ledger, sql: Sql) -> None:
         await reported(ledger)
         await ops.pause(desk, NORTH, BO)
         for statement in (
@@ -200,7 +204,7 @@ class TestLaneHistory:
 
 class TestSuppliers:
     async def test_attempts_latencies_and_what_ended_are_told(
-        self, desk: Desk, ledger: Ledger, settings: Settings, sql: Sql
+        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         await reported(ledger)
         for number in range(1, 101):
@@ -227,7 +231,7 @@ class TestSuppliers:
         assert (figures.lane.waiting, figures.last_attempt_at is not None) == (1, True)
 
     async def test_an_attempt_names_whom_it_called(
-        self, desk: Desk, ledger: Ledger, settings: Settings
+        self, desk: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, down())
         await attempted(ledger, settings, None)
@@ -237,26 +241,26 @@ class TestSuppliers:
         assert story.figures.attempts == 2
 
     async def test_old_attempts_count_no_more(
-        self, desk: Desk, ledger: Ledger, settings: Settings, sql: Sql
+        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         await attempted(ledger, settings, None)
         await travel(sql, 2 * 86_400.0)
         [figures] = [each for each in await ops.suppliers(desk) if each.supplier == NORTH]
         assert (figures.attempts, figures.p50_ms, figures.share) == (0, None, None)
 
-    async def test_a_supplier_without_a_lane_is_not_known(self, desk: Desk) -> None:
+    async def test_a_supplier_without_a_lane_is_not_known(self, desk: Operations) -> None:
         with pytest.raises(Refusal, match="no lane nowhere"):
             await ops.supplier(desk, "nowhere")
 
 
-async def test_a_booking_that_was_given_up_is_among_the_dead(desk: Desk, sql: Sql) -> None:
+async def test_a_booking_that_was_given_up_is_among_the_dead(desk: Operations, sql: Sql) -> None:
     await dead_booking(sql)
     [dead] = (await ops.overview(desk)).dead
     assert (dead.kind, dead.cause) == ("booking", "unverified")
 
 
 def test_figures_without_an_end_have_no_share() -> None:
-    from broker.ledger.operators.suppliers import SupplierFigures
+    from broker.ledger.operators.supplier_figures import SupplierFigures
 
     some: Any = SupplierFigures(None, 0, 0, None, None, None, 0, 0, 0, 0, None)  # type: ignore[arg-type]
     assert some.share is None

@@ -8,20 +8,20 @@ import pytest
 
 from broker.errors import LedgerAway
 from broker.ledger.operators.flow import MOST_KEYS, Flow, Rollup, figures_of, flow_of
-from broker.ledger.postgres.connections import Lines, Target
-from broker.ledger.postgres.reachability import Reach
-from broker.telemetry.counters import Tally
+from broker.ledger.postgres.connections import Pool, Server
+from broker.ledger.postgres.reachability import Availability
+from broker.telemetry.counters import Counters
 from tests.ledger.report_support import travel
 from tests.ledger.support import Sql
 
 
 @pytest.fixture
-def lines(dsn: str) -> Lines:
-    return Lines(Target(dsn, 5), Reach(), 1)
+def lines(dsn: str) -> Pool:
+    return Pool(Server(dsn, 5), Availability(), 1)
 
 
 def test_counts_are_summed_by_what_they_mean() -> None:
-    tally = Tally()
+    tally = Counters()
     for status, code in (("done", None), ("failed", 3), ("failed", 4)):
         tally.arrived("booking.book.v1")
         tally.answered("booking.book.v1", status, code, 0.0)
@@ -39,8 +39,8 @@ def test_counts_are_summed_by_what_they_mean() -> None:
     }
 
 
-async def test_processes_write_what_came_since_and_a_minute_sums_them(lines: Lines, sql: Sql) -> None:
-    tallies = [Tally(), Tally()]
+async def test_processes_write_what_came_since_and_a_minute_sums_them(lines: Pool, sql: Sql) -> None:
+    tallies = [Counters(), Counters()]
     rollups = [Rollup(lines, uuid4(), tally.counted) for tally in tallies]
     for _ in range(3):
         for tally, rollup in zip(tallies, rollups, strict=True):
@@ -53,8 +53,8 @@ async def test_processes_write_what_came_since_and_a_minute_sums_them(lines: Lin
     await lines.close()
 
 
-async def test_what_has_not_changed_is_not_written(lines: Lines, sql: Sql) -> None:
-    tally = Tally()
+async def test_what_has_not_changed_is_not_written(lines: Pool, sql: Sql) -> None:
+    tally = Counters()
     rollup = Rollup(lines, uuid4(), tally.counted)
     await rollup.write()
     assert await sql.fetchval("SELECT count(*) FROM flow") == 0
@@ -65,9 +65,9 @@ async def test_what_has_not_changed_is_not_written(lines: Lines, sql: Sql) -> No
     await lines.close()
 
 
-async def test_what_could_not_be_written_is_written_later(dsn: str, lines: Lines, sql: Sql) -> None:
-    tally = Tally()
-    away = Lines(Target("postgresql://postgres@127.0.0.1:9/nothing", 1), Reach(), 1)
+async def test_what_could_not_be_written_is_written_later(dsn: str, lines: Pool, sql: Sql) -> None:
+    tally = Counters()
+    away = Pool(Server("postgresql://postgres@127.0.0.1:9/nothing", 1), Availability(), 1)
     rollup = Rollup(away, uuid4(), tally.counted)
     tally.arrived("query.offers.v1")
     with pytest.raises(LedgerAway):
@@ -79,7 +79,7 @@ async def test_what_could_not_be_written_is_written_later(dsn: str, lines: Lines
     await lines.close()
 
 
-async def test_one_process_writes_a_bounded_number_of_rows(lines: Lines, sql: Sql) -> None:
+async def test_one_process_writes_a_bounded_number_of_rows(lines: Pool, sql: Sql) -> None:
     rollup = Rollup(lines, uuid4(), lambda: {("created", f"supplier-{n}"): 1 for n in range(2 * MOST_KEYS)})
     await rollup.write()
     assert await sql.fetchval("SELECT count(*) FROM flow") == MOST_KEYS
@@ -101,8 +101,8 @@ async def test_a_long_while_in_short_steps_is_cut_to_a_bounded_number_of_them(sq
     assert len((await told(sql, hours=14 * 24, step=1)).steps) == 24 * 60
 
 
-async def test_it_is_told_from_the_ledgers_clock(lines: Lines, sql: Sql) -> None:
-    tally = Tally()
+async def test_it_is_told_from_the_ledgers_clock(lines: Pool, sql: Sql) -> None:
+    tally = Counters()
     tally.arrived("query.offers.v1")
     await travel(sql, 86_400.0)
     await Rollup(lines, uuid4(), tally.counted).write()

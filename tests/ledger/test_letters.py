@@ -13,8 +13,8 @@ from broker.errors import LedgerAway
 from broker.ledger.audit_log import Actor, Refusal
 from broker.ledger.dead_letters.letters import Filter
 from broker.ledger.dead_letters.places import Places
-from broker.ledger.operators.desk import Desk
-from broker.ledger.postgres.connections import Target
+from broker.ledger.operators.desk import Operations
+from broker.ledger.postgres.connections import Server
 from tests.ledger.dead import (
     BO,
     dead_again,
@@ -30,14 +30,14 @@ from tests.ledger.support import Sql, settings_for
 
 
 @pytest.fixture
-async def desk(dsn: str) -> AsyncIterator[Desk]:
+async def desk(dsn: str) -> AsyncIterator[Operations]:
     async with desk_of(settings_for(dsn, statement_timeout_seconds=10)) as opened:
         yield opened
 
 
 class TestLetters:
     async def test_a_dead_report_and_an_unverified_booking_are_letters_by_themselves(
-        self, desk: Desk, sql: Sql
+        self, desk: Operations, sql: Sql
     ) -> None:
         [report_id] = await dead_reports(sql)
         request_id = await dead_booking(sql)
@@ -51,12 +51,12 @@ class TestLetters:
         assert await desk.letters.counts() == {"jobnet.reports.nordsoft.dead": 1, "jobnet.bookings.dead": 1}
 
     async def test_a_report_that_nobody_can_be_told_of_is_a_letter_of_the_citizens_reports(
-        self, desk: Desk, sql: Sql
+        self, desk: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql, supplier=None, cause="unroutable", cause_class="setup")
         assert await desk.letters.counts() == {"jobnet.citizen-reports.dead": 1}
 
-    async def test_letters_that_failed_alike_are_one_group(self, desk: Desk, sql: Sql) -> None:
+    async def test_letters_that_failed_alike_are_one_group(self, desk: Operations, sql: Sql) -> None:
         await dead_reports(sql, 3)
         await dead_reports(sql, 2, fault="urn:borgerbooking:fejl:ukendt-borger", cause="refused")
         await dead_reports(sql, 1, supplier="sydsoft")
@@ -84,7 +84,7 @@ class TestLetters:
         ids=lambda value: value.in_words() if isinstance(value, Filter) else str(value),
     )
     async def test_a_filter_means_what_it_says(
-        self, desk: Desk, sql: Sql, wanted: Filter, count: int
+        self, desk: Operations, sql: Sql, wanted: Filter, count: int
     ) -> None:
         await dead_reports(sql, 3, cause="crash", cause_class="ours")
         await dead_reports(sql, 2, supplier="sydsoft", jobcenter="20200")
@@ -93,7 +93,7 @@ class TestLetters:
 
 
 class TestDiscard:
-    async def test_a_discarded_letter_is_none_until_it_is_restored(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_discarded_letter_is_none_until_it_is_restored(self, desk: Operations, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         request_id = await dead_booking(sql)
         both = Filter(ids=(report_id, request_id))
@@ -105,7 +105,7 @@ class TestDiscard:
 
     @pytest.mark.parametrize("state", ["delivering", "delivered"])
     async def test_what_is_being_delivered_or_was_is_not_discarded(
-        self, desk: Desk, sql: Sql, state: str
+        self, desk: Operations, sql: Sql, state: str
     ) -> None:
         [report_id] = await dead_reports(sql)
         await sql.execute("UPDATE reports SET state = $1, owner = $2", state, uuid4())
@@ -115,7 +115,7 @@ class TestDiscard:
 
     @pytest.mark.parametrize("state", ["waiting", "handed"])
     async def test_a_report_named_by_its_id_need_not_be_dead_yet(
-        self, desk: Desk, sql: Sql, state: str
+        self, desk: Operations, sql: Sql, state: str
     ) -> None:
         [report_id] = await dead_reports(sql)
         await sql.execute("UPDATE reports SET state = $1, cause = NULL, settled_at = NULL", state)
@@ -124,14 +124,14 @@ class TestDiscard:
         [letter] = await desk.letters.listed(Filter())
         assert letter.cause == "undelivered"
 
-    async def test_only_what_matches_is_discarded(self, desk: Desk, sql: Sql) -> None:
+    async def test_only_what_matches_is_discarded(self, desk: Operations, sql: Sql) -> None:
         """Filter, then "Delete all", deleted everything: https://github.com/sidekiq/sidekiq/issues/3243."""
         await dead_reports(sql, 3, cause="crash")
         await dead_reports(sql, 2)
         assert await desk.letters.discard(Filter(cause="crash"), BO) == 3
         assert len(await desk.letters.listed(Filter())) == 2
 
-    async def test_a_dead_booking_can_be_verified_again(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_dead_booking_can_be_verified_again(self, desk: Operations, sql: Sql) -> None:
         request_id = await dead_booking(sql)
         await desk.letters.verify(request_id, BO)
         row = await sql.fetchrow("SELECT state, owner, verify_due_at <= now() AS due FROM requests")
@@ -141,7 +141,9 @@ class TestDiscard:
 
 
 class TestReplay:
-    async def test_the_first_goes_alone_and_the_rest_when_it_came_through(self, desk: Desk, sql: Sql) -> None:
+    async def test_the_first_goes_alone_and_the_rest_when_it_came_through(
+        self, desk: Operations, sql: Sql
+    ) -> None:
         ids = await dead_reports(sql, 5)
         replay_id = await replay(desk, supplier="nordsoft")
         assert await step(desk) == 1
@@ -154,7 +156,9 @@ class TestReplay:
         [progress] = await desk.replays.progress(replay_id)
         assert (progress.state, progress.replayed, progress.waiting) == ("done", 5, 0)
 
-    async def test_it_stops_after_the_first_when_the_failure_returns(self, desk: Desk, sql: Sql) -> None:
+    async def test_it_stops_after_the_first_when_the_failure_returns(
+        self, desk: Operations, sql: Sql
+    ) -> None:
         ids = await dead_reports(sql, 5)
         replay_id = await replay(desk, supplier="nordsoft")
         await step(desk)
@@ -167,7 +171,7 @@ class TestReplay:
         assert await step(desk) == 0
         assert len(await desk.letters.listed(Filter())) == 5
 
-    async def test_a_first_that_is_being_retried_has_failed_already(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_first_that_is_being_retried_has_failed_already(self, desk: Operations, sql: Sql) -> None:
         """The list of delays takes days: nobody waits that long for the news."""
         await dead_reports(sql, 2)
         replay_id = await replay(desk, supplier="nordsoft")
@@ -181,7 +185,9 @@ class TestReplay:
         assert progress.state == "stopped"
         assert "status 503" in (progress.stopped_because or "")
 
-    async def test_it_stops_on_the_way_when_the_same_failure_returns(self, desk: Desk, sql: Sql) -> None:
+    async def test_it_stops_on_the_way_when_the_same_failure_returns(
+        self, desk: Operations, sql: Sql
+    ) -> None:
         ids = await dead_reports(sql, 9)
         replay_id = await replay(desk, supplier="nordsoft", rate=3)
         await step(desk)
@@ -195,7 +201,7 @@ class TestReplay:
         [progress] = await desk.replays.progress(replay_id)
         assert (progress.state, progress.waiting) == ("stopped", 5)
 
-    async def test_what_died_after_the_preview_is_not_touched(self, desk: Desk, sql: Sql) -> None:
+    async def test_what_died_after_the_preview_is_not_touched(self, desk: Operations, sql: Sql) -> None:
         """https://github.com/Particular/ServiceControl/issues/660."""
         await dead_reports(sql, 1)
         preview = await desk.replays.prepare(Filter(supplier="nordsoft"), BO, rate=1000)
@@ -206,7 +212,7 @@ class TestReplay:
         assert preview.count == 1
         assert await state_of(sql, late) == "dead"
 
-    async def test_a_stopped_one_goes_on_where_it_stopped(self, desk: Desk, sql: Sql) -> None:
+    async def test_a_stopped_one_goes_on_where_it_stopped(self, desk: Operations, sql: Sql) -> None:
         await dead_reports(sql, 3)
         replay_id = await replay(desk, supplier="nordsoft")
         await step(desk)
@@ -217,7 +223,7 @@ class TestReplay:
         [progress] = await desk.replays.progress(replay_id)
         assert (progress.state, progress.replayed) == ("canary", 2)
 
-    async def test_bookings_are_refused_in_words(self, desk: Desk, sql: Sql) -> None:
+    async def test_bookings_are_refused_in_words(self, desk: Operations, sql: Sql) -> None:
         request_id = await dead_booking(sql)
         with pytest.raises(Refusal, match="verify it"):
             await desk.replays.prepare(Filter(ids=(request_id,)), BO, rate=1)
@@ -226,7 +232,7 @@ class TestReplay:
         assert (preview.count, preview.bookings_left_out) == (1, 1)
 
     async def test_a_letter_that_is_none_any_more_is_skipped_and_the_next_is_first(
-        self, desk: Desk, sql: Sql
+        self, desk: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql, 2)
         preview = await desk.replays.prepare(Filter(supplier="nordsoft"), BO, rate=1000)
@@ -239,7 +245,7 @@ class TestReplay:
         assert await state_of(sql, first.letter_id) == "discarded"
 
     async def test_an_unroutable_report_goes_when_the_directory_knows_its_jobcenter(
-        self, desk: Desk, sql: Sql
+        self, desk: Operations, sql: Sql
     ) -> None:
         [report_id] = await dead_reports(sql, supplier=None, cause="unroutable", cause_class="setup")
         before = await replay(desk, ids=(report_id,))
@@ -250,7 +256,9 @@ class TestReplay:
         assert await step(desk, supplier="nordsoft") == 1
         assert await sql.fetchval("SELECT supplier FROM reports WHERE state = 'waiting'") == "nordsoft"
 
-    async def test_two_processes_do_not_carry_the_same_replay_on_at_once(self, desk: Desk, sql: Sql) -> None:
+    async def test_two_processes_do_not_carry_the_same_replay_on_at_once(
+        self, desk: Operations, sql: Sql
+    ) -> None:
         await dead_reports(sql, 3)
         await replay(desk, supplier="nordsoft")
         async with sql.transaction():
@@ -260,7 +268,7 @@ class TestReplay:
 
 
 class TestOperatorLog:
-    async def test_every_act_is_in_it_with_who_and_why(self, desk: Desk, sql: Sql) -> None:
+    async def test_every_act_is_in_it_with_who_and_why(self, desk: Operations, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         await desk.letters.discard(Filter(ids=(report_id,)), BO)
         await desk.letters.restore(Filter(ids=(report_id,)), Actor("eva", "a mistake of bo"))
@@ -270,7 +278,7 @@ class TestOperatorLog:
             ("bo", "dead.discard", "the supplier is repaired"),
         ]
 
-    async def test_what_was_refused_leaves_no_entry(self, desk: Desk) -> None:
+    async def test_what_was_refused_leaves_no_entry(self, desk: Operations) -> None:
         with pytest.raises(Refusal):
             await desk.letters.discard(Filter(ids=(uuid4(),)), BO)
         assert await desk.log.entries() == []
@@ -284,7 +292,7 @@ class TestOperatorLog:
         "statement",
         ["UPDATE operator_log SET actor = 'eva'", "DELETE FROM operator_log", "TRUNCATE operator_log"],
     )
-    async def test_nobody_changes_it(self, desk: Desk, sql: Sql, statement: str) -> None:
+    async def test_nobody_changes_it(self, desk: Operations, sql: Sql, statement: str) -> None:
         [report_id] = await dead_reports(sql)
         await desk.letters.discard(Filter(ids=(report_id,)), BO)
         with pytest.raises(asyncpg.PostgresError, match="append-only"):
@@ -302,7 +310,7 @@ async def quickest(look: Callable[[], Awaitable[object]]) -> float:
 
 
 async def test_ten_thousand_letters_are_looked_at_in_a_fraction_of_the_time_it_takes_to_write_them(
-    desk: Desk, sql: Sql
+    desk: Operations, sql: Sql
 ) -> None:
     """Writing them takes some seconds; a person's look at them must be well under one."""
     began = time.perf_counter()
@@ -322,8 +330,8 @@ async def test_ten_thousand_letters_are_looked_at_in_a_fraction_of_the_time_it_t
     assert (preview.count, len(preview.sample)) == (500, 5)
 
 
-async def test_a_pass_while_postgresql_is_away_says_so(desk: Desk) -> None:
-    nowhere = Places(desk.places._lines, Target("postgresql://postgres@127.0.0.1:9/nothing", 2))
+async def test_a_pass_while_postgresql_is_away_says_so(desk: Operations) -> None:
+    nowhere = Places(desk.places._lines, Server("postgresql://postgres@127.0.0.1:9/nothing", 2))
     with pytest.raises(LedgerAway):
         async with nowhere.only_one():
             pass

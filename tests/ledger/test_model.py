@@ -24,7 +24,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broker.ledger import Ask, Busy, Claim, Ending, Ledger, New, Running, Settled, TakenOver, bring_up_to_date
+from broker.ledger import (
+    CitizenBusy,
+    Claim,
+    Claimed,
+    ClaimedElsewhere,
+    ClaimRequest,
+    Ledger,
+    Settled,
+    StoredAnswer,
+    TakenOver,
+    bring_up_to_date,
+)
 from schemas.codes import Status
 from tests.ledger.support import ask, citizen, ending, sealer_for, settings_for, uncertain
 
@@ -41,7 +52,7 @@ UPDATE workers SET unbroken_since = clock_timestamp() - interval '9 hours',
 class Known:
     """What must be true of one request."""
 
-    ask: Ask
+    ask: ClaimRequest
     citizen: int
     state: str = "unknown"
     owner: int | None = None
@@ -117,15 +128,15 @@ class LedgerMachine(RuleBasedStateMachine):
         outcome = self.run(self.ledgers[n].claim(of.ask))
         others = [k for k in self.known if k.open and k.citizen == of.citizen and k is not of]
         if of.state == "unknown" and others:
-            assert outcome == Busy(others[0].ask.request_id, uncertain=others[0].state == "uncertain")
+            assert outcome == CitizenBusy(others[0].ask.request_id, uncertain=others[0].state == "uncertain")
         elif of.state == "unknown":
-            assert isinstance(outcome, New)
+            assert isinstance(outcome, Claimed)
             self.hold(of, n, outcome.claim, "running")
         elif of.state == "running" and self.abandoned(of, n):
             assert isinstance(outcome, TakenOver)
             self.hold(of, n, outcome.claim, "running")
         elif of.state == "running":
-            assert outcome == Running()
+            assert outcome == ClaimedElsewhere()
         else:
             assert isinstance(outcome, Settled)
             assert (outcome.ending.answer, outcome.facts.state) == (of.answer, of.state)
@@ -142,7 +153,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert isinstance(outcome, TakenOver)
             self.hold(of, n, outcome.claim, "running")
         elif of.state == "running":
-            assert outcome == Running()
+            assert outcome == ClaimedElsewhere()
         else:
             assert isinstance(outcome, Settled)
             assert outcome.ending.answer == of.answer
@@ -158,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
         of, n, claim = self.some_claim(data)
         answer = self.new_answer()
         current = of.open and of.owner == n and of.epoch == claim.epoch
-        stored = self.run(self.ledgers[n].settle(claim, Ending(status, answer)))
+        stored = self.run(self.ledgers[n].settle(claim, StoredAnswer(status, answer)))
         assert (stored is not None) == current
         if current:
             of.state = "uncertain" if status is Status.UNCERTAIN else "settled"

@@ -19,11 +19,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker import ops
 from broker.ledger import bring_up_to_date
-from broker.ledger.operators.desk import Desk
-from broker.ledger.postgres.connections import Connection, Line
+from broker.ledger.operators.desk import Operations
+from broker.ledger.postgres.connections import Connection, LazyConnection
 from broker.ledger.postgres.indexes import INDEXES, build_beside
 from broker.ledger.upkeep.conservation import Conservation
-from broker.ops import Filter, Place
+from broker.ops import Filter, PageCursor
 from scripts.postgres import PostgresServer
 from tests.ledger.dead import dead_reports, desk_of
 from tests.ledger.filled import fill
@@ -70,7 +70,7 @@ def filled_name(postgres: PostgresServer) -> Any:
 
 
 @pytest.fixture
-async def desk(filled_name: str) -> AsyncIterator[Desk]:
+async def desk(filled_name: str) -> AsyncIterator[Operations]:
     """A desk over a ledger that is filled once for all tests."""
     if await bring_up_to_date(filled_name) == "":
         sql = await asyncpg.connect(filled_name)
@@ -86,27 +86,27 @@ async def desk(filled_name: str) -> AsyncIterator[Desk]:
 def plans(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The plan of every question that is asked from now on."""
     found: dict[str, str] = {}
-    as_it_is = Line.run
+    as_it_is = LazyConnection.run
 
-    async def run(self: Line, work: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def run(self: LazyConnection, work: Callable[[Any], Awaitable[Any]]) -> Any:
         return await as_it_is(self, lambda connection: work(Explained(connection, found)))
 
-    monkeypatch.setattr(Line, "run", run)
+    monkeypatch.setattr(LazyConnection, "run", run)
     return found
 
 
-def _far_behind() -> Place:
+def _far_behind() -> PageCursor:
     """Where most letters are newer."""
-    return Place(datetime.now(UTC) - timedelta(seconds=4 * MANY_LETTERS), uuid4())
+    return PageCursor(datetime.now(UTC) - timedelta(seconds=4 * MANY_LETTERS), uuid4())
 
 
-async def _letter_and_story(desk: Desk) -> None:
+async def _letter_and_story(desk: Operations) -> None:
     [letter] = (await ops.letter_page(desk, Filter(), limit=1)).letters
     await ops.letter(desk, letter.letter_id)
     await ops.trace(desk, letter.letter_id)
 
 
-PAGES: dict[str, Callable[[Desk], Awaitable[object]]] = {
+PAGES: dict[str, Callable[[Operations], Awaitable[object]]] = {
     "overview": lambda desk: ops.overview(desk),
     "overview of two weeks": lambda desk: ops.overview(desk, hours=336, step_minutes=60),
     "letters": lambda desk: ops.letter_page(desk, Filter()),
@@ -127,7 +127,9 @@ PAGES: dict[str, Callable[[Desk], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.timeout(240)
-async def test_no_page_walks_through_a_large_table(desk: Desk, plans: dict[str, str], name: str) -> None:
+async def test_no_page_walks_through_a_large_table(
+    desk: Operations, plans: dict[str, str], name: str
+) -> None:
     await PAGES[name](desk)
     assert plans
     for statement, plan in plans.items():
@@ -136,7 +138,7 @@ async def test_no_page_walks_through_a_large_table(desk: Desk, plans: dict[str, 
 
 @pytest.mark.timeout(240)
 async def test_the_conservation_check_of_every_minute_looks_at_what_is_open_and_new(
-    desk: Desk, plans: dict[str, str]
+    desk: Operations, plans: dict[str, str]
 ) -> None:
     await Conservation(desk.settings, desk.target, ["supplier-1 4"]).check()
     assert len(plans) > 10
@@ -146,7 +148,7 @@ async def test_the_conservation_check_of_every_minute_looks_at_what_is_open_and_
 
 @pytest.mark.timeout(240)
 async def test_a_page_far_down_the_list_reads_no_more_than_the_first_one(
-    desk: Desk, plans: dict[str, str]
+    desk: Operations, plans: dict[str, str]
 ) -> None:
     await ops.letter_page(desk, Filter(), limit=50)
     first = _most_rows(plans)

@@ -25,8 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broker.lanes.decision import Later
-from broker.ledger import Handed, LaneLimits, Ledger, ReportClaim, bring_up_to_date
+from broker.lanes.decision import Retry
+from broker.ledger import HandedOver, LaneLimits, Ledger, ReportClaim, bring_up_to_date
 from broker.ledger.dead_letters.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
 from broker.ledger.dead_letters.replay_steps import REPORT as REPLAY
 from tests.ledger.report_support import (
@@ -89,7 +89,7 @@ class ReportMachine(RuleBasedStateMachine):
         self.ledgers: list[Ledger] = self.run(self._open())
         self.frozen: set[int] = set()
         self.ids: list[UUID] = []
-        self.messages: list[Handed] = []
+        self.messages: list[HandedOver] = []
         self.claims: list[tuple[int, ReportClaim]] = []
         self.not_before: dict[UUID | str, datetime] = {}
         for supplier in LANES * 2:
@@ -139,7 +139,7 @@ class ReportMachine(RuleBasedStateMachine):
     def hand_over(self, n: int) -> None:
         self.hands_over(n)
 
-    def hands_over(self, n: int) -> list[Handed]:
+    def hands_over(self, n: int) -> list[HandedOver]:
         limits = {name: LaneLimits(window=3, rate_per_second=1000) for name in LANES}
         handed = self.run(self.ledgers[n].reports.hand_over(limits))
         at = self.now()
@@ -165,7 +165,7 @@ class ReportMachine(RuleBasedStateMachine):
         """Any one, in any order, as often as it likes."""
         self.arrives(n, data.draw(st.sampled_from(self.messages)))
 
-    def arrives(self, n: int, message: Handed) -> None:
+    def arrives(self, n: int, message: HandedOver) -> None:
         before = self.row(message.report_id)
         claim = self.run(self.ledgers[n].reports.claim(message.report_id, message.number))
         assert (claim is not None) == (before["state"] == "handed" and before["number"] == message.number)
@@ -187,7 +187,7 @@ class ReportMachine(RuleBasedStateMachine):
         current, at = self.is_current(claim), self.now()
         judgement = judged(claim, RESULTS[result](), self.chosen)
         assert self.run(self.ledgers[n].reports.finish(claim, judgement)) == current
-        if current and isinstance(judgement.verdict, Later):
+        if current and isinstance(judgement.verdict, Retry):
             self.not_before[claim.report_id] = at + timedelta(seconds=judgement.verdict.pause_s)
         if current and result == "asked to wait":
             self.not_before[claim.supplier] = at + timedelta(seconds=1000)

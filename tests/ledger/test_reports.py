@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from broker.lanes.decision import Tries
+from broker.lanes.decision import RetryState
 from broker.lanes.retry_policy import x_request_id
 from broker.ledger import LaneLimits, Ledger, NewReport, ReportState, RowRefused
 from config.settings import Settings
@@ -258,7 +258,7 @@ async def test_a_claim_opens_the_report_and_writes_its_intent_down(ledger: Ledge
     report_id = await reported(ledger, ask(ANN))
     claim = await delivering(ledger, report_id)
     assert ANN.encode() in claim.content
-    assert (claim.attempt, claim.tries, claim.probe, claim.supplier) == (1, Tries(), False, NORTH)
+    assert (claim.attempt, claim.tries, claim.probe, claim.supplier) == (1, RetryState(), False, NORTH)
     [intent] = await sql.fetch("SELECT * FROM attempts")
     assert (intent["report_id"], intent["x_request_id"]) == (report_id, x_request_id(report_id, 1))
     assert await sql.fetchval("SELECT count(*) FROM attempt_results") == 0

@@ -15,14 +15,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from broker.dead_letters.intake import Reader
-from broker.ledger import Busy, Ledger, Settled
+from broker.dead_letters.intake import LetterReader
+from broker.ledger import CitizenBusy, Ledger, Settled
 from broker.ledger.audit_log import Actor
-from broker.ledger.postgres.connections import Target
+from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.key_places import LOGGED_FOR, PLACES
-from broker.ledger.upkeep.reseal import KeyUse, Progress, Reseal, Resealed
+from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary
 from broker.ledger.upkeep.walking import Walk
-from broker.rabbitmq import Arrival, Drawn
+from broker.rabbitmq import Arrival, FetchedMessage
 from broker.sealing import KeyMissing, Sealer
 from config.settings import Settings, build
 from schemas.codes import Status
@@ -65,20 +65,22 @@ async def ledger_of(settings: Settings) -> AsyncIterator[Ledger]:
         yield ledger
 
 
-async def resealed(settings: Settings, **more: Any) -> Resealed:
+async def resealed(settings: Settings, **more: Any) -> ResealSummary:
     assert settings.ledger.dsn is not None
-    target = Target(settings.ledger.dsn.get_secret_value(), 10)
+    target = Server(settings.ledger.dsn.get_secret_value(), 10)
     return await Reseal(settings, Sealer(settings.keys), target, **more).run()
 
 
-def key_of(done: Resealed, key_id: str) -> KeyUse:
+def key_of(done: ResealSummary, key_id: str) -> KeyUse:
     return next(one for one in done.keys if one.key_id == key_id)
 
 
 async def take_in(settings: Settings, body: bytes) -> UUID:
     """A dead message, as the pass takes it in."""
     arrival = Arrival("jobnet.bookings.dead", body, "booking.book.v1", reply_to="jobnet.answers.x")
-    stranger = Reader(Sealer(settings.keys)).stranger(Drawn(arrival, "jobnet.requests", "booking.book"))
+    stranger = LetterReader(Sealer(settings.keys)).stranger(
+        FetchedMessage(arrival, "jobnet.requests", "booking.book")
+    )
     async with desk_of(settings) as desk:
         return (await desk.places.take_in([stranger]))[0]
 
@@ -152,7 +154,7 @@ async def test_a_held_turn_stays_as_it_is_and_still_holds(dsn: str, sql: Sql) ->
         turn = await sql.fetchrow("SELECT turn, turn_key FROM requests")
         done = await resealed(between)
         assert await sql.fetchrow("SELECT turn, turn_key FROM requests") == turn
-        assert isinstance(await new.claim(ask(BEN)), Busy)
+        assert isinstance(await new.claim(ask(BEN)), CitizenBusy)
         assert key_of(done, "t1").rows["requests.turn_key: turns that are held"] == 1
         assert await old.settle(claim, ending()) is not None
 
@@ -270,7 +272,9 @@ async def test_a_replay_that_comes_back_after_a_reseal_is_still_the_same_letter(
     await sql.execute("UPDATE dead_messages SET state = 'replayed'")
     await resealed(after)
     arrival = Arrival("jobnet.bookings.dead", body, "booking.book.v1", message_id="another")
-    stranger = Reader(Sealer(after.keys)).stranger(Drawn(arrival, "jobnet.requests", "booking.book"))
+    stranger = LetterReader(Sealer(after.keys)).stranger(
+        FetchedMessage(arrival, "jobnet.requests", "booking.book")
+    )
     async with desk_of(after) as desk:
         assert await desk.places.take_in([stranger]) == [letter]
 
@@ -293,7 +297,7 @@ async def test_every_sealed_column_and_every_key_id_of_the_tables_has_its_place(
 
 async def test_progress_reaches_the_end_of_each_table(dsn: str, sql: Sql) -> None:
     await a_day(keyed(dsn, "s1", "t1"), sql)
-    told: list[Progress] = []
+    told: list[ResealProgress] = []
     await resealed(keyed(dsn, "s1 s2", "t1 t2"), tell=told.append)
     ends = {(one.phase, one.table): (one.looked_at, one.total) for one in told}
     assert ends[("reseal", "requests")] == ends[("count", "requests")] == (2, 2)

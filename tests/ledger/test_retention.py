@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from broker.ledger import Ledger, New
+from broker.ledger import Claimed, Ledger
 from broker.ledger.audit_log import Actor
-from broker.ledger.postgres.connections import Target
+from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.retention import LOCK, STEPS, Retention
 from broker.ledger.upkeep.walking import Walk
 from tests.ledger.dead import dead_booking, dead_reports
@@ -36,7 +36,7 @@ def retention_of(dsn: str, **changes: Any) -> Retention:
     settings = settings_for(dsn)
     changed = settings.retention.model_copy(update={"purge_batch": 3, **DAYS, **changes})
     settings = settings.model_copy(update={"retention": changed})
-    return Retention(settings, Target(dsn, 5))
+    return Retention(settings, Server(dsn, 5))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_a_settled_request_is_deleted_after_its_days_and_is_a_new_one_then
     assert await purged(retention) == {}
     await travel(sql, 31 * DAY)
     assert await purged(retention) == {"requests": 1, "workers": 1}
-    assert isinstance(await ledger.claim(wanted), New)
+    assert isinstance(await ledger.claim(wanted), Claimed)
 
 
 async def test_what_is_running_uncertain_or_unverified_is_never_deleted(
@@ -306,7 +306,7 @@ async def test_a_purge_that_was_cut_off_is_simply_begun_again(
 
 
 async def test_a_row_that_somebody_holds_is_left_for_the_next_run(dsn: str, sql: Sql) -> None:
-    retention = Retention(settings_for(dsn), Target(dsn, 0.6))  # a lock is waited for a third of it
+    retention = Retention(settings_for(dsn), Server(dsn, 0.6))  # a lock is waited for a third of it
     [held] = await dead_reports(sql, state="delivered")
     await travel(sql, 91 * DAY)
     async with sql.transaction():

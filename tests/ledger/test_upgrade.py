@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker.errors import LedgerAway
-from broker.ledger import Ledger, LedgerMisfit, New, bring_up_to_date, upgrade
+from broker.ledger import Claimed, Ledger, LedgerMisfit, bring_up_to_date, upgrade
 from broker.ledger.postgres.tables import metadata
 from broker.ledger.postgres.versions import HEAD, migrations
 from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, sealer_for, settings_for
@@ -54,7 +54,7 @@ async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql
     await sql.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LedgerMisfit, match="newer"):
         await bring_up_to_date(dsn)
-    assert isinstance(await (await opened()).claim(ask()), New)
+    assert isinstance(await (await opened()).claim(ask()), Claimed)
 
 
 async def test_a_process_of_0003_works_on_beside_it(sql: Sql) -> None:

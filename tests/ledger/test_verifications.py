@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.ledger import Busy, Claim, Ending, Ledger, New, Settled, State, TakenOver
+from broker.ledger import CitizenBusy, Claim, Claimed, Ledger, Settled, State, StoredAnswer, TakenOver
 from schemas.codes import Status
 from tests.ledger.support import (
     Openers,
@@ -34,7 +34,7 @@ async def due_one(ledger: Ledger) -> Claim:
     return claims[0]
 
 
-def abandoned(claim: Claim) -> Ending:
+def abandoned(claim: Claim) -> StoredAnswer:
     """What the scheduler answers for a booking that its owner left."""
     return uncertain(last_sent_at=claim.deadline_at)
 
@@ -83,7 +83,7 @@ async def test_the_turn_is_free_after_the_verification(ledger: Ledger) -> None:
     cpr = citizen()
     await left_uncertain(ledger, ask(cpr))
     await ledger.settle(await due_one(ledger), ending(Status.FAILED, error_code=4))
-    assert isinstance(await ledger.claim(ask(cpr)), New)
+    assert isinstance(await ledger.claim(ask(cpr)), Claimed)
 
 
 async def test_what_told_nothing_is_postponed_and_counted(ledger: Ledger, sql: Sql) -> None:
@@ -132,7 +132,7 @@ async def test_giving_up_frees_the_turn_keeps_the_answer_and_leaves_an_event(
     claim = await due_one(ledger)
     assert await ledger.give_up(claim)
     assert not await ledger.give_up(claim)
-    assert isinstance(await ledger.claim(ask(cpr)), New)
+    assert isinstance(await ledger.claim(ask(cpr)), Claimed)
     again = await ledger.claim(wanted)
     assert isinstance(again, Settled)
     assert (again.ending.status, again.facts.state) == (Status.UNCERTAIN, State.UNVERIFIED)
@@ -162,7 +162,7 @@ async def test_the_sweep_makes_what_a_dead_owner_left_past_its_deadline_uncertai
     freeze(frozen)
     answered: list[Claim] = []
 
-    def answer_for(claim: Claim) -> Ending:
+    def answer_for(claim: Claim) -> StoredAnswer:
         answered.append(claim)
         return abandoned(claim)
 
@@ -174,7 +174,7 @@ async def test_the_sweep_makes_what_a_dead_owner_left_past_its_deadline_uncertai
     stored = await row(sql, wanted.request_id)
     assert (stored["state"], stored["dead_owners"], stored["owner"]) == ("uncertain", 1, None)
     assert stored["last_sent_at"] == stored["deadline_at"]
-    assert await other.claim(ask(cpr)) == Busy(wanted.request_id, uncertain=True)
+    assert await other.claim(ask(cpr)) == CitizenBusy(wanted.request_id, uncertain=True)
     assert await frozen.settle(left, ending()) is None
     assert await other.settle(running, ending())
     assert (await due_one(other)).request_id == wanted.request_id

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from broker.health.readings import letters, uncertain, waiting
 from broker.lanes.lane import LaneState
-from broker.ledger.operators.figures import OTHER, Figures, Reader
-from broker.ledger.postgres.connections import Lines, Target
-from broker.ledger.postgres.reachability import Reach
+from broker.ledger.operators.figures import OTHER, Figures, FiguresReader
+from broker.ledger.postgres.connections import Pool, Server
+from broker.ledger.postgres.reachability import Availability
 from tests.ledger.filled import fill
 from tests.ledger.support import Sql
 
@@ -16,9 +16,9 @@ LETTERS, WAITING = 400, 80
 
 
 async def look(dsn: str) -> Figures:
-    lines = Lines(Target(dsn, 10), Reach(), 1)
+    lines = Pool(Server(dsn, 10), Availability(), 1)
     try:
-        return await Reader(lines, timedelta(seconds=15)).figures()
+        return await FiguresReader(lines, timedelta(seconds=15)).figures()
     finally:
         await lines.close()
 

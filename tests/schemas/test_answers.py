@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from schemas.answers import Answer, BookingResult, CancelledResult, OffersResult, Result, TimeRow, TimesResult
 from schemas.codes import FAULT_REASONS, TEXTS_DA, ErrorCode, Fault, MeetingForm, Origin, Reason, Status
 from schemas.envelope import FieldProblem
-from schemas.events import Outcome, OutcomeEvent
 from schemas.external import Booking, Caseworker, Offer
+from schemas.outcome_events import Outcome, OutcomeEvent
 from tests.schemas.samples import CPR, INVITATION_ID, NOW, OFFER_ID, REQUEST_ID, request
 from tests.schemas.test_external import BOOKING, OFFER
 

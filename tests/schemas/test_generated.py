@@ -14,8 +14,8 @@ import pytest
 from schemas.answers import Answer
 from schemas.codes import ErrorCode, Reason
 from schemas.envelope import FieldProblem
-from schemas.events import Outcome, OutcomeEvent
 from schemas.generate import DIRECTORY, MESSAGES, drifted, main, schema_of, write
+from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.requests import REQUESTS
 from tests.schemas.checker import accepts
 from tests.schemas.samples import CPR, NOW, SAMPLES, body, problems, read

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from schemas.answers import Answer, ReceiptResult
 from schemas.codes import ERROR_TEXT_DA, TEXTS_DA, ErrorCode, Reason, ReportKind
 from schemas.envelope import InvalidMessage
-from schemas.events import Outcome, OutcomeEvent
+from schemas.failure_reports import CONTRACT_BODY, WEBHOOK_BODY, LaneMessage, Report
 from schemas.generate import schema_of
+from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.personal import Cpr
-from schemas.reports import CONTRACT_BODY, WEBHOOK_BODY, LaneMessage, Report
 from schemas.requests import CitizenReport
 from tests.schemas.checker import accepts
 from tests.schemas.samples import (

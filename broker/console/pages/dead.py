@@ -12,7 +12,7 @@ from broker.console.context import DESK, form, render, see_other
 from broker.console.filters import fields_of, filter_of
 from broker.console.pages.trace import id_in
 from broker.console.timeline import moments
-from broker.ops import Filter, Place, Refusal
+from broker.ops import Filter, PageCursor, Refusal
 from broker.telemetry.redaction import scrub
 
 PAGE = 50
@@ -25,7 +25,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
     """Groups and the newest letters that match; behind a place, the next letters alone."""
     desk, wanted = request.app[DESK], filter_of(request.query)
     discarded = request.query.get("discarded") == "1"
-    behind = Place.read(request.query["behind"]) if request.query.get("behind") else None
+    behind = PageCursor.read(request.query["behind"]) if request.query.get("behind") else None
     page = await ops.letter_page(desk, wanted, limit=PAGE, after=behind, discarded=discarded)
     groups = [] if behind or discarded else await ops.groups(desk, wanted, limit=GROUPS)
     fields = fields_of(wanted) | ({"discarded": "1"} if discarded else {})

@@ -104,7 +104,7 @@ async def _ask(request: web.Request, verb: str, meaning: str, *, discarded: bool
 MOST = 1000
 
 
-async def sampled(desk: ops.Desk, wanted: Filter, *, discarded: bool) -> tuple[list[Letter], int, bool]:
+async def sampled(desk: ops.Operations, wanted: Filter, *, discarded: bool) -> tuple[list[Letter], int, bool]:
     """The newest letters that are meant, how many there are, and whether there are more than were counted."""
     found = await ops.dead_letters(desk, wanted, limit=MOST, discarded=discarded)
     if discarded or len(found) < MOST:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from broker import ops
 from broker.console.context import DESK, SETTINGS, render
-from broker.console.live import STREAMS, Live, Streams
+from broker.console.live import STREAMS, Live, LiveStreams
 from broker.ops import Flow, Overview, Waiting
 
 
@@ -62,7 +62,7 @@ def set_up(app: web.Application) -> None:
     """Make the streams; they end with the application."""
     settings = app[SETTINGS].console
     lives = {name: Live(partial(_rendered, app, name), settings.live_every_seconds) for name in RANGES}
-    app[STREAMS] = streams = Streams(lives, settings.listeners_most)
+    app[STREAMS] = streams = LiveStreams(lives, settings.listeners_most)
 
     async def close(_: web.Application) -> None:
         streams.close()

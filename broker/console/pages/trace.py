@@ -39,7 +39,7 @@ async def story(request: web.Request) -> web.StreamResponse:
     return render("trace.html", request, story=found, moments=moments(found), problem=None, any_id=any_id)
 
 
-async def _is_a_replay(desk: ops.Desk, any_id: UUID) -> bool:
+async def _is_a_replay(desk: ops.Operations, any_id: UUID) -> bool:
     try:
         await ops.replay(desk, any_id)
     except Refusal:

@@ -11,11 +11,11 @@ from typing import Any
 from uuid import UUID
 
 from broker.ledger.audit_log import Actor, Refusal, write_down
+from broker.ledger.dead_letters.letter_model import COLUMNS, Filter, Group, Letter, LetterPage, PageCursor
 from broker.ledger.dead_letters.lists import groups_of, page_of
-from broker.ledger.dead_letters.model import COLUMNS, Filter, Group, Letter, LetterPage, Place
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 
-__all__ = ["COLUMNS", "Filter", "Group", "Letter", "LetterPage", "Letters", "Place"]
+__all__ = ["COLUMNS", "Filter", "Group", "Letter", "LetterPage", "Letters", "PageCursor"]
 
 MOST_AT_ONCE = 10_000
 """Letters that one discard takes; more are discarded in several steps, each logged."""
@@ -72,7 +72,7 @@ WHERE request_id = $1 AND state = 'unverified'
 class Letters:
     """What can be seen of dead letters and done to them at once. Raises LedgerAway, Refusal."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Pool) -> None:
         self._lines = lines
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:
@@ -86,7 +86,7 @@ class Letters:
         return list((await self.page(wanted, limit=limit, discarded=discarded)).letters)
 
     async def page(
-        self, wanted: Filter, *, limit: int, after: Place | None = None, discarded: bool = False
+        self, wanted: Filter, *, limit: int, after: PageCursor | None = None, discarded: bool = False
     ) -> LetterPage:
         """Those that match and stand behind `after`, newest first, at most `limit` (and 1000)."""
         return await self._lines.run(lambda c: page_of(c, wanted, limit, after, discarded))

@@ -9,7 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from broker.ledger.dead_letters.model import COLUMNS, TREND_HOURS, Filter, Group, Letter, LetterPage, Place
+from broker.ledger.dead_letters.letter_model import (
+    COLUMNS,
+    TREND_HOURS,
+    Filter,
+    Group,
+    Letter,
+    LetterPage,
+    PageCursor,
+)
 from broker.ledger.postgres.connections import Connection
 
 MOST_LISTED = 1000
@@ -36,7 +44,7 @@ GROUP BY {grouped} ORDER BY count DESC, fingerprint LIMIT $1
 
 
 async def page_of(
-    connection: Connection, wanted: Filter, limit: int, after: Place | None, discarded: bool
+    connection: Connection, wanted: Filter, limit: int, after: PageCursor | None, discarded: bool
 ) -> LetterPage:
     """As Letters.page."""
     limit = max(1, min(limit, MOST_LISTED))
@@ -52,7 +60,7 @@ async def page_of(
     rows = await connection.fetch(statement, limit + 1, *values)
     letters = tuple(Letter(**row) for row in rows[:limit])
     more = len(rows) > limit
-    return LetterPage(letters, Place(letters[-1].last_seen_at, letters[-1].letter_id) if more else None)
+    return LetterPage(letters, PageCursor(letters[-1].last_seen_at, letters[-1].letter_id) if more else None)
 
 
 async def groups_of(connection: Connection, wanted: Filter, limit: int) -> list[Group]:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from broker.errors import LedgerAway
-from broker.ledger.postgres.connections import Connection, Lines, Target, is_foreign
+from broker.ledger.postgres.connections import Connection, Pool, Server, is_foreign
 from broker.sealing import Token
 
 LOCK = 0x64656164
@@ -82,7 +82,7 @@ RETURNING letter_id
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueueBalance:
     """One dead-letter queue in the ledger: open letters, places, and how they differ; `turned_ago` in seconds."""
 
     queue: str
@@ -95,7 +95,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class KnownLetter:
     """A letter of ours that is to lie in a queue."""
 
     letter_id: UUID
@@ -104,7 +104,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class ForeignMessage:
     """A message that only RabbitMQ knew, sealed already. `source_id` is the same whenever it is read again."""
 
     source_id: UUID
@@ -124,7 +124,7 @@ class Stranger:
 class Places:
     """The ledger's side of the pass. Everything may be repeated. Raises LedgerAway, RowRefused."""
 
-    def __init__(self, lines: Lines, target: Target) -> None:
+    def __init__(self, lines: Pool, target: Server) -> None:
         self._lines = lines
         self._target = target
 
@@ -148,22 +148,22 @@ class Places:
 
         return await self._lines.run(work)
 
-    async def standings(self) -> dict[str, Standing]:
+    async def standings(self) -> dict[str, QueueBalance]:
         """Every queue that has letters or places or was ever turned."""
-        return {row["queue"]: Standing(**row) for row in await self._fetch(STANDINGS)}
+        return {row["queue"]: QueueBalance(**row) for row in await self._fetch(STANDINGS)}
 
     async def begin(self, queue: str) -> int:
         """A turn of this queue begins; its number. Until `end` the next pass must turn it again."""
         return int((await self._fetch(BEGIN, queue))[0]["pass"])
 
-    async def keep(self, queue: str, turn: int, ids: Sequence[UUID]) -> list[Placed]:
+    async def keep(self, queue: str, turn: int, ids: Sequence[UUID]) -> list[KnownLetter]:
         """Those of `ids` that belong in the queue and were not seen in this turn, marked as seen."""
 
-        async def work(connection: Connection) -> list[Placed]:
+        async def work(connection: Connection) -> list[KnownLetter]:
             async with connection.transaction():
                 kept = [row["letter_id"] for row in await connection.fetch(KEEP, queue, turn, list(ids))]
                 rows = await connection.fetch(DETAILS, queue, kept) if kept else []
-            return [Placed(**row) for row in rows]
+            return [KnownLetter(**row) for row in rows]
 
         return await self._lines.run(work)
 
@@ -171,15 +171,15 @@ class Places:
         """The turn is complete: places that it did not see are forgotten, so their letters are missing."""
         await self._fetch(END, queue, turn)
 
-    async def missing(self, queue: str, limit: int) -> list[Placed]:
+    async def missing(self, queue: str, limit: int) -> list[KnownLetter]:
         """Open letters that have no place in the queue."""
-        return [Placed(**row) for row in await self._fetch(MISSING, queue, limit)]
+        return [KnownLetter(**row) for row in await self._fetch(MISSING, queue, limit)]
 
     async def placed(self, queue: str, ids: Sequence[UUID]) -> None:
         """They were published."""
         await self._fetch(PLACE, queue, list(ids))
 
-    async def take_in(self, strangers: Sequence[Stranger]) -> list[UUID]:
+    async def take_in(self, strangers: Sequence[ForeignMessage]) -> list[UUID]:
         """Commit them; the letter that each is now. A letter whose replay came back keeps its id."""
 
         async def work(connection: Connection) -> list[UUID]:
@@ -189,7 +189,7 @@ class Places:
         return await self._lines.run(work)
 
     @staticmethod
-    async def _take_in(connection: Connection, it: Stranger) -> UUID:
+    async def _take_in(connection: Connection, it: ForeignMessage) -> UUID:
         if known := await connection.fetchval(KNOWN, it.source_id):
             return UUID(str(known))
         come_back = (it.source_id, it.same.digest, it.same.key_id, it.queue, it.cause, it.cause_class)

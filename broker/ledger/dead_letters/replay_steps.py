@@ -13,8 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from broker.ledger.postgres.connections import Connection
-from broker.ledger.reports.intake import CHANNEL
 from broker.ledger.reports.lanes import ADD as ADD_LANE
+from broker.ledger.reports.new_reports import CHANNEL
 
 MOST_A_STEP = 100
 """Letters that one step of a replay sets free, whatever its rate."""
@@ -93,7 +93,7 @@ class ToPublish:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ReplayStepResult:
     """What one step did: the replay, how many letters it set free, and the messages to publish now."""
 
     replay_id: UUID
@@ -102,7 +102,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Stepping:
+class ReplayStep:
     """One step of one replay, whose row is locked."""
 
     connection: Connection
@@ -114,15 +114,15 @@ class Stepping:
     def id(self) -> UUID:
         return UUID(str(self.replay["replay_id"]))
 
-    async def go(self) -> Step:
+    async def go(self) -> ReplayStepResult:
         if self.replay["state"] == "canary":
             return await self._canary()
         if returned := await self.connection.fetchrow(RETURNED, self.id):
             return await self._stop(f"{returned['cause']} returned: {returned['letter_id']}")
         allowed = int(min(self.replay["rate"] * self.replay["idle"], MOST_A_STEP))
-        return await self._free(allowed) if allowed else Step(self.id, 0, ())
+        return await self._free(allowed) if allowed else ReplayStepResult(self.id, 0, ())
 
-    async def _canary(self) -> Step:
+    async def _canary(self) -> ReplayStepResult:
         canary = self.replay["canary"]
         if canary is None:
             return await self._first()
@@ -135,20 +135,20 @@ class Stepping:
             await self.connection.execute(DONE, self.id)
         elif fate != "open":
             return await self._stop(f"the first one, {canary}, did not come through: {fate}")
-        return Step(self.id, 0, ())
+        return ReplayStepResult(self.id, 0, ())
 
-    async def _first(self) -> Step:
+    async def _first(self) -> ReplayStepResult:
         """Free one letter, and wait for what becomes of it."""
         for row in await self.connection.fetch(NEXT, self.id, MOST_A_STEP, TAKEN_FOR):
             freed, message = await self._one(row)
             if freed:
                 await self.connection.execute(CANARY, self.id, row["letter_id"])
-                return Step(self.id, 1, (message,) if message else ())
+                return ReplayStepResult(self.id, 1, (message,) if message else ())
         await self.connection.execute(ADVANCED, self.id)
         await self.connection.execute(DONE, self.id)
-        return Step(self.id, 0, ())
+        return ReplayStepResult(self.id, 0, ())
 
-    async def _free(self, allowed: int) -> Step:
+    async def _free(self, allowed: int) -> ReplayStepResult:
         messages, count = list[ToPublish](), 0
         for row in await self.connection.fetch(NEXT, self.id, allowed, TAKEN_FOR):
             freed, message = await self._one(row)
@@ -156,11 +156,11 @@ class Stepping:
             messages += [message] if message else []
         await self.connection.execute(ADVANCED, self.id)
         await self.connection.execute(DONE, self.id)
-        return Step(self.id, count, tuple(messages))
+        return ReplayStepResult(self.id, count, tuple(messages))
 
-    async def _stop(self, because: str) -> Step:
+    async def _stop(self, because: str) -> ReplayStepResult:
         await self.connection.execute(STOP, self.id, because)
-        return Step(self.id, 0, ())
+        return ReplayStepResult(self.id, 0, ())
 
     async def _one(self, item: Any) -> tuple[bool, ToPublish | None]:
         """Free one letter; what is no letter any more is skipped with its reason."""

@@ -13,8 +13,8 @@ from uuid import UUID, uuid4
 
 from broker.ledger.audit_log import Actor, Refusal, write_down
 from broker.ledger.dead_letters.letters import COLUMNS, Filter, Letter
-from broker.ledger.dead_letters.replay_steps import ITEM, STOP, Step, Stepping, ToPublish
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.dead_letters.replay_steps import ITEM, STOP, ReplayStep, ReplayStepResult, ToPublish
+from broker.ledger.postgres.connections import Connection, Pool
 
 SAMPLE = 5
 MOST_ITEMS = 100_000
@@ -70,7 +70,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReplayProgress:
     """How far a replay is. `stopped_because` is a sentence."""
 
     replay_id: UUID
@@ -90,7 +90,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ReplayItem:
     """One letter of a replay: waiting, taken, replayed or skipped (`note` says why)."""
 
     letter_id: UUID
@@ -103,7 +103,7 @@ class Item:
 class Replays:
     """Prepare, start, stop, resume, look, and one step of any that is going. Raises LedgerAway, Refusal."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Pool) -> None:
         self._lines = lines
 
     async def prepare(self, wanted: Filter, by: Actor, *, rate: float) -> Preview:
@@ -176,15 +176,15 @@ class Replays:
 
         await self._lines.run(work)
 
-    async def progress(self, replay_id: UUID | None = None, *, limit: int = 50) -> list[Progress]:
+    async def progress(self, replay_id: UUID | None = None, *, limit: int = 50) -> list[ReplayProgress]:
         """One replay, or the newest that were started."""
         rows = await self._lines.run(lambda connection: connection.fetch(PROGRESS, replay_id, limit))
-        return [Progress(**row) for row in rows]
+        return [ReplayProgress(**row) for row in rows]
 
-    async def items(self, replay_id: UUID, *, limit: int = 1000) -> list[Item]:
+    async def items(self, replay_id: UUID, *, limit: int = 1000) -> list[ReplayItem]:
         """What became of each letter."""
         rows = await self._lines.run(lambda connection: connection.fetch(ITEMS, replay_id, limit))
-        return [Item(**row) for row in rows]
+        return [ReplayItem(**row) for row in rows]
 
     async def step(
         self,
@@ -192,17 +192,17 @@ class Replays:
         *,
         canary_wait: float,
         but_not: frozenset[UUID] = frozenset(),
-    ) -> Step | None:
+    ) -> ReplayStepResult | None:
         """Carry on the replay that waits longest, in one commit; None when none is going.
 
         `supplier_of` a jobcenter code, for reports that had none; `canary_wait`: seconds after which a canary
         without an answer stops its replay.
         """
 
-        async def work(connection: Connection) -> Step | None:
+        async def work(connection: Connection) -> ReplayStepResult | None:
             async with connection.transaction():
                 replay = await connection.fetchrow(GOING, list(but_not))
-                return await Stepping(connection, replay, supplier_of, canary_wait).go() if replay else None
+                return await ReplayStep(connection, replay, supplier_of, canary_wait).go() if replay else None
 
         return await self._lines.run(work)
 

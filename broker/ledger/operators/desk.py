@@ -18,19 +18,19 @@ from broker.ledger.dead_letters.places import Places
 from broker.ledger.dead_letters.replays import Replays
 from broker.ledger.ledger import dsn_of
 from broker.ledger.model import NewReport
-from broker.ledger.operators.figures import Reader
-from broker.ledger.operators.flow import Counted, Rollup
+from broker.ledger.operators.figures import FiguresReader
+from broker.ledger.operators.flow import CounterValues, Rollup
 from broker.ledger.operators.overview import Overviews
 from broker.ledger.operators.people import People
 from broker.ledger.operators.stories import Stories
-from broker.ledger.operators.suppliers import Suppliers
-from broker.ledger.postgres.connections import Connection, Lines, Target
-from broker.ledger.postgres.reachability import Reach
-from broker.ledger.postgres.sealed import Safe
+from broker.ledger.operators.supplier_figures import Suppliers
+from broker.ledger.postgres.connections import Connection, Pool, Server
+from broker.ledger.postgres.reachability import Availability
+from broker.ledger.postgres.sealed import FieldSealer
 from broker.ledger.postgres.versions import check_version
-from broker.ledger.reports.intake import NewReports, report_entry
 from broker.ledger.reports.lanes import LOCKED, LaneDesk, learn, look
-from broker.ledger.requests.lookups import Lookups
+from broker.ledger.reports.new_reports import NewReports, report_entry
+from broker.ledger.requests.request_lookups import Lookups
 from broker.sealing import Sealer
 from config.settings import Settings
 
@@ -38,10 +38,10 @@ LINES = 2
 """One for the pass or a replay, one for a person who looks at the same time."""
 
 
-class Desk:
+class Operations:
     """`async with Desk.open(settings, sealer) as desk`. Its calls raise LedgerAway."""
 
-    def __init__(self, settings: Settings, sealer: Sealer, lines: Lines, target: Target) -> None:
+    def __init__(self, settings: Settings, sealer: Sealer, lines: Pool, target: Server) -> None:
         threshold = timedelta(seconds=settings.ledger.owner_dead_after_seconds)
         self.settings = settings
         self.target = target
@@ -52,14 +52,14 @@ class Desk:
         self.log = OperatorLog(lines)
         self.stories = Stories(lines)
         self.people = People(lines, sealer)
-        self.lookups = Lookups(threshold, lines, Safe(sealer))
+        self.lookups = Lookups(threshold, lines, FieldSealer(sealer))
         self.lanes = LaneDesk(lines, settings.reports)
         self.overviews = Overviews(lines, threshold)
         self.suppliers = Suppliers(lines)
-        self.figures = Reader(lines, threshold)
+        self.figures = FiguresReader(lines, threshold)
         self._lines = lines
 
-    def rollup(self, worker: UUID, counted: Callable[[], Counted]) -> Rollup:
+    def rollup(self, worker: UUID, counted: Callable[[], CounterValues]) -> Rollup:
         """What writes a process's counts down, minute by minute."""
         return Rollup(self._lines, worker, counted)
 
@@ -80,7 +80,7 @@ class Desk:
 
     async def put_on_lane(self, report: NewReport, by: Actor, action: str) -> None:
         """A report that no request made, due now, in one commit with the operators' log."""
-        entry = report_entry(report, report.request_id, Safe(self.sealer))
+        entry = report_entry(report, report.request_id, FieldSealer(self.sealer))
 
         async def work(connection: Connection) -> None:
             async with connection.transaction():
@@ -94,8 +94,8 @@ class Desk:
     async def open(cls, settings: Settings, sealer: Sealer) -> AsyncIterator[Self]:
         """Raises LedgerAway, or LedgerMisfit with the command that helps."""
         async with AsyncExitStack() as stack:
-            target = Target(await dsn_of(settings, stack), settings.ledger.statement_timeout_seconds)
-            lines = Lines(target, Reach(), LINES)
+            target = Server(await dsn_of(settings, stack), settings.ledger.statement_timeout_seconds)
+            lines = Pool(target, Availability(), LINES)
             stack.push_async_callback(lines.close)
             await lines.run(check_version)
             yield cls(settings, sealer, lines, target)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from broker.lanes.lane import LaneState
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 
 MOST_CAUSES = 50
 """Groups of dead letters that are told apart; the smallest of the others are together `other`."""
@@ -49,14 +49,14 @@ FROM workers WHERE stopped_at IS NULL AND heartbeat_at >= clock_timestamp() - $1
 
 
 @dataclass(frozen=True, slots=True)
-class Pile:
+class Backlog:
     """So many of a kind, and how long the oldest of them has been there, in seconds."""
 
     number: int
     oldest_s: float = 0.0
 
-    def __add__(self, other: Pile) -> Pile:
-        return Pile(self.number + other.number, max(self.oldest_s, other.oldest_s))
+    def __add__(self, other: Backlog) -> Backlog:
+        return Backlog(self.number + other.number, max(self.oldest_s, other.oldest_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,18 @@ class LaneFigure:
 class Figures:
     """One look. Keys: uncertain by system, waiting by (supplier, state), letters by (queue, cause), lanes by supplier."""
 
-    uncertain: Mapping[str, Pile] = field(default_factory=dict)
-    waiting: Mapping[tuple[str, str], Pile] = field(default_factory=dict)
-    letters: Mapping[tuple[str, str], Pile] = field(default_factory=dict)
+    uncertain: Mapping[str, Backlog] = field(default_factory=dict)
+    waiting: Mapping[tuple[str, str], Backlog] = field(default_factory=dict)
+    letters: Mapping[tuple[str, str], Backlog] = field(default_factory=dict)
     lanes: Mapping[str, LaneFigure] = field(default_factory=dict)
     workers_alive: int = 0
     workers_ready: int = 0
 
 
-class Reader:
+class FiguresReader:
     """Reads the figures on the desk's lines. A worker is alive while its heartbeat is younger than `threshold`."""
 
-    def __init__(self, lines: Lines, threshold: timedelta) -> None:
+    def __init__(self, lines: Pool, threshold: timedelta) -> None:
         self._lines = lines
         self._threshold = threshold
 
@@ -111,15 +111,15 @@ class Reader:
         )
 
 
-def _pile(row: Any) -> Pile:
-    return Pile(row["number"], max(0.0, row["age"] or 0.0))
+def _pile(row: Any) -> Backlog:
+    return Backlog(row["number"], max(0.0, row["age"] or 0.0))
 
 
-def grouped(rows: Iterable[tuple[str, str, Pile]]) -> dict[tuple[str, str], Pile]:
+def grouped(rows: Iterable[tuple[str, str, Backlog]]) -> dict[tuple[str, str], Backlog]:
     """Letters by (queue, cause), the largest groups first: what looks like no word of ours is `other`. Pure."""
-    found: dict[tuple[str, str], Pile] = {}
+    found: dict[tuple[str, str], Backlog] = {}
     for queue, cause, pile in rows:
         known = WORD.fullmatch(cause) is not None and len(found) < MOST_CAUSES
         key = (queue, cause if known else OTHER)
-        found[key] = found.get(key, Pile(0)) + pile
+        found[key] = found.get(key, Backlog(0)) + pile
     return found

@@ -17,10 +17,10 @@ from typing import Any
 from uuid import UUID
 
 from broker.errors import BrokerError
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 
-Counted = Mapping[tuple[str, ...], int]
-Key = tuple[str, str]
+CounterValues = Mapping[tuple[str, ...], int]
+FlowKey = tuple[str, str]
 
 EVERY_S = 10.0
 """How often a process writes its counts down."""
@@ -51,11 +51,11 @@ FROM flow WHERE minute >= $1::timestamptz GROUP BY 1, 2, 3
 class Rollup:
     """The counts of this process on their way into the ledger. `counted` gives what was counted since its start."""
 
-    def __init__(self, lines: Lines, worker: UUID, counted: Callable[[], Counted]) -> None:
+    def __init__(self, lines: Pool, worker: UUID, counted: Callable[[], CounterValues]) -> None:
         self._lines = lines
         self._worker = worker
         self._counted = counted
-        self._written: Counter[Key] = Counter()
+        self._written: Counter[FlowKey] = Counter()
 
     async def write(self) -> None:
         """Write down what has come since the last time. Raises LedgerAway; then it is written the next time."""
@@ -75,9 +75,9 @@ class Rollup:
                 await self.write()
 
 
-def figures_of(counted: Counted) -> Counter[Key]:
+def figures_of(counted: CounterValues) -> Counter[FlowKey]:
     """A process's counts by (what, label), as the table of flow has them. Pure."""
-    figures: Counter[Key] = Counter()
+    figures: Counter[FlowKey] = Counter()
     for key, count in counted.items():
         match key:
             case ("arrivals", type_):

@@ -13,14 +13,14 @@ from broker.ledger.model import WorkerRow
 from broker.ledger.operators.figures import STATES
 from broker.ledger.operators.flow import flow_of
 from broker.ledger.operators.overview_model import (
+    ConservationResult,
     DeadCause,
-    Look,
     OpenBookings,
     Overview,
     UncertainBooking,
     Waiting,
 )
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.reports.lanes import LIST, lane_row_of
 
 SHOWN_FOR = timedelta(hours=1)
@@ -70,7 +70,7 @@ LOOK = "SELECT at, figures::text AS figures FROM last_looks WHERE name = 'conser
 class Overviews:
     """Reads the overview. Raises LedgerAway."""
 
-    def __init__(self, lines: Lines, threshold: timedelta) -> None:
+    def __init__(self, lines: Pool, threshold: timedelta) -> None:
         self._lines = lines
         self._threshold = threshold
 
@@ -93,5 +93,5 @@ class Overviews:
             uncertain=tuple(
                 UncertainBooking(**row) for row in await connection.fetch(UNCERTAIN, UNCERTAIN_SHOWN)
             ),
-            look=Look(look["at"], json.loads(look["figures"])) if look else None,
+            look=ConservationResult(look["at"], json.loads(look["figures"])) if look else None,
         )

@@ -14,7 +14,7 @@ from uuid import UUID
 from broker.lanes.lane import LaneState
 from broker.ledger.model import WorkerRow
 from broker.ledger.operators.flow import Flow
-from broker.ledger.reports.model import LaneRow
+from broker.ledger.reports.report_model import LaneRow
 
 LOOK_TOO_OLD = timedelta(minutes=10)
 """Conservation is looked at every minute; a look that old means that nobody looks."""
@@ -68,7 +68,7 @@ class UncertainBooking:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ConservationResult:
     """The last look at conservation: when, and its figures: `gaps`, `kinds` of gaps, and some of them `named`."""
 
     at: datetime
@@ -110,7 +110,7 @@ class Overview:
     dead: tuple[DeadCause, ...]
     bookings: OpenBookings
     uncertain: tuple[UncertainBooking, ...]
-    look: Look | None
+    look: ConservationResult | None
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from broker.ledger.audit_log import Actor, Refusal, write_down
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 from broker.sealing import SealBroken, Sealer, Token
 from schemas.personal import Cpr
 
@@ -38,7 +38,7 @@ ORDER BY at DESC LIMIT $3
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CitizenRecord:
     """Something of the citizen's: a request, a report or a dead message."""
 
     kind: str
@@ -50,7 +50,7 @@ class Found:
 class People:
     """Reveal and find. Raises LedgerAway, Refusal."""
 
-    def __init__(self, lines: Lines, sealer: Sealer) -> None:
+    def __init__(self, lines: Pool, sealer: Sealer) -> None:
         self._lines = lines
         self._sealer = sealer
 
@@ -92,16 +92,16 @@ class People:
             return None
         return self._sealer.token(cpr.encode(), purpose="citizen")
 
-    async def find(self, cpr: Cpr, by: Actor) -> list[Found]:
+    async def find(self, cpr: Cpr, by: Actor) -> list[CitizenRecord]:
         """Everything of a citizen, newest first, at most 1000; logged by token."""
         tokens = self._sealer.all_tokens(cpr.reveal().encode(), purpose="citizen")
         wanted = ([token.digest for token in tokens], [token.key_id for token in tokens])
 
-        async def work(connection: Connection) -> list[Found]:
+        async def work(connection: Connection) -> list[CitizenRecord]:
             async with connection.transaction():
                 rows = await connection.fetch(FIND, *wanted, MOST)
                 await write_down(connection, by, "find", "a citizen", {"count": len(rows)}, tokens[0])
-            return [Found(**row) for row in rows]
+            return [CitizenRecord(**row) for row in rows]
 
         return await self._lines.run(work)
 

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from broker.ledger.dead_letters.letters import COLUMNS, Letter
 from broker.ledger.model import State, Story
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.reports.model import AttemptRow, ReportRow, ReportState, ReportStory
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.reports.report_model import AttemptRow, ReportRow, ReportState, ReportStory
 from schemas.codes import ReportKind
 
 MOST = 1000
@@ -68,7 +68,7 @@ WHERE subject = ANY($1::text[]) ORDER BY id LIMIT 100
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayPart:
     """A replay that this letter was part of."""
 
     replay_id: UUID
@@ -79,7 +79,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class OperatorAct:
     """What an operator did to it."""
 
     id: int
@@ -97,14 +97,14 @@ class WholeStory:
     requests: tuple[Story, ...]
     reports: tuple[ReportStory, ...]
     letters: tuple[Letter, ...]
-    replays: tuple[Replayed, ...]
-    log: tuple[Logged, ...]
+    replays: tuple[ReplayPart, ...]
+    log: tuple[OperatorAct, ...]
 
 
 class Stories:
     """Reading only. Raises LedgerAway."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Pool) -> None:
         self._lines = lines
 
     async def whole(self, any_id: UUID) -> WholeStory | None:
@@ -122,8 +122,10 @@ class Stories:
             tuple(Story(**{**row, "state": State(row["state"])}) for row in requests),
             tuple(reports),
             tuple(Letter(**row) for row in await connection.fetch(LETTERS, every)),
-            tuple(Replayed(**row) for row in await connection.fetch(REPLAYED, every)),
-            tuple(Logged(**row) for row in await connection.fetch(LOGGED, [str(each) for each in every])),
+            tuple(ReplayPart(**row) for row in await connection.fetch(REPLAYED, every)),
+            tuple(
+                OperatorAct(**row) for row in await connection.fetch(LOGGED, [str(each) for each in every])
+            ),
         )
 
     async def reports(

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that never hang: one `Line` is one connection, used by one at a time.
+"""Connections to PostgreSQL that never hang: one `LazyConnection` is one connection, used by one at a time.
 
 A failure is either a row's (RowRefused) or the connection's (LedgerAway, and the line is cut at once); what
 is not known to be a row's own fault counts as the ledger being away, so that it waits instead of being lost.
@@ -17,7 +17,7 @@ import asyncpg
 
 from broker.errors import LedgerAway
 from broker.ledger.model import RowRefused
-from broker.ledger.postgres.reachability import Reach
+from broker.ledger.postgres.reachability import Availability
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -34,7 +34,7 @@ CLIENT_MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Server:
     """Where PostgreSQL is (`dsn` is secret) and how long one piece of work may take there, in seconds."""
 
     dsn: str
@@ -61,10 +61,10 @@ class Target:
         )
 
 
-class Line:
+class LazyConnection:
     """One connection, made when needed and cut on any doubt."""
 
-    def __init__(self, target: Target, reach: Reach) -> None:
+    def __init__(self, target: Server, reach: Availability) -> None:
         self._target = target
         self._reach = reach
         self._connection: Connection | None = None
@@ -109,12 +109,12 @@ class Line:
                 connection.terminate()
 
 
-class Lines:
+class Pool:
     """A few lines for the calls that are not gathered; a call waits for a free one, at most its own time."""
 
-    def __init__(self, target: Target, reach: Reach, count: int) -> None:
-        self._all = [Line(target, reach) for _ in range(count)]
-        self._free: asyncio.LifoQueue[Line] = asyncio.LifoQueue()
+    def __init__(self, target: Server, reach: Availability, count: int) -> None:
+        self._all = [LazyConnection(target, reach) for _ in range(count)]
+        self._free: asyncio.LifoQueue[LazyConnection] = asyncio.LifoQueue()
         self._timeout_s = target.timeout_s
         for line in self._all:
             self._free.put_nowait(line)
@@ -125,7 +125,7 @@ class Lines:
             return await line.run(work)
 
     @contextlib.asynccontextmanager
-    async def _taken(self) -> AsyncIterator[Line]:
+    async def _taken(self) -> AsyncIterator[LazyConnection]:
         try:
             async with asyncio.timeout(self._timeout_s):
                 line = await self._free.get()

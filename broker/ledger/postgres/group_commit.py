@@ -17,23 +17,23 @@ from typing import Generic, TypeVar
 
 from broker.errors import LedgerAway
 from broker.ledger.model import RowRefused
-from broker.ledger.postgres.reachability import Reach
-from broker.telemetry.counters import TALLY
+from broker.ledger.postgres.reachability import Availability
+from broker.telemetry.counters import COUNTERS
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 PASSING_TRIES = 4
 """How often a row is tried that fails for a passing reason; lock_timeout bounds each try."""
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting(Generic[Item, Result]):
-    item: Item
-    future: asyncio.Future[Result]
+class _Waiting(Generic[ItemT, ResultT]):
+    item: ItemT
+    future: asyncio.Future[ResultT]
     failed: RowRefused | None = None
 
-    def end(self, result: Result | Exception) -> None:
+    def end(self, result: ResultT | Exception) -> None:
         if self.future.done():
             return  # its caller was cancelled
         if isinstance(result, Exception):
@@ -42,13 +42,13 @@ class _Waiting(Generic[Item, Result]):
             self.future.set_result(result)
 
 
-class Batcher(Generic[Item, Result]):
+class GroupCommit(Generic[ItemT, ResultT]):
     """One flush at a time; what comes meanwhile is the next batch. `flush` gives a result or error per item."""
 
     def __init__(
         self,
-        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
-        reach: Reach,
+        flush: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]],
+        reach: Availability,
         *,
         most: int,
         linger_s: float,
@@ -60,22 +60,22 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._linger_s = linger_s
         self._what = what
-        self._waiting: deque[_Waiting[Item, Result]] = deque()
-        self._current: list[_Waiting[Item, Result]] = []
+        self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
+        self._current: list[_Waiting[ItemT, ResultT]] = []
         self._closed = False
         self._size = 0
         self._filled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def submit(self, item: Item) -> Result:
+    async def submit(self, item: ItemT) -> ResultT:
         """The result once it is committed, however long PostgreSQL is away. Raises RowRefused.
 
         LedgerAway is raised only when the batcher ends before that.
         """
         if self._closed:
             raise LedgerAway("the ledger is closed")
-        waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
+        waiting: _Waiting[ItemT, ResultT] = _Waiting(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._filled.set()
         self._idle.clear()
@@ -91,7 +91,7 @@ class Batcher(Generic[Item, Result]):
                 began = monotonic()
                 await self._commit(self._current)
                 self._size = len(self._current)
-                TALLY.committed(self._what, self._size, began)
+                COUNTERS.committed(self._what, self._size, began)
                 self._current = []  # a result that nobody wants must not live on here
                 if not self._waiting:
                     self._idle.set()
@@ -113,13 +113,13 @@ class Batcher(Generic[Item, Result]):
         """Wait until everything submitted so far is committed."""
         await self._idle.wait()
 
-    def _take(self) -> list[_Waiting[Item, Result]]:
+    def _take(self) -> list[_Waiting[ItemT, ResultT]]:
         batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         if not self._waiting:
             self._filled.clear()
         return batch
 
-    async def _commit(self, batch: list[_Waiting[Item, Result]]) -> None:
+    async def _commit(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         """Commit the batch; rows that fail for a passing reason are tried again after their neighbours."""
         left = await self._together(batch)
         for _ in range(PASSING_TRIES - 1):
@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Result]):
         for waiting in left:
             waiting.end(waiting.failed or RowRefused("40000"))
 
-    async def _together(self, batch: list[_Waiting[Item, Result]]) -> list[_Waiting[Item, Result]]:
+    async def _together(self, batch: list[_Waiting[ItemT, ResultT]]) -> list[_Waiting[ItemT, ResultT]]:
         """One try, repeated only while PostgreSQL is away; returns what may pass a moment later.
 
         A row's error takes the batch apart, row by row; a lost connection never does.

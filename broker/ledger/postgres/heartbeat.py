@@ -16,9 +16,9 @@ from datetime import timedelta
 from uuid import UUID
 
 from broker.errors import LedgerAway
-from broker.ledger.model import Sight
-from broker.ledger.postgres.connections import Connection, Line
-from broker.ledger.postgres.reachability import Reach
+from broker.ledger.model import ConsumerStatus
+from broker.ledger.postgres.connections import Connection, LazyConnection
+from broker.ledger.postgres.reachability import Availability
 from broker.telemetry.log import get_logger
 
 log = get_logger("ledger.workers")
@@ -68,10 +68,12 @@ def now_s() -> float:
 class Heartbeat:
     """Beats from its own task on its own line, so that no batch and no pool can starve it."""
 
-    def __init__(self, me: UUID, line: Line, reach: Reach, *, every_s: float, threshold: timedelta) -> None:
+    def __init__(
+        self, me: UUID, line: LazyConnection, reach: Availability, *, every_s: float, threshold: timedelta
+    ) -> None:
         self.me = me
         self.ready = False
-        self.sight: Callable[[], Sight | None] = lambda: None
+        self.sight: Callable[[], ConsumerStatus | None] = lambda: None
         self._line = line
         self._reach = reach
         self._every_s = every_s
@@ -91,7 +93,7 @@ class Heartbeat:
         self._reach.found()
 
     async def _write(self, connection: Connection) -> None:
-        seen = self.sight() or Sight(0, 0, None)
+        seen = self.sight() or ConsumerStatus(0, 0, None)
         mine = (self.me, os.getpid(), self.ready, self._threshold, socket.gethostname())
         await connection.execute(BEAT, *mine, seen.expected, seen.consuming, seen.problem)
 

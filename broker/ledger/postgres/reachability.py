@@ -14,7 +14,7 @@ from broker.telemetry.log import get_logger
 log = get_logger("ledger.reach")
 
 
-class Reach:
+class Availability:
     """`away`, two ways to wait for its change, and callbacks for who must act on it."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from broker.ledger.model import Ask, Claim, Ending, Facts, Settled, State
+from broker.ledger.model import Claim, ClaimRequest, RequestFacts, Settled, State, StoredAnswer
 from broker.sealing import KeyMissing, Sealer, Token
 from broker.telemetry.log import get_logger
 from schemas.codes import Status
@@ -20,7 +20,7 @@ from schemas.personal import Cpr
 
 log = get_logger("ledger.sealed")
 
-Row = Mapping[str, Any] | asyncpg.Record
+SealedRow = Mapping[str, Any] | asyncpg.Record
 
 FACTS = "request_id, type, jobcenter_code, planner, booking_system, supplier, state, corrected, settled_at"
 ENDING = f"{FACTS}, status, answer, reason, error_code, last_sent_at, uncertain_since"
@@ -35,7 +35,7 @@ def qualified(columns: str, table: str) -> str:
     return ", ".join(f"{table}.{name.strip()}" for name in columns.split(","))
 
 
-class Safe:
+class FieldSealer:
     """Seals and opens the fields of one request or report; `of` is always its id."""
 
     def __init__(self, sealer: Sealer) -> None:
@@ -57,7 +57,7 @@ class Safe:
         """Every token under which this citizen's rows may be stored, newest key first."""
         return self._sealer.all_tokens(cpr.reveal().encode(), purpose="citizen")
 
-    def business(self, ask: Ask, key_id: str | None = None) -> Token:
+    def business(self, ask: ClaimRequest, key_id: str | None = None) -> Token:
         """Of the type too: an accept and a cancel of the same booking have the same fields."""
         value = ask.type.encode() + b"\0" + ask.business
         return self._sealer.token(value, purpose="business", key_id=key_id)
@@ -66,7 +66,7 @@ class Safe:
         """Of what makes failures equal; by the oldest key, so that old and new processes find each other's."""
         return self._sealer.token(value, purpose="merge", key_id=self._sealer.oldest_token_key)
 
-    def is_same(self, ask: Ask, row: Row) -> bool:
+    def is_same(self, ask: ClaimRequest, row: SealedRow) -> bool:
         """Rule 8, with the key that the row names. A key that is gone proves nothing, so it does not pass."""
         try:
             ours = self.business(ask, row["business_key"])
@@ -82,9 +82,9 @@ class Safe:
         """Raises SealBroken."""
         return self._sealer.open(sealed, of=str(request_id), field=field)
 
-    def settled(self, row: Row) -> Settled:
+    def settled(self, row: SealedRow) -> Settled:
         """A row of the columns ENDING, its answer opened. Raises SealBroken."""
-        ending = Ending(
+        ending = StoredAnswer(
             status=Status(row["status"]),
             answer=self.open(row["request_id"], "answer", row["answer"]),
             reason=row["reason"],
@@ -94,10 +94,10 @@ class Safe:
         return Settled(ending, facts_of(row))
 
 
-def facts_of(row: Row) -> Facts:
+def facts_of(row: SealedRow) -> RequestFacts:
     """An uncertain request has no settled_at; it has been what it is since uncertain_since."""
     at: datetime = row["settled_at"] or row["uncertain_since"]
-    return Facts(
+    return RequestFacts(
         type=row["type"],
         jobcenter_code=row["jobcenter_code"],
         planner=row["planner"],
@@ -109,7 +109,7 @@ def facts_of(row: Row) -> Facts:
     )
 
 
-def claim_of(row: Row, *, taken_over: bool, message: bytes | None = None) -> Claim:
+def claim_of(row: SealedRow, *, taken_over: bool, message: bytes | None = None) -> Claim:
     """A row of the columns CLAIM."""
     names = [name.strip() for name in CLAIM.split(",")]
     return Claim(taken_over=taken_over, message=message, **{name: row[name] for name in names})

@@ -12,12 +12,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.errors import Seen
-from broker.lanes.decision import Dead, Delivered, Judgement, Kept, Later, Verdict
+from broker.errors import CallFacts
+from broker.lanes.decision import Action, DeadLetter, Decision, Delivered, Hold, Retry
 from broker.lanes.lane import Lane, LaneRules, after
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.reports.lanes import Standing, learn, look_at
-from broker.ledger.reports.model import ReportClaim, ReportState
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.reports.lanes import LaneSnapshot, learn, look_at
+from broker.ledger.reports.report_model import ReportClaim, ReportState
 
 FINISH_COLUMNS = {
     "id": "uuid",
@@ -83,34 +83,34 @@ SELECT token, applied FROM attempt_results WHERE report_id = ANY($1::uuid[]) AND
 
 STATES: dict[type, ReportState] = {
     Delivered: ReportState.DELIVERED,
-    Later: ReportState.WAITING,
-    Kept: ReportState.WAITING,
-    Dead: ReportState.DEAD,
+    Retry: ReportState.WAITING,
+    Hold: ReportState.WAITING,
+    DeadLetter: ReportState.DEAD,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class AttemptResult:
     """One attempt that is over."""
 
     claim: ReportClaim
-    judgement: Judgement
+    judgement: Decision
     token: UUID = field(default_factory=uuid4)
 
 
 class Results:
     """Writes batches of results down."""
 
-    def __init__(self, lines: Lines, rules: LaneRules) -> None:
+    def __init__(self, lines: Pool, rules: LaneRules) -> None:
         self._lines = lines
         self._rules = rules
 
-    async def flush(self, ended: Sequence[Ended]) -> list[bool]:
+    async def flush(self, ended: Sequence[AttemptResult]) -> list[bool]:
         """Whether each counted, and was not overtaken. Raises LedgerAway, RowRefused."""
         applied = await self._lines.run(lambda connection: self._commit(connection, ended))
         return [applied[one.token] for one in ended]
 
-    async def _commit(self, connection: Connection, ended: Sequence[Ended]) -> dict[UUID, bool]:
+    async def _commit(self, connection: Connection, ended: Sequence[AttemptResult]) -> dict[UUID, bool]:
         ordered = sorted(ended, key=lambda one: one.claim.report_id.bytes)
         async with connection.transaction():
             lanes = await self._locked(connection, ordered)
@@ -127,14 +127,16 @@ class Results:
             applied |= {row["token"]: row["applied"] for row in rows}
         return applied
 
-    async def _locked(self, connection: Connection, ended: Sequence[Ended]) -> dict[str, Standing]:
+    async def _locked(
+        self, connection: Connection, ended: Sequence[AttemptResult]
+    ) -> dict[str, LaneSnapshot]:
         """The lanes that these can tell anything new, locked: most deliveries cannot, and need no lock."""
         suppliers = {one.claim.supplier for one in ended if one.judgement.lane_event is not None}
         standings = await look_at(connection, suppliers) if suppliers else {}
         news = {name for name, at in standings.items() if self._learns(at, name, ended)}
         return await look_at(connection, news, lock=True) if news else {}
 
-    def _learns(self, at: Standing, supplier: str, ended: Sequence[Ended]) -> bool:
+    def _learns(self, at: LaneSnapshot, supplier: str, ended: Sequence[AttemptResult]) -> bool:
         lane: Lane = at.lane
         for one in ended:
             if one.claim.supplier == supplier and (event := one.judgement.lane_event) is not None:
@@ -143,7 +145,9 @@ class Results:
                     return True
         return False
 
-    async def _teach(self, connection: Connection, lanes: dict[str, Standing], one: Ended) -> None:
+    async def _teach(
+        self, connection: Connection, lanes: dict[str, LaneSnapshot], one: AttemptResult
+    ) -> None:
         event, at = one.judgement.lane_event, lanes.get(one.claim.supplier)
         if event is not None and at is not None:
             lane = await learn(connection, at, event, self._rules)
@@ -154,7 +158,7 @@ def _columns(rows: Any) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _ending(one: Ended) -> tuple[Any, ...]:
+def _ending(one: AttemptResult) -> tuple[Any, ...]:
     """The values of FINISH."""
     claim, verdict, tries = one.claim, one.judgement.verdict, one.judgement.tries
     return (
@@ -162,7 +166,7 @@ def _ending(one: Ended) -> tuple[Any, ...]:
         claim.owner,
         claim.epoch,
         STATES[type(verdict)].value,
-        timedelta(seconds=verdict.pause_s if isinstance(verdict, Later) else 0.0),
+        timedelta(seconds=verdict.pause_s if isinstance(verdict, Retry) else 0.0),
         tries.retries,
         tries.crashes,
         tries.bugs,
@@ -170,32 +174,32 @@ def _ending(one: Ended) -> tuple[Any, ...]:
         isinstance(verdict, Delivered) and verdict.duplicate,
         _cause(verdict),
         one.judgement.cause_class,
-        _fault(one.judgement.seen) if not isinstance(verdict, Delivered) else None,
+        _fault(one.judgement.call_facts) if not isinstance(verdict, Delivered) else None,
     )
 
 
-def _result(one: Ended, applied: bool) -> tuple[Any, ...]:
+def _result(one: AttemptResult, applied: bool) -> tuple[Any, ...]:
     """The values of RESULT."""
-    claim, verdict, seen = one.claim, one.judgement.verdict, one.judgement.seen
+    claim, verdict, call_facts = one.claim, one.judgement.verdict, one.judgement.call_facts
     return (
         claim.report_id,
         claim.attempt,
-        type(verdict).__name__.lower(),
+        verdict.label,
         _cause(verdict),
-        seen.status if seen else None,
-        _fault(seen),
-        seen.what if seen else None,
-        seen.milliseconds if seen else None,
-        isinstance(verdict, Later) and verdict.counted,
+        call_facts.status if call_facts else None,
+        _fault(call_facts),
+        call_facts.what if call_facts else None,
+        call_facts.milliseconds if call_facts else None,
+        isinstance(verdict, Retry) and verdict.counted,
         applied,
         one.token,
         claim.supplier,
     )
 
 
-def _cause(verdict: Verdict) -> str | None:
+def _cause(verdict: Action) -> str | None:
     return None if isinstance(verdict, Delivered) else verdict.cause
 
 
-def _fault(seen: Seen | None) -> str | None:
-    return seen.fault.value if seen and seen.fault else None
+def _fault(call_facts: CallFacts | None) -> str | None:
+    return call_facts.fault.value if call_facts and call_facts.fault else None

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-from broker.lanes.decision import Tries
+from broker.lanes.decision import RetryState
 from broker.lanes.retry_policy import x_request_id
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.postgres.sealed import Row, Safe
-from broker.ledger.reports.held import ReportHoldings
-from broker.ledger.reports.model import ReportClaim
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.postgres.sealed import FieldSealer, SealedRow
+from broker.ledger.reports.held_reports import HeldReports
+from broker.ledger.reports.report_model import ReportClaim
 from broker.sealing import SealBroken
 from broker.telemetry.log import get_logger
 from schemas.codes import ReportKind
@@ -62,7 +62,7 @@ FROM (SELECT ledger_now() AS at) AS now WHERE report_id = ANY($1::uuid[])
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AttemptRequest:
     """One arrival's wish to deliver a report that was handed over under `number`."""
 
     report_id: UUID
@@ -73,18 +73,20 @@ class Wanted:
 class Attempts:
     """Claims batches of reports."""
 
-    def __init__(self, me: UUID, lines: Lines, safe: Safe, holdings: ReportHoldings) -> None:
+    def __init__(self, me: UUID, lines: Pool, safe: FieldSealer, holdings: HeldReports) -> None:
         self._me = me
         self._lines = lines
         self._safe = safe
         self._holdings = holdings
 
-    async def flush(self, wanted: Sequence[Wanted]) -> list[ReportClaim | None]:
+    async def flush(self, wanted: Sequence[AttemptRequest]) -> list[ReportClaim | None]:
         """The claim for each, or None: it is not to be delivered under that number now. Raises LedgerAway, RowRefused."""
         claims = await self._lines.run(lambda connection: self._commit(connection, wanted))
         return [claims.get(one.token) for one in wanted]
 
-    async def _commit(self, connection: Connection, wanted: Sequence[Wanted]) -> dict[UUID, ReportClaim]:
+    async def _commit(
+        self, connection: Connection, wanted: Sequence[AttemptRequest]
+    ) -> dict[UUID, ReportClaim]:
         ordered = sorted(wanted, key=lambda one: one.report_id.bytes)
         ids, tokens = [one.report_id for one in ordered], [one.token for one in ordered]
         async with connection.transaction():
@@ -106,7 +108,7 @@ class Attempts:
             }
         return {token: self._holdings.hold(claim) for token, claim in claims.items()}
 
-    async def _opened(self, connection: Connection, rows: Sequence[Row]) -> dict[UUID, ReportClaim]:
+    async def _opened(self, connection: Connection, rows: Sequence[SealedRow]) -> dict[UUID, ReportClaim]:
         claims, unreadable = {}, []
         for row in rows:
             try:
@@ -118,7 +120,7 @@ class Attempts:
             await connection.execute(UNREADABLE, unreadable)
         return claims
 
-    def _claim(self, row: Row) -> ReportClaim:
+    def _claim(self, row: SealedRow) -> ReportClaim:
         """Raises SealBroken."""
         report_id = row["report_id"]
         return ReportClaim(
@@ -128,7 +130,7 @@ class Attempts:
             supplier=row["supplier"],
             attempt=row["attempts"],
             x_request_id=x_request_id(report_id, row["try_key"]),
-            tries=Tries(row["retries"], row["crashes"], row["bugs"], row["unanswered"]),
+            tries=RetryState(row["retries"], row["crashes"], row["bugs"], row["unanswered"]),
             probe=row["probe"],
             count=row["count"],
             kind=ReportKind(row["kind"]),

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.lanes.lane import LaneRules, TimeCame, may_hand_over, wants_probe
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.reports.intake import LANES
-from broker.ledger.reports.lanes import FREE, Standing, learn, look
-from broker.ledger.reports.model import Handed, LaneLimits
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.reports.lanes import FREE, LaneSnapshot, learn, look
+from broker.ledger.reports.new_reports import LANES
+from broker.ledger.reports.report_model import HandedOver, LaneLimits
 
 LANES_DUE = """
 SELECT supplier FROM lanes
@@ -51,10 +51,10 @@ WHERE report_id = given.id AND reports.number = given.number AND state = 'handed
 """
 
 
-class Handing:
+class Handover:
     """One transaction a lane, so that no lane waits for another one. All raise LedgerAway."""
 
-    def __init__(self, lines: Lines, rules: LaneRules, burst: timedelta) -> None:
+    def __init__(self, lines: Pool, rules: LaneRules, burst: timedelta) -> None:
         self._lines = lines
         self._rules = rules
         self._burst = burst
@@ -62,18 +62,18 @@ class Handing:
             set()
         )  # lanes that have a row; at most the suppliers of the directories so far
 
-    async def hand_over(self, limits: Mapping[str, LaneLimits]) -> list[Handed]:
+    async def hand_over(self, limits: Mapping[str, LaneLimits]) -> list[HandedOver]:
         if new := limits.keys() - self._known:  # so that a person can pause a lane before its first report
             await self._lines.run(lambda connection: connection.execute(LANES, sorted(new)))
             self._known |= new
         suppliers = [row["supplier"] for row in await self._lines.run(_lanes_due)]
-        handed: list[Handed] = []
+        handed: list[HandedOver] = []
         for supplier in suppliers:
             if (its := limits.get(supplier)) is not None:
                 handed += await self._lines.run(partial(self._lane, supplier, its))
         return handed
 
-    async def _lane(self, supplier: str, limits: LaneLimits, connection: Connection) -> list[Handed]:
+    async def _lane(self, supplier: str, limits: LaneLimits, connection: Connection) -> list[HandedOver]:
         async with connection.transaction():
             at = await look(connection, supplier, FREE)
             if at is None:
@@ -84,7 +84,7 @@ class Handing:
                 return []
             return await self._window(connection, at, limits)
 
-    async def _window(self, connection: Connection, at: Standing, limits: LaneLimits) -> list[Handed]:
+    async def _window(self, connection: Connection, at: LaneSnapshot, limits: LaneLimits) -> list[HandedOver]:
         supplier = at.lane.supplier
         begin = max(at.next_start_at, at.now - self._burst)
         allowed = allowance(begin, at.now, limits.rate_per_second)
@@ -99,7 +99,7 @@ class Handing:
         await connection.execute(NEXT_START, supplier, begin + used)
         return await self._hand(connection, at, [row["report_id"] for row in rows], probe=False)
 
-    async def _probe(self, connection: Connection, at: Standing) -> list[Handed]:
+    async def _probe(self, connection: Connection, at: LaneSnapshot) -> list[HandedOver]:
         """Another one than last time, if there is another."""
         supplier, last = at.lane.supplier, at.lane.last_probe
         row = await connection.fetchrow(ANOTHER, supplier, at.now, last)
@@ -110,11 +110,13 @@ class Handing:
         return await self._hand(connection, at, [row["report_id"]], probe=True)
 
     @staticmethod
-    async def _hand(connection: Connection, at: Standing, ids: list[object], *, probe: bool) -> list[Handed]:
+    async def _hand(
+        connection: Connection, at: LaneSnapshot, ids: list[object], *, probe: bool
+    ) -> list[HandedOver]:
         rows = await connection.fetch(HAND_OVER, ids, at.now)
-        return [Handed(row["report_id"], row["number"], at.lane.supplier, probe) for row in rows]
+        return [HandedOver(row["report_id"], row["number"], at.lane.supplier, probe) for row in rows]
 
-    async def give_back(self, handed: Iterable[Handed]) -> None:
+    async def give_back(self, handed: Iterable[HandedOver]) -> None:
         """Not published, or nobody knows: waiting again, uncounted. A message that did get there is dropped."""
         ordered = sorted(handed, key=lambda one: one.report_id.bytes)
         ids, numbers = [one.report_id for one in ordered], [one.number for one in ordered]

@@ -9,10 +9,10 @@ import json
 from typing import Any
 from uuid import UUID
 
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.postgres.sealed import Row, Safe
-from broker.ledger.reports.intake import CHANNEL
-from broker.ledger.reports.model import Joinable
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.postgres.sealed import FieldSealer, SealedRow
+from broker.ledger.reports.new_reports import CHANNEL
+from broker.ledger.reports.report_model import Joinable
 from broker.sealing import SealBroken, Token
 from broker.telemetry.log import get_logger
 from schemas.personal import Cpr
@@ -37,7 +37,7 @@ WHERE report_id = $1 AND state = 'joining'
 class Joins:
     """Every process may look at the same ones; the first to join one wins. All raise LedgerAway."""
 
-    def __init__(self, lines: Lines, safe: Safe) -> None:
+    def __init__(self, lines: Pool, safe: FieldSealer) -> None:
         self._lines = lines
         self._safe = safe
 
@@ -48,7 +48,7 @@ class Joins:
         found = [await self._opened(row) for row in await self._lines.run(work)]
         return [one for one in found if one is not None]
 
-    async def _opened(self, row: Row) -> Joinable | None:
+    async def _opened(self, row: SealedRow) -> Joinable | None:
         """What does not open goes as it is; its claim will say so."""
         try:
             content = self._safe.open(row["report_id"], "report", row["content"])
@@ -59,7 +59,7 @@ class Joins:
             return None
         return Joinable(row["report_id"], content, row["type"] if failed else None, failed)
 
-    def _failed(self, row: Row, content: bytes) -> bytes | None:
+    def _failed(self, row: SealedRow, content: bytes) -> bytes | None:
         """With the key that the request's row names: it may be older than the reporter's."""
         if row["request_id"] is None:
             return None

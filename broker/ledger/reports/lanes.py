@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from broker.lanes.lane import Event, Lane, LaneRules, LaneState, after, tells_a_person
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.postgres.sealed import Row
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.postgres.sealed import SealedRow
 from broker.ledger.reports.lane_history import remember
-from broker.ledger.reports.model import LaneRow
+from broker.ledger.reports.report_model import LaneRow
 from broker.telemetry.log import get_logger
 
 log = get_logger("ledger.lanes")
@@ -55,7 +55,7 @@ FROM lanes ORDER BY supplier
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LaneSnapshot:
     """A lane as its row has it, and the ledger's clock at that moment."""
 
     lane: Lane
@@ -63,25 +63,25 @@ class Standing:
     now: datetime
 
 
-def standing_of(row: Row) -> Standing:
+def standing_of(row: SealedRow) -> LaneSnapshot:
     """A row of READ."""
-    return Standing(lane_of(row), row["next_start_at"], row["now"])
+    return LaneSnapshot(lane_from_row(row), row["next_start_at"], row["now"])
 
 
-def lane_of(row: Row) -> Lane:
+def lane_from_row(row: SealedRow) -> Lane:
     """A row of the columns LANE."""
     values = {name: row[name] for name in NAMES}
     return Lane(**values | {"state": LaneState(values["state"])})
 
 
-def lane_row_of(row: Row) -> LaneRow:
+def lane_row_of(row: SealedRow) -> LaneRow:
     """A row of LIST."""
     waiting, oldest_due_at = row["waiting"]
     handed, delivering = row["taken"]
-    return LaneRow(lane_of(row), row["next_start_at"], waiting, handed, delivering, oldest_due_at)
+    return LaneRow(lane_from_row(row), row["next_start_at"], waiting, handed, delivering, oldest_due_at)
 
 
-async def look(connection: Connection, supplier: str, statement: str = READ) -> Standing | None:
+async def look(connection: Connection, supplier: str, statement: str = READ) -> LaneSnapshot | None:
     """The lane, locked with LOCKED or FREE; None if there is none, or (FREE) if somebody else has it."""
     row = await connection.fetchrow(statement, supplier)
     return standing_of(row) if row else None
@@ -89,13 +89,13 @@ async def look(connection: Connection, supplier: str, statement: str = READ) -> 
 
 async def look_at(
     connection: Connection, suppliers: Collection[str], *, lock: bool = False
-) -> dict[str, Standing]:
+) -> dict[str, LaneSnapshot]:
     """These lanes by name, locked in the order of their names if wanted."""
     rows = await connection.fetch(THESE_LOCKED if lock else THESE, list(suppliers))
     return {row["supplier"]: standing_of(row) for row in rows}
 
 
-async def learn(connection: Connection, at: Standing, event: Event, rules: LaneRules) -> Lane:
+async def learn(connection: Connection, at: LaneSnapshot, event: Event, rules: LaneRules) -> Lane:
     """Move a locked lane on, and give back what it must not hold any more."""
     before, then = at.lane, after(at.lane, event, at.now, rules)
     if then == before:
@@ -123,7 +123,7 @@ def _say(before: Lane, then: Lane) -> None:
 class LaneDesk:
     """What a person does with lanes. All raise LedgerAway."""
 
-    def __init__(self, lines: Lines, rules: LaneRules) -> None:
+    def __init__(self, lines: Pool, rules: LaneRules) -> None:
         self._lines = lines
         self._rules = rules
 

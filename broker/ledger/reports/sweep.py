@@ -10,16 +10,16 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
-from broker.lanes.decision import DeliveryRules, Later, Tries
+from broker.lanes.decision import DeliveryRules, Retry, RetryState
 from broker.lanes.lane import LaneRules, LaneState, ProbeLost
 from broker.lanes.retry_policy import judge_crash
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.postgres.heartbeat import owner_is_dead
-from broker.ledger.postgres.sealed import Row
+from broker.ledger.postgres.sealed import SealedRow
 from broker.ledger.reports.attempt_results import STATES
-from broker.ledger.reports.held import ReportHoldings
+from broker.ledger.reports.held_reports import HeldReports
 from broker.ledger.reports.lanes import FREE, learn, look
-from broker.ledger.reports.model import ReportState
+from broker.ledger.reports.report_model import ReportState
 from broker.telemetry.log import get_logger
 
 log = get_logger("ledger.sweep")
@@ -72,7 +72,7 @@ class ReportSweep:
     """One pass. Raises LedgerAway."""
 
     def __init__(
-        self, me: UUID, threshold: timedelta, lines: Lines, rules: SweepRules, holdings: ReportHoldings
+        self, me: UUID, threshold: timedelta, lines: Pool, rules: SweepRules, holdings: HeldReports
     ) -> None:
         self._me = me
         self._threshold = threshold
@@ -101,13 +101,13 @@ class ReportSweep:
                 await self._crashed(connection, row)
         return len(rows)
 
-    async def _crashed(self, connection: Connection, row: Row) -> None:
+    async def _crashed(self, connection: Connection, row: SealedRow) -> None:
         """The process died at it. It may have been delivered: the same x-requestId again."""
-        tries = Tries(row["retries"], row["crashes"], row["bugs"], row["unanswered"])
+        tries = RetryState(row["retries"], row["crashes"], row["bugs"], row["unanswered"])
         judgement = judge_crash(tries, self._rules)
         verdict, now = judgement.verdict, judgement.tries
         state = STATES[type(verdict)]
-        pause = timedelta(seconds=verdict.pause_s if isinstance(verdict, Later) else 0.0)
+        pause = timedelta(seconds=verdict.pause_s if isinstance(verdict, Retry) else 0.0)
         tell = log.error if state is ReportState.DEAD else log.warning
         tell(
             "delivery-crashed", report_id=row["report_id"], supplier=row["supplier"], attempt=row["attempts"]

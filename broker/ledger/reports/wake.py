@@ -9,15 +9,15 @@ import asyncio
 import contextlib
 from typing import Any
 
-from broker.ledger.postgres.connections import Connection, Target, is_foreign
-from broker.ledger.postgres.reachability import Reach
-from broker.ledger.reports.intake import CHANNEL
+from broker.ledger.postgres.connections import Connection, Server, is_foreign
+from broker.ledger.postgres.reachability import Availability
+from broker.ledger.reports.new_reports import CHANNEL
 
 
 class Wake:
     """One connection beside the pool, made at the first wait and again when it is lost."""
 
-    def __init__(self, target: Target, reach: Reach) -> None:
+    def __init__(self, target: Server, reach: Availability) -> None:
         self._target = target
         self._reach = reach
         self._connection: Connection | None = None

@@ -13,24 +13,24 @@ from datetime import timedelta
 from uuid import UUID
 
 from broker.ledger.model import (
-    Ask,
-    Busy,
+    CitizenBusy,
     Claim,
+    Claimed,
+    ClaimedElsewhere,
+    ClaimOutcome,
+    ClaimRequest,
     Conflict,
-    Ending,
-    New,
-    Outcome,
-    Running,
     Settled,
     State,
+    StoredAnswer,
     TakenOver,
 )
-from broker.ledger.postgres.connections import Connection, Line
+from broker.ledger.postgres.connections import Connection, LazyConnection
 from broker.ledger.postgres.heartbeat import deaths, owner_is_dead
-from broker.ledger.postgres.sealed import CLAIM, ENDING, Row, Safe, claim_of, facts_of, qualified
-from broker.ledger.reports.intake import NewReports, ReportEntry
-from broker.ledger.requests.entries import COLUMNS, INSERT, Entry, entry_of
-from broker.ledger.requests.held import Holdings
+from broker.ledger.postgres.sealed import CLAIM, ENDING, FieldSealer, SealedRow, claim_of, facts_of, qualified
+from broker.ledger.reports.new_reports import NewReports, ReportEntry
+from broker.ledger.requests.entries import COLUMNS, INSERT, ClaimEntry, entry_of
+from broker.ledger.requests.held_claims import HeldClaims
 from broker.sealing import SealBroken
 
 ROUNDS = 5
@@ -62,7 +62,7 @@ class _Orphan:
     epoch: int
 
 
-Result = Outcome | Exception
+ClaimResult = ClaimOutcome | Exception
 
 
 class Claims:
@@ -72,9 +72,9 @@ class Claims:
         self,
         me: UUID,
         threshold: timedelta,
-        line: Line,
-        safe: Safe,
-        holdings: Holdings,
+        line: LazyConnection,
+        safe: FieldSealer,
+        holdings: HeldClaims,
         new_reports: NewReports,
     ) -> None:
         self._me = me
@@ -84,17 +84,17 @@ class Claims:
         self._holdings = holdings
         self._new_reports = new_reports
 
-    def entry(self, ask: Ask, ending: Ending | None = None) -> Entry:
+    def entry(self, ask: ClaimRequest, ending: StoredAnswer | None = None) -> ClaimEntry:
         """Of this process; what fails here fails for one caller."""
         return entry_of(ask, ending, owner=self._me, safe=self._safe)
 
-    async def flush(self, entries: Sequence[Entry]) -> list[Result]:
+    async def flush(self, entries: Sequence[ClaimEntry]) -> list[ClaimResult]:
         """An outcome for each entry, or the error that is its own. Raises LedgerAway, RowRefused."""
         outcomes = await self._line.run(lambda connection: self._commit(connection, entries))
         return [outcomes[entry.token] for entry in entries]
 
-    async def _commit(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
-        outcomes: dict[UUID, Result] = {}
+    async def _commit(self, connection: Connection, entries: Sequence[ClaimEntry]) -> dict[UUID, ClaimResult]:
+        outcomes: dict[UUID, ClaimResult] = {}
         left = sorted(entries, key=lambda entry: entry.order)
         for _ in range(ROUNDS):
             outcomes |= await self._insert(connection, left)
@@ -109,9 +109,9 @@ class Claims:
                 return outcomes
         # Somebody else had the turn at each look, and had given it back at the next: to the caller that is
         # "wait".
-        return outcomes | {entry.token: Busy(entry.ask.request_id, uncertain=False) for entry in left}
+        return outcomes | {entry.token: CitizenBusy(entry.ask.request_id, uncertain=False) for entry in left}
 
-    async def _insert(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+    async def _insert(self, connection: Connection, entries: Sequence[ClaimEntry]) -> dict[UUID, ClaimResult]:
         """What comes with a report commits together with it; a record has no turn to wait for."""
         inserted = await _inserted(connection, [entry for entry in entries if entry.report is None])
         if reported := [entry for entry in entries if entry.report is not None]:
@@ -123,7 +123,7 @@ class Claims:
             inserted |= rows
         return {e.token: self._inserted(e, inserted[e.token]) for e in entries if e.token in inserted}
 
-    def _inserted(self, entry: Entry, row: Row) -> Outcome:
+    def _inserted(self, entry: ClaimEntry, row: SealedRow) -> ClaimOutcome:
         written = dict(zip(COLUMNS, entry.values, strict=True)) | {
             "epoch": 1,
             "dead_owners": 0,
@@ -135,14 +135,16 @@ class Claims:
         }
         if entry.ending is not None:
             return Settled(entry.ending, facts_of(written))
-        return New(self._holdings.hold(claim_of(written, taken_over=False)))
+        return Claimed(self._holdings.hold(claim_of(written, taken_over=False)))
 
-    async def _judge_existing(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+    async def _judge_existing(
+        self, connection: Connection, entries: Sequence[ClaimEntry]
+    ) -> dict[UUID, ClaimResult]:
         ids = list({entry.ask.request_id for entry in entries})
         rows = await connection.fetch(LOOK_UP, self._me, self._threshold, ids)
         found = {row["request_id"]: row for row in rows}
-        outcomes: dict[UUID, Result] = {}
-        orphans: dict[UUID, tuple[Entry, int]] = {}
+        outcomes: dict[UUID, ClaimResult] = {}
+        orphans: dict[UUID, tuple[ClaimEntry, int]] = {}
         for entry in entries:
             if (row := found.get(entry.ask.request_id)) is None:
                 continue
@@ -150,14 +152,14 @@ class Claims:
             if not isinstance(judged, _Orphan):
                 outcomes[entry.token] = judged
             elif entry.ask.request_id in orphans:
-                outcomes[entry.token] = Running()  # its twin in this batch takes over
+                outcomes[entry.token] = ClaimedElsewhere()  # its twin in this batch takes over
             else:
                 orphans[entry.ask.request_id] = (entry, judged.epoch)
         if orphans:
             outcomes |= await self._take_over(connection, list(orphans.values()))
         return outcomes
 
-    def _judge(self, entry: Entry, row: Row) -> Result | _Orphan:
+    def _judge(self, entry: ClaimEntry, row: SealedRow) -> ClaimResult | _Orphan:
         if not self._safe.is_same(entry.ask, row):
             return Conflict()
         if row["state"] != State.RUNNING:
@@ -166,24 +168,24 @@ class Claims:
             return self._recognised(row)
         if row["owner"] == self._me:
             held = self._holdings.has(entry.ask.request_id) or self._holdings.is_asking(row["claim_token"])
-            return Running() if held else _Orphan(row["epoch"])
-        return _Orphan(row["epoch"]) if row["owner_dead"] else Running()
+            return ClaimedElsewhere() if held else _Orphan(row["epoch"])
+        return _Orphan(row["epoch"]) if row["owner_dead"] else ClaimedElsewhere()
 
-    def _recognised(self, row: Row) -> Outcome:
+    def _recognised(self, row: SealedRow) -> ClaimOutcome:
         """Committed by an earlier try of this very batch. Only a first epoch was never anybody else's."""
         taken_over = row["epoch"] > 1
         claim = self._holdings.hold(claim_of(row, taken_over=taken_over))
-        return TakenOver(claim) if taken_over else New(claim)
+        return TakenOver(claim) if taken_over else Claimed(claim)
 
-    def _settled(self, row: Row) -> Settled | SealBroken:
+    def _settled(self, row: SealedRow) -> Settled | SealBroken:
         try:
             return self._safe.settled(row)
         except SealBroken as broken:
             return broken
 
     async def _take_over(
-        self, connection: Connection, orphans: Sequence[tuple[Entry, int]]
-    ) -> dict[UUID, Result]:
+        self, connection: Connection, orphans: Sequence[tuple[ClaimEntry, int]]
+    ) -> dict[UUID, ClaimResult]:
         seen = sorted(orphans, key=lambda orphan: orphan[0].ask.request_id.bytes)
         ids = [entry.ask.request_id for entry, _ in seen]
         epochs = [epoch for _, epoch in seen]
@@ -192,29 +194,31 @@ class Claims:
         taken = {row["request_id"]: claim_of(row, taken_over=True) for row in rows}
         return {entry.token: self._taken(taken.get(entry.ask.request_id)) for entry, _ in seen}
 
-    def _taken(self, claim: Claim | None) -> Outcome:
-        return TakenOver(self._holdings.hold(claim)) if claim else Running()  # another was quicker
+    def _taken(self, claim: Claim | None) -> ClaimOutcome:
+        return TakenOver(self._holdings.hold(claim)) if claim else ClaimedElsewhere()  # another was quicker
 
-    async def _judge_turns(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Result]:
+    async def _judge_turns(
+        self, connection: Connection, entries: Sequence[ClaimEntry]
+    ) -> dict[UUID, ClaimResult]:
         rows = await connection.fetch(HOLDERS, list(_turns(entries)))
         holders = {row["turn"]: row for row in rows if row["turn"] is not None}
         return {
-            entry.token: Busy(holder["request_id"], uncertain=holder["state"] == State.UNCERTAIN)
+            entry.token: CitizenBusy(holder["request_id"], uncertain=holder["state"] == State.UNCERTAIN)
             for entry in entries
             if entry.turn is not None and (holder := holders.get(entry.turn)) is not None
         }
 
 
-async def _inserted(connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Row]:
+async def _inserted(connection: Connection, entries: Sequence[ClaimEntry]) -> dict[UUID, SealedRow]:
     if not entries:
         return {}
     arrays = [list(column) for column in zip(*(entry.values for entry in entries), strict=True)]
     return {row["claim_token"]: row for row in await connection.fetch(INSERT, *arrays)}
 
 
-def _reports(entries: Iterable[Entry]) -> list[ReportEntry]:
+def _reports(entries: Iterable[ClaimEntry]) -> list[ReportEntry]:
     return [entry.report for entry in entries if entry.report is not None]
 
 
-def _turns(entries: Iterable[Entry]) -> set[bytes]:
+def _turns(entries: Iterable[ClaimEntry]) -> set[bytes]:
     return {entry.turn for entry in entries if entry.turn is not None}

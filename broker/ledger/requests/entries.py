@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.ledger.model import Ask, Ending, State
-from broker.ledger.postgres.sealed import Safe
-from broker.ledger.reports.intake import ReportEntry, report_entry
+from broker.ledger.model import ClaimRequest, State, StoredAnswer
+from broker.ledger.postgres.sealed import FieldSealer
+from broker.ledger.reports.new_reports import ReportEntry, report_entry
 from schemas.codes import Status
 
 COLUMNS = {
@@ -51,12 +51,12 @@ RETURNING claim_token, settled_at
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ClaimEntry:
     """One row that wants in; `ending` is set for a record."""
 
-    ask: Ask
+    ask: ClaimRequest
     token: UUID
-    ending: Ending | None
+    ending: StoredAnswer | None
     values: tuple[Any, ...]
     turn: bytes | None
     report: ReportEntry | None = None
@@ -66,7 +66,7 @@ class Entry:
         return self.turn or b"", self.ask.request_id.bytes
 
 
-def entry_of(ask: Ask, ending: Ending | None, *, owner: UUID, safe: Safe) -> Entry:
+def entry_of(ask: ClaimRequest, ending: StoredAnswer | None, *, owner: UUID, safe: FieldSealer) -> ClaimEntry:
     """The row for a claim, or for a record if there is an ending. Raises ValueError for an uncertain record."""
     if ending is not None and ending.status is Status.UNCERTAIN:
         raise ValueError("only a claim can end uncertain")
@@ -100,4 +100,4 @@ def entry_of(ask: Ask, ending: Ending | None, *, owner: UUID, safe: Safe) -> Ent
     }
     ordered = tuple(values[name] for name in COLUMNS)
     report = report_entry(ending.report, me, safe) if ending and ending.report else None
-    return Entry(ask, token, ending, ordered, turn.digest if turn else None, report)
+    return ClaimEntry(ask, token, ending, ordered, turn.digest if turn else None, report)

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.ledger.model import Claim, Ending, Settled
-from broker.ledger.postgres.connections import Connection, Line
-from broker.ledger.postgres.sealed import FACTS, Safe, facts_of, qualified
-from broker.ledger.reports.intake import NewReports, ReportEntry, report_entry
+from broker.ledger.model import Claim, Settled, StoredAnswer
+from broker.ledger.postgres.connections import Connection, LazyConnection
+from broker.ledger.postgres.sealed import FACTS, FieldSealer, facts_of, qualified
+from broker.ledger.reports.new_reports import NewReports, ReportEntry, report_entry
 
 COLUMNS = {
     "id": "uuid",
@@ -64,10 +64,10 @@ WHERE request_id = ANY($1::uuid[]) AND settle_token = ANY($2::uuid[])
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SettleEntry:
     """One claim that ends."""
 
-    ending: Ending
+    ending: StoredAnswer
     request_id: UUID
     token: UUID
     values: tuple[Any, ...]
@@ -77,13 +77,15 @@ class Entry:
 class Settles:
     """Makes entries from claims and endings, and commits batches of them."""
 
-    def __init__(self, verify_after: timedelta, line: Line, safe: Safe, new_reports: NewReports) -> None:
+    def __init__(
+        self, verify_after: timedelta, line: LazyConnection, safe: FieldSealer, new_reports: NewReports
+    ) -> None:
         self._verify_after = verify_after
         self._new_reports = new_reports
         self._line = line
         self._safe = safe
 
-    def entry(self, claim: Claim, ending: Ending) -> Entry:
+    def entry(self, claim: Claim, ending: StoredAnswer) -> SettleEntry:
         me, token = claim.request_id, uuid4()
         values: tuple[UUID | int | str | bytes | datetime | None, ...] = (
             me,
@@ -97,14 +99,14 @@ class Settles:
             ending.last_sent_at,
         )
         report = report_entry(ending.report, me, self._safe) if ending.report else None
-        return Entry(ending, me, token, values, report)
+        return SettleEntry(ending, me, token, values, report)
 
-    async def flush(self, entries: Sequence[Entry]) -> list[Settled | Exception | None]:
+    async def flush(self, entries: Sequence[SettleEntry]) -> list[Settled | Exception | None]:
         """What each entry is stored as, None for the overtaken. Raises LedgerAway, RowRefused."""
         rows = await self._line.run(lambda connection: self.commit(connection, entries))
         return [self._stored(entry, rows) for entry in entries]
 
-    async def commit(self, connection: Connection, entries: Sequence[Entry]) -> dict[UUID, Any]:
+    async def commit(self, connection: Connection, entries: Sequence[SettleEntry]) -> dict[UUID, Any]:
         """The rows that are settled by these entries, by token, now or by an earlier try."""
         ordered = sorted(entries, key=lambda entry: entry.request_id.bytes)
         reported = [entry for entry in ordered if entry.report is not None]
@@ -121,16 +123,16 @@ class Settles:
             stored |= {row["settle_token"]: row for row in await connection.fetch(RECOGNISE, ids, tokens)}
         return stored
 
-    async def _store(self, connection: Connection, ordered: Sequence[Entry]) -> dict[UUID, Any]:
+    async def _store(self, connection: Connection, ordered: Sequence[SettleEntry]) -> dict[UUID, Any]:
         arrays = [list(column) for column in zip(*(entry.values for entry in ordered), strict=True)]
         rows = await connection.fetch(SETTLE, self._verify_after, *arrays)
         return {row["settle_token"]: row for row in rows}
 
-    def _stored(self, entry: Entry, rows: dict[UUID, Any]) -> Settled | None:
+    def _stored(self, entry: SettleEntry, rows: dict[UUID, Any]) -> Settled | None:
         if (row := rows.get(entry.token)) is None:
             return None
         return Settled(entry.ending, facts_of(row))
 
 
-def _reports(entries: Sequence[Entry]) -> list[ReportEntry]:
+def _reports(entries: Sequence[SettleEntry]) -> list[ReportEntry]:
     return [entry.report for entry in entries if entry.report is not None]

@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from broker.ledger.model import Claim, Ending
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.model import Claim, StoredAnswer
+from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.postgres.heartbeat import deaths, owner_is_dead
-from broker.ledger.postgres.sealed import CLAIM, Row, Safe, claim_of
-from broker.ledger.requests.held import Holdings
+from broker.ledger.postgres.sealed import CLAIM, FieldSealer, SealedRow, claim_of
+from broker.ledger.requests.held_claims import HeldClaims
 from broker.ledger.requests.settles import Settles
 from broker.sealing import SealBroken
 from broker.telemetry.log import get_logger
@@ -98,7 +98,13 @@ class Verifications:
     """The calls that are not gathered: few, and each in one transaction. All raise LedgerAway."""
 
     def __init__(
-        self, me: UUID, threshold: timedelta, lines: Lines, safe: Safe, holdings: Holdings, settles: Settles
+        self,
+        me: UUID,
+        threshold: timedelta,
+        lines: Pool,
+        safe: FieldSealer,
+        holdings: HeldClaims,
+        settles: Settles,
     ) -> None:
         self._me = me
         self._threshold = threshold
@@ -134,13 +140,13 @@ class Verifications:
             claims = await self._lines.run(work)
         return claims[0] if claims else None
 
-    async def _take(self, connection: Connection, found: Sequence[Row]) -> list[Claim]:
+    async def _take(self, connection: Connection, found: Sequence[SealedRow]) -> list[Claim]:
         if not found:
             return []
         rows = await connection.fetch(TAKE, self._me, [row["request_id"] for row in found])
         return [self._holdings.hold(self._opened(row)) for row in rows]
 
-    def _opened(self, row: Row) -> Claim:
+    def _opened(self, row: SealedRow) -> Claim:
         """A message that does not open leaves a claim without one: still to be given up or answered."""
         try:
             message = self._safe.open(row["request_id"], "message", row["message"])
@@ -163,11 +169,11 @@ class Verifications:
         )
         return tag == "UPDATE 1"
 
-    async def sweep(self, answer_for: Callable[[Claim], Ending]) -> int:
+    async def sweep(self, answer_for: Callable[[Claim], StoredAnswer]) -> int:
         async with self._one_at_a_time:
             return await self._lines.run(lambda connection: self._sweep(connection, answer_for))
 
-    async def _sweep(self, connection: Connection, answer_for: Callable[[Claim], Ending]) -> int:
+    async def _sweep(self, connection: Connection, answer_for: Callable[[Claim], StoredAnswer]) -> int:
         mine = (self._me, self._threshold, self._holdings.in_hand())
         freed = await connection.execute(FREE_VERIFYING, *mine)
         async with connection.transaction():
@@ -179,6 +185,6 @@ class Verifications:
         return int(freed.split()[-1]) + len(entries)
 
 
-def _sent(claim: Claim, ending: Ending) -> Ending:
+def _sent(claim: Claim, ending: StoredAnswer) -> StoredAnswer:
     """Its owner may have sent until the deadline, and not later (DESIGN 5)."""
     return replace(ending, last_sent_at=ending.last_sent_at or claim.last_sent_at or claim.deadline_at)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from broker.ledger.postgres.connections import Connection, Target
+from broker.ledger.postgres.connections import Connection, Server
 from broker.ledger.upkeep.walking import walking
 from broker.telemetry.log import get_logger
 from config.settings import Settings
@@ -223,7 +223,7 @@ def wanted(suppliers: Mapping[str, Any]) -> list[str]:
 class Conservation:
     """Looks at one ledger. `codes`: see `wanted`. Raises LedgerAway."""
 
-    def __init__(self, settings: Settings, target: Target, codes: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, target: Server, codes: Sequence[str] = ()) -> None:
         ledger, kept = settings.ledger, settings.retention
         self._target = target
         self._codes = list(codes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RetainedKey:
     """A key id that rows name and that is never rewritten: `where` says which rows still use it, `why` for what."""
 
     column: str
@@ -18,7 +18,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SealedTable:
     """One table. `fields`: sealed column -> the field name it is sealed under; the row's key is the id it is for.
 
     The citizen's token is made again from the CPR number in `told_by`, a sealed column with a JSON object.
@@ -28,7 +28,7 @@ class Place:
     key: str
     fields: dict[str, str]
     told_by: str
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[RetainedKey, ...] = ()
     same: bool = False
     """Whether it has a token of queue and body (dead messages), which is made again too."""
 
@@ -40,31 +40,33 @@ class Place:
 
 
 PLACES = (
-    Place(
+    SealedTable(
         "requests",
         "request_id",
         {"message": "message", "answer": "answer"},
         "message",
         (
-            Kept("turn_key", "turns that are held", "turn IS NOT NULL"),
-            Kept("business_key", "recognising a repeated request"),
+            RetainedKey("turn_key", "turns that are held", "turn IS NOT NULL"),
+            RetainedKey("business_key", "recognising a repeated request"),
         ),
     ),
-    Place(
+    SealedTable(
         "reports",
         "report_id",
         {"content": "report"},
         "content",
         # Only as long as an equal failure could be merged into it.
         (
-            Kept(
+            RetainedKey(
                 "merge_key",
                 "merging equal failures",
                 "merge_token IS NOT NULL AND created_at > (SELECT ledger_now()) - $3::interval",
             ),
         ),
     ),
-    Place("dead_messages", "letter_id", {"body": "body", "properties": "properties"}, "body", same=True),
+    SealedTable(
+        "dead_messages", "letter_id", {"body": "body", "properties": "properties"}, "body", same=True
+    ),
 )
 """A new sealed column belongs here; a test compares this with the tables."""
 
@@ -73,7 +75,7 @@ KEY_OF = "convert_from(substring({column} FROM 3 FOR get_byte({column}, 1)), 'SQ
 READABLE = "length({column}) > 2 AND get_byte({column}, 0) = 1"
 
 
-def behind(place: Place) -> str:
+def behind(place: SealedTable) -> str:
     """Rows of a page that something newer is to be made of: $3 the header of new seals, $4 the newest token key."""
     old = [
         f"{column} IS NOT NULL AND substring({column} FROM 1 FOR length($3::bytea)) <> $3::bytea"
@@ -88,7 +90,7 @@ def behind(place: Place) -> str:
     )
 
 
-def rewrite(place: Place) -> str:
+def rewrite(place: SealedTable) -> str:
     """Rows are written only if every byte is still the one that was read; whoever holds a row is not waited for."""
     columns = [*place.fields, "citizen_token", "citizen_key"] + (
         ["same_token", "same_key"] if place.same else []
@@ -110,7 +112,7 @@ def rewrite(place: Place) -> str:
     """  # noqa: S608  built from our own names
 
 
-def uses(place: Place) -> list[tuple[str, bool, str]]:
+def uses(place: SealedTable) -> list[tuple[str, bool, str]]:
     """(what for, whether of a sealing key, SQL that counts a page's rows by key id); $3 is the merge window."""
     page = f"FROM {place.table} WHERE {place.key} BETWEEN $1 AND $2 AND $3::interval IS NOT NULL"
     found = [
@@ -123,9 +125,9 @@ def uses(place: Place) -> list[tuple[str, bool, str]]:
         for column in place.fields
     ]
     sealed = [(name, of, sql.format(column=name.partition(".")[2])) for name, of, sql in found]
-    tokens = [Kept("citizen_key", "finding citizens", "citizen_key IS NOT NULL"), *place.kept]
+    tokens = [RetainedKey("citizen_key", "finding citizens", "citizen_key IS NOT NULL"), *place.kept]
     if place.same:
-        tokens.append(Kept("same_key", "recognising a replay that came back"))
+        tokens.append(RetainedKey("same_key", "recognising a replay that came back"))
     return sealed + [
         (
             f"{place.table}.{one.column}: {one.why}",

@@ -17,9 +17,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from broker.ledger.postgres.connections import Connection, Target
-from broker.ledger.postgres.sealed import Row
-from broker.ledger.upkeep.key_places import LOGGED, LOGGED_FOR, PLACES, Place, behind, rewrite, uses
+from broker.ledger.postgres.connections import Connection, Server
+from broker.ledger.postgres.sealed import SealedRow
+from broker.ledger.upkeep.key_places import LOGGED, LOGGED_FOR, PLACES, SealedTable, behind, rewrite, uses
 from broker.ledger.upkeep.walking import FIRST_UUID, Page, Walk, walking
 from broker.sealing import VERSION, SealBroken, Sealer
 from broker.telemetry.log import get_logger
@@ -33,7 +33,7 @@ PAGE_ROWS = 200
 ROUNDS = 3
 """Rows that somebody held or changed are tried again so often; the counts say if any are left."""
 
-Values = tuple[Any, ...]
+ResealValues = tuple[Any, ...]
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class KeyUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Resealed:
+class ResealSummary:
     """What a run did: rows written, rows that do not open (their key is gone, or they are damaged), all keys."""
 
     written: int
@@ -68,7 +68,7 @@ class Resealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ResealProgress:
     """How far: `looked_at` rows of about `total` in `table`, in which `phase` ("reseal" or "count")."""
 
     phase: str
@@ -77,20 +77,22 @@ class Progress:
     total: int
 
 
-Tell = Callable[[Progress], None]
+OnProgress = Callable[[ResealProgress], None]
 
 
 class Reseal:
     """One run. Raises LedgerAway; may be killed at any point and begun again."""
 
-    def __init__(self, settings: Settings, sealer: Sealer, target: Target, tell: Tell | None = None) -> None:
+    def __init__(
+        self, settings: Settings, sealer: Sealer, target: Server, tell: OnProgress | None = None
+    ) -> None:
         self._keys = settings.keys
         self._merge_within = timedelta(seconds=settings.reports.merge_within_seconds)
         self._renewal = Renewal(sealer, self._keys.seal_with)
         self._target = target
         self._tell = tell or (lambda _: None)
 
-    async def run(self) -> Resealed:
+    async def run(self) -> ResealSummary:
         """Everything under the newest keys, and what still names which key after that."""
         async with walking(self._target) as walk:
             written = 0
@@ -102,9 +104,9 @@ class Reseal:
                     written, left = written + done, left + missed
                 if not left:
                     break
-            return Resealed(written, len(self._renewal.broken), await self._count(walk))
+            return ResealSummary(written, len(self._renewal.broken), await self._count(walk))
 
-    async def _table(self, walk: Walk, place: Place) -> tuple[int, int]:
+    async def _table(self, walk: Walk, place: SealedTable) -> tuple[int, int]:
         """Rows written, and rows that somebody else held or changed meanwhile."""
         read, write = behind(place), rewrite(place)
         written = missed = 0
@@ -115,15 +117,15 @@ class Reseal:
                 done = await walk.try_run(partial(_write, write, renewed), 0)
                 written, missed = written + done, missed + len(renewed) - done
             seen += PAGE_ROWS
-            self._tell(Progress("reseal", place.table, min(seen, total), total))
+            self._tell(ResealProgress("reseal", place.table, min(seen, total), total))
             await asyncio.sleep(0)  # opening and sealing is work without a pause
         return written, missed
 
-    async def _behind(self, statement: str, page: Page, connection: Connection) -> list[Row]:
+    async def _behind(self, statement: str, page: Page, connection: Connection) -> list[SealedRow]:
         newest = self._keys.token_order[-1]
         return [*await connection.fetch(statement, page.low, page.high, self._renewal.header, newest)]
 
-    async def _about(self, walk: Walk, place: Place) -> int:
+    async def _about(self, walk: Walk, place: SealedTable) -> int:
         """Rows of the table; exact, for a progress bar that ends at its end."""
         return int(await walk.run(lambda c: c.fetchval(f"SELECT count(*) FROM {place.table}")) or 0)  # noqa: S608
 
@@ -135,7 +137,7 @@ class Reseal:
                 for name, sealing, statement in uses(place):
                     await self._add(walk, found, name, sealing, statement, page)
                 seen += PAGE_ROWS * 10
-                self._tell(Progress("count", place.table, min(seen, total), total))
+                self._tell(ResealProgress("count", place.table, min(seen, total), total))
         async for page in walk.pages("operator_log", "id", PAGE_ROWS * 10, first=0):
             await self._add(walk, found, LOGGED_FOR, False, LOGGED, page)
         return self._told(found)
@@ -173,7 +175,7 @@ class Renewal:
         self.header = bytes([VERSION, len(seal_with)]) + seal_with.encode("ascii")
         self.broken: set[tuple[str, object]] = set()
 
-    def of(self, place: Place, rows: Sequence[Row]) -> list[Values]:
+    def of(self, place: SealedTable, rows: Sequence[SealedRow]) -> list[ResealValues]:
         """(id, all old values, all new values) of each row that opens and would change."""
         renewed = []
         for row in rows:
@@ -187,7 +189,7 @@ class Renewal:
                 renewed.append((row[place.key], *old, *new))
         return renewed
 
-    def _row(self, place: Place, row: Row) -> tuple[Values, Values]:
+    def _row(self, place: SealedTable, row: SealedRow) -> tuple[ResealValues, ResealValues]:
         of = str(row[place.key])
         opened = {
             column: self._sealer.open(row[column], of=of, field=name)
@@ -208,7 +210,7 @@ class Renewal:
             new += self._same(row, opened.get("body"))
         return tuple(old), tuple(new)
 
-    def _citizen(self, row: Row, plain: bytes | None) -> list[Any]:
+    def _citizen(self, row: SealedRow, plain: bytes | None) -> list[Any]:
         """The token under the newest key; as it was if there is none, or its number cannot be read any more."""
         stays = [row["citizen_token"], row["citizen_key"]]
         if row["citizen_key"] in (None, self._sealer.newest_token_key) or plain is None:
@@ -220,7 +222,7 @@ class Renewal:
         token = self._sealer.token(number, purpose="citizen")
         return [token.digest, token.key_id]
 
-    def _same(self, row: Row, body: bytes | None) -> list[Any]:
+    def _same(self, row: SealedRow, body: bytes | None) -> list[Any]:
         """As strangers.py makes it; a test compares them."""
         if row["same_key"] == self._sealer.newest_token_key or body is None:
             return [row["same_token"], row["same_key"]]
@@ -229,6 +231,6 @@ class Renewal:
         return [token.digest, token.key_id]
 
 
-async def _write(statement: str, rows: Sequence[Values], connection: Connection) -> int:
+async def _write(statement: str, rows: Sequence[ResealValues], connection: Connection) -> int:
     arrays = [list(column) for column in zip(*rows, strict=True)]
     return int((await connection.execute(statement, *arrays)).split()[-1])

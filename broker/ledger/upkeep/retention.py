@@ -15,8 +15,8 @@ from datetime import timedelta
 from functools import partial
 
 from broker.ledger.audit_log import Actor, write_down
-from broker.ledger.postgres.connections import Connection, Target
-from broker.ledger.upkeep.walking import FIRST_MOMENT, FIRST_UUID, Key, Page, Walk, walking
+from broker.ledger.postgres.connections import Connection, Server
+from broker.ledger.upkeep.walking import FIRST_MOMENT, FIRST_UUID, Page, RowKey, Walk, walking
 from broker.telemetry.log import get_logger
 from config.settings import Settings
 
@@ -115,7 +115,7 @@ SELECT extract(epoch FROM ledger_now() - max(at))::float8 FROM operator_log WHER
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RetentionStep:
     """One table on the way: walked by `key`, what the longest of `days` (names of settings) made old is deleted."""
 
     name: str
@@ -123,39 +123,39 @@ class Step:
     key: str
     days: tuple[str, ...]
     statement: str
-    first: Key = FIRST_UUID
+    first: RowKey = FIRST_UUID
 
 
 # Reports before requests and replays before what they replay, so that one run takes along what the other kept.
 STEPS = (
-    Step("replay_items", "replay_items", "letter_id", ("replays_days",), REPLAY_ITEMS),
-    Step("replays", "replays", "replay_id", ("replays_days",), REPLAYS),
-    Step("dead_messages", "dead_messages", "letter_id", ("letters_days",), DEAD_MESSAGES),
-    Step("reports", "reports", "report_id", ("reports_days",), REPORTS),
-    Step("attempt_results", "attempt_results", "report_id", ("attempts_days",), ATTEMPT_RESULTS),
-    Step("attempts", "attempts", "report_id", ("attempts_days",), ATTEMPTS),
-    Step("requests", "requests", "request_id", ("requests_days",), REQUESTS),
-    Step(
+    RetentionStep("replay_items", "replay_items", "letter_id", ("replays_days",), REPLAY_ITEMS),
+    RetentionStep("replays", "replays", "replay_id", ("replays_days",), REPLAYS),
+    RetentionStep("dead_messages", "dead_messages", "letter_id", ("letters_days",), DEAD_MESSAGES),
+    RetentionStep("reports", "reports", "report_id", ("reports_days",), REPORTS),
+    RetentionStep("attempt_results", "attempt_results", "report_id", ("attempts_days",), ATTEMPT_RESULTS),
+    RetentionStep("attempts", "attempts", "report_id", ("attempts_days",), ATTEMPTS),
+    RetentionStep("requests", "requests", "request_id", ("requests_days",), REQUESTS),
+    RetentionStep(
         "discarded_bookings",
         "discarded_bookings",
         "request_id",
         ("letters_days", "requests_days"),
         DISCARDED_BOOKINGS,
     ),
-    Step("operator_log", "operator_log", "id", ("operator_log_days",), OPERATOR_LOG, first=0),
-    Step("lane_changes", "lane_changes", "id", ("lane_changes_days",), LANE_CHANGES, first=0),
-    Step("flow", "flow", "minute", ("flow_days",), FLOW, first=FIRST_MOMENT),
-    Step("workers", "workers", "id", ("requests_days",), WORKERS),
+    RetentionStep("operator_log", "operator_log", "id", ("operator_log_days",), OPERATOR_LOG, first=0),
+    RetentionStep("lane_changes", "lane_changes", "id", ("lane_changes_days",), LANE_CHANGES, first=0),
+    RetentionStep("flow", "flow", "minute", ("flow_days",), FLOW, first=FIRST_MOMENT),
+    RetentionStep("workers", "workers", "id", ("requests_days",), WORKERS),
 )
 
 Counts = dict[str, int]
-Tell = Callable[[str, int], None]
+OnDeleted = Callable[[str, int], None]
 
 
 class Retention:
     """The purge of one ledger, by one process at a time. Raises LedgerAway; may be cut off and begun again."""
 
-    def __init__(self, settings: Settings, target: Target) -> None:
+    def __init__(self, settings: Settings, target: Server) -> None:
         self._settings = settings.retention
         self._target = target
         self._look_at = 0.0
@@ -184,13 +184,13 @@ class Retention:
         age = await walk.run(lambda connection: connection.fetchval(AGE_S, SUBJECT, ACTION))
         return 0.0 if age is None else max(0.0, self._settings.purge_every_seconds - age)
 
-    async def purge(self, by: Actor, tell: Tell | None = None) -> Counts | None:
+    async def purge(self, by: Actor, tell: OnDeleted | None = None) -> Counts | None:
         """At once; None if another process is at it. `tell` hears of each table that is done."""
         async with walking(self._target) as walk:
             return await self._purge(walk, by, tell=tell) if await walk.only_one(LOCK) else None
 
     async def _purge(
-        self, walk: Walk, by: Actor, *, tell: Tell | None = None, polite: bool = False
+        self, walk: Walk, by: Actor, *, tell: OnDeleted | None = None, polite: bool = False
     ) -> Counts:
         counts = {}
         for step in STEPS:
@@ -200,7 +200,7 @@ class Retention:
         await walk.run(partial(_remember, by, counts))
         return counts
 
-    async def _step(self, walk: Walk, step: Step, polite: bool) -> int:
+    async def _step(self, walk: Walk, step: RetentionStep, polite: bool) -> int:
         age = timedelta(days=max(getattr(self._settings, name) for name in step.days))
         gone = 0
         async for page in walk.pages(step.table, step.key, self._settings.purge_batch, first=step.first):

@@ -15,14 +15,14 @@ from typing import TypeVar
 from uuid import UUID
 
 from broker.ledger.model import RowRefused
-from broker.ledger.postgres.connections import Connection, Line, Target
-from broker.ledger.postgres.reachability import Reach
+from broker.ledger.postgres.connections import Connection, LazyConnection, Server
+from broker.ledger.postgres.reachability import Availability
 from broker.telemetry.log import get_logger
 
 log = get_logger("ledger.walking")
 
 T = TypeVar("T")
-Key = UUID | int | datetime
+RowKey = UUID | int | datetime
 FIRST_UUID = UUID(int=0)
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -37,15 +37,15 @@ SELECT high, (SELECT {key} FROM {table} WHERE {key} > high ORDER BY {key} LIMIT 
 class Page:
     """Rows whose keys are between these two, both included."""
 
-    low: Key
-    high: Key
+    low: RowKey
+    high: RowKey
 
 
 class Walk:
     """One connection of its own for a walk. All raise LedgerAway; close it by `walking`."""
 
-    def __init__(self, target: Target) -> None:
-        self._line = Line(target, Reach())
+    def __init__(self, target: Server) -> None:
+        self._line = LazyConnection(target, Availability())
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """As Line.run."""
@@ -55,10 +55,10 @@ class Walk:
         """Whether this walk has the advisory lock now; it holds it as long as its connection lives."""
         return bool(await self.run(lambda c: c.fetchval("SELECT pg_try_advisory_lock($1)", lock)))
 
-    async def pages(self, table: str, key: str, size: int, *, first: Key) -> AsyncIterator[Page]:
+    async def pages(self, table: str, key: str, size: int, *, first: RowKey) -> AsyncIterator[Page]:
         """The table in pages of `size` rows (more only if they share one key), as they are found on the way."""
         statement = PAGE.format(table=table, key=key)  # our own names only
-        low: Key | None = first
+        low: RowKey | None = first
         while low is not None:
             row = await self.run(partial(_page, statement, low, size))
             if row is None:
@@ -80,13 +80,15 @@ class Walk:
         await self._line.close()
 
 
-async def _page(statement: str, low: Key, size: int, connection: Connection) -> tuple[Key, Key | None] | None:
+async def _page(
+    statement: str, low: RowKey, size: int, connection: Connection
+) -> tuple[RowKey, RowKey | None] | None:
     row = await connection.fetchrow(statement, low, size)
     return (row["high"], row["next"]) if row else None
 
 
 @asynccontextmanager
-async def walking(target: Target) -> AsyncIterator[Walk]:
+async def walking(target: Server) -> AsyncIterator[Walk]:
     """A walk, and its connection let go."""
     walk = Walk(target)
     try:

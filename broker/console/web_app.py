@@ -10,18 +10,18 @@ from aiohttp import web
 
 from broker import ops
 from broker.console import view
-from broker.console.context import DESK, LINKS, NAVIGATION, PASSWORDS, SESSIONS, SETTINGS, Place
-from broker.console.gate import gate
-from broker.console.headers import add_headers
+from broker.console.access import gate
+from broker.console.context import DESK, LINKS, NAVIGATION, PASSWORDS, SESSIONS, SETTINGS, NavigationEntry
 from broker.console.links import Links
+from broker.console.page_routes import TABLE
 from broker.console.pages import overview
 from broker.console.passwords import Passwords
 from broker.console.rights import Right
-from broker.console.routes import TABLE
-from broker.console.sessions import Sessions
-from broker.console.table import Row, add_rows, check_rows
+from broker.console.security_headers import add_headers
+from broker.console.session_store import Sessions
+from broker.console.table import PageRoute, add_rows, check_rows
 from broker.console.troubles import as_pages
-from broker.ops import Desk
+from broker.ops import Operations
 from broker.telemetry import log as logging
 from broker.telemetry.log import get_logger
 from config.settings import Settings
@@ -31,7 +31,7 @@ MOST_BODY_BYTES = 64 * 1024
 SHUTDOWN_S = 5.0
 
 
-def build(settings: Settings, desk: Desk, table: Iterable[Row] = TABLE) -> web.Application:
+def build(settings: Settings, desk: Operations, table: Iterable[PageRoute] = TABLE) -> web.Application:
     """The application. Raises TableBroken when an address has no right written beside it."""
     rows = tuple(table)
     app = web.Application(middlewares=[as_pages, gate], client_max_size=MOST_BODY_BYTES)
@@ -40,7 +40,9 @@ def build(settings: Settings, desk: Desk, table: Iterable[Row] = TABLE) -> web.A
     app[PASSWORDS] = Passwords(settings.console)
     app[LINKS] = Links(desk.sealer, settings.console.link_seconds)
     app[NAVIGATION] = tuple(
-        Place(row.place, row.path, row.needs) for row in rows if row.place and isinstance(row.needs, Right)
+        NavigationEntry(row.place, row.path, row.needs)
+        for row in rows
+        if row.place and isinstance(row.needs, Right)
     )
     view.set_up(app)
     overview.set_up(app)
@@ -56,7 +58,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with ops.at_the_desk(settings) as desk:
+    async with ops.open_operations(settings) as desk:
         runner = web.AppRunner(
             build(settings, desk), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
         )

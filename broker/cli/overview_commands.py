@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from broker import ops
-from broker.cli.base import Configuration, DidNotWork, as_json, asynchronously, limit, show, show_rows, told
+from broker.cli.base import (
+    CommandFailed,
+    Configuration,
+    as_json,
+    asynchronously,
+    limit,
+    show,
+    show_rows,
+    told,
+)
 
 FIGURES = "supplier state waiting dead attempts p50_ms p95_ms delivered died share last_attempt_at"
 
@@ -25,7 +34,7 @@ async def overview(configuration: Configuration, hours: float, step: int, as_jso
 
     Exit code 1 if something needs a person now.
     """
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         seen = await ops.overview(desk, hours=hours, step_minutes=step)
     if as_json:
         facts = asdict(seen) | {"problems": [asdict(problem) for problem in seen.problems]}
@@ -33,7 +42,7 @@ async def overview(configuration: Configuration, hours: float, step: int, as_jso
     else:
         _show(seen)
     if any(problem.level == "bad" for problem in seen.problems):
-        raise DidNotWork("not well")
+        raise CommandFailed("not well")
 
 
 def _show(seen: ops.Overview) -> None:
@@ -81,7 +90,7 @@ def suppliers() -> None:
 @asynchronously
 async def suppliers_list(configuration: Configuration, as_json: bool) -> None:
     """List every supplier with the figures of its last day."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.suppliers(desk)
     rows = [_figures(each) for each in found]
     if as_json:
@@ -104,7 +113,7 @@ def _figures(each: ops.SupplierFigures) -> dict[str, Any]:
 @asynchronously
 async def suppliers_show(configuration: Configuration, supplier: str, limit: int, as_json: bool) -> None:
     """Show one supplier: its lane and how it changed, what waits and why, its newest attempts."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.supplier(desk, supplier, limit=limit)
     if as_json:
         show(asdict(found) | {"figures": _figures(found.figures)}, as_json)

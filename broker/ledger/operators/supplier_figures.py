@@ -13,10 +13,10 @@ from typing import Any
 from broker.ledger.operators.flow import Flow, flow_of
 from broker.ledger.operators.overview import CAUSES_MOST, WAITING
 from broker.ledger.operators.overview_model import Waiting
-from broker.ledger.postgres.connections import Connection, Lines
+from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.reports.lane_history import LaneChange, changes_of
 from broker.ledger.reports.lanes import LIST, lane_row_of
-from broker.ledger.reports.model import LaneRow
+from broker.ledger.reports.report_model import LaneRow
 
 BACK = timedelta(hours=24)
 ATTEMPTS_MOST = 1000
@@ -117,7 +117,7 @@ class SupplierStory:
 class Suppliers:
     """Reading only. Raises LedgerAway."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Pool) -> None:
         self._lines = lines
 
     async def figures(self) -> list[SupplierFigures]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from broker.ledger.reports.model import ReportClaim
+from broker.ledger.reports.report_model import ReportClaim
 
 
-class ReportHoldings:
+class HeldReports:
     """Claims of reports held in memory. Bounded by the prefetches of the lanes."""
 
     def __init__(self) -> None:

@@ -13,8 +13,8 @@ import click
 
 from broker import ops
 from broker.cli.base import (
+    CommandFailed,
     Configuration,
-    DidNotWork,
     Mistake,
     actor_of,
     as_json,
@@ -99,8 +99,8 @@ async def dead_list(
     **given: Any,
 ) -> None:
     """List dead letters, newest first; when there are more, standard error says how to go on."""
-    after = ops.Place.read(behind) if behind else None
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    after = ops.PageCursor.read(behind) if behind else None
+    async with ops.open_operations(configuration.settings()) as desk:
         page = await ops.letter_page(desk, filter_of(given), limit=limit, after=after, discarded=discarded)
     if page.next:
         click.echo(f"more: --behind {page.next}", err=True)
@@ -119,7 +119,7 @@ async def dead_list(
 @asynchronously
 async def dead_groups(configuration: Configuration, limit: int, as_json: bool, **given: Any) -> None:
     """Group dead letters by what failed: queue, supplier, cause and fault type; the largest group first."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.groups(desk, filter_of(given), limit=limit)
     columns = "fingerprint count last_hours queue cause cause_class fault first_seen_at last_seen_at"
     if as_json:
@@ -135,7 +135,7 @@ async def dead_groups(configuration: Configuration, limit: int, as_json: bool, *
 @asynchronously
 async def dead_show(configuration: Configuration, letter_id: UUID, as_json: bool) -> None:
     """Show one dead letter, without personal data."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.letter(desk, letter_id)
     show(asdict(found), as_json)
 
@@ -151,7 +151,7 @@ async def dead_discard(
 ) -> None:
     """Put dead letters aside, by id or filter. They can be restored until retention deletes them."""
     actor = actor_of(name, reason)
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         count = await ops.discard(desk, filter_of(given, ids), actor)
     click.echo(f"discarded: {count}; undo with: jobnet-broker dead restore")
     _perhaps_more(count)
@@ -168,7 +168,7 @@ async def dead_restore(
 ) -> None:
     """Undo a discard, by id or filter."""
     actor = actor_of(name, reason)
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         count = await ops.restore(desk, filter_of(given, ids), actor)
     click.echo(f"restored: {count}")
     _perhaps_more(count)
@@ -187,7 +187,7 @@ def _perhaps_more(count: int) -> None:
 async def dead_verify(configuration: Configuration, request_id: UUID, name: str | None, reason: str) -> None:
     """Look a dead booking's fate up again; a running broker does it now."""
     actor = actor_of(name, reason)
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         await ops.verify(desk, request_id, actor)
     click.echo(f"verification is due; see: jobnet-broker trace {request_id}")
 
@@ -222,21 +222,21 @@ async def dead_replay(
     Running brokers carry it on; it stops by itself when the same failure returns. Exit code 1 if it stopped.
     """
     actor = actor_of(name, reason)
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         preview = await ops.prepare_replay(desk, filter_of(given, ids), actor, rate=rate)
         show({**asdict(preview), "sample": [str(each.letter_id) for each in preview.sample]}, as_json)
         if dry_run:
             return
         if not yes and not click.confirm(f"replay these {preview.count}?", err=True):
-            raise DidNotWork("nothing was replayed")
+            raise CommandFailed("nothing was replayed")
         await ops.start_replay(desk, preview.replay_id, actor)
         progress = await _watched(desk, preview.replay_id, wait)
     show(asdict(progress), as_json)
     if progress.state == "stopped":
-        raise DidNotWork(f"stopped: {progress.stopped_because}")
+        raise CommandFailed(f"stopped: {progress.stopped_because}")
 
 
-async def _watched(desk: ops.Desk, replay_id: UUID, seconds: float) -> ops.Progress:
+async def _watched(desk: ops.Operations, replay_id: UUID, seconds: float) -> ops.ReplayProgress:
     """Its progress when it has ended, or when the seconds are over."""
     loop = asyncio.get_running_loop()
     until, before = loop.time() + seconds, ""
@@ -274,7 +274,7 @@ async def dead_replays(
     """List replays; with an id show one and what became of each letter, stop it or resume it."""
     if (stop or resume) and (replay_id is None or (stop and resume)):
         raise Mistake("say which replay to stop or to resume")
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         if replay_id is None:
             columns = "replay_id name state total replayed skipped waiting actor created_at stopped_because"
             told(await ops.replays(desk), as_json, columns)

@@ -11,20 +11,27 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from broker.lanes.decision import Judgement
+from broker.lanes.decision import Decision
 from broker.lanes.lane import Lane, Paused, Resumed
-from broker.ledger.postgres.connections import Lines, Target
-from broker.ledger.postgres.group_commit import Batcher
-from broker.ledger.postgres.reachability import Reach
-from broker.ledger.postgres.sealed import Safe
-from broker.ledger.reports.attempt_results import Ended, Results
-from broker.ledger.reports.attempts import Attempts, Wanted
-from broker.ledger.reports.handover import Handing
-from broker.ledger.reports.held import ReportHoldings
+from broker.ledger.postgres.connections import Pool, Server
+from broker.ledger.postgres.group_commit import GroupCommit
+from broker.ledger.postgres.reachability import Availability
+from broker.ledger.postgres.sealed import FieldSealer
+from broker.ledger.reports.attempt_results import AttemptResult, Results
+from broker.ledger.reports.attempts import AttemptRequest, Attempts
+from broker.ledger.reports.handover import Handover
+from broker.ledger.reports.held_reports import HeldReports
 from broker.ledger.reports.joins import Joins
 from broker.ledger.reports.lanes import LaneDesk
-from broker.ledger.reports.lookups import ReportCount, ReportLookups
-from broker.ledger.reports.model import DueReportEvent, Handed, Joinable, LaneLimits, LaneRow, ReportClaim
+from broker.ledger.reports.report_lookups import ReportCount, ReportLookups
+from broker.ledger.reports.report_model import (
+    DueReportEvent,
+    HandedOver,
+    Joinable,
+    LaneLimits,
+    LaneRow,
+    ReportClaim,
+)
 from broker.ledger.reports.sweep import ReportSweep
 from broker.ledger.reports.wake import Wake
 from config.settings import Settings
@@ -34,20 +41,26 @@ class Reports:
     """One process's door to the reports."""
 
     def __init__(
-        self, settings: Settings, me: UUID, lines: Lines, target: Target, reach: Reach, safe: Safe
+        self,
+        settings: Settings,
+        me: UUID,
+        lines: Pool,
+        target: Server,
+        reach: Availability,
+        safe: FieldSealer,
     ) -> None:
         rules = settings.reports
         threshold = timedelta(seconds=settings.ledger.owner_dead_after_seconds)
-        self._holdings = holdings = ReportHoldings()
+        self._holdings = holdings = HeldReports()
         self._lookups = ReportLookups(lines)
-        self._handing = Handing(lines, rules, timedelta(seconds=settings.scheduler.tick_seconds))
+        self._handing = Handover(lines, rules, timedelta(seconds=settings.scheduler.tick_seconds))
         self._attempts = Attempts(me, lines, safe, holdings)
         self._results = Results(lines, rules)
         most, linger_s = settings.ledger.batch_size, settings.ledger.batch_linger_ms / 1000
-        self._claiming: Batcher[Wanted, ReportClaim | None] = Batcher(
+        self._claiming: GroupCommit[AttemptRequest, ReportClaim | None] = GroupCommit(
             self._attempts.flush, reach, most=most, linger_s=linger_s, what="attempts"
         )
-        self._finishing: Batcher[Ended, bool] = Batcher(
+        self._finishing: GroupCommit[AttemptResult, bool] = GroupCommit(
             self._results.flush, reach, most=most, linger_s=linger_s, what="results"
         )
         self._sweep = ReportSweep(me, threshold, lines, rules, holdings)
@@ -67,7 +80,7 @@ class Reports:
 
     # -- the way of a report -------------------------------------------------------------------------------------
 
-    async def hand_over(self, limits: Mapping[str, LaneLimits]) -> list[Handed]:
+    async def hand_over(self, limits: Mapping[str, LaneLimits]) -> list[HandedOver]:
         """What is due and fits its lane's window and rate; it is committed: publish it now.
 
         The lane of a supplier that is not in `limits` is left alone. A parked lane whose time came hands over
@@ -75,21 +88,21 @@ class Reports:
         """
         return await self._handing.hand_over(limits)
 
-    async def give_back(self, *handed: Handed) -> None:
+    async def give_back(self, *handed: HandedOver) -> None:
         """Publishing failed, or nobody knows: waiting again, uncounted. A message that got there is dropped."""
         await self._handing.give_back(handed)
 
     async def claim(self, report_id: UUID, number: int) -> ReportClaim | None:
         """The right to one attempt, its intent written down; None: ack and drop, it is not to be delivered now."""
         with self._holdings.asking(report_id):
-            return await self._claiming.submit(Wanted(report_id, number))
+            return await self._claiming.submit(AttemptRequest(report_id, number))
 
-    async def finish(self, claim: ReportClaim, judgement: Judgement) -> bool:
+    async def finish(self, claim: ReportClaim, judgement: Decision) -> bool:
         """Write down what the attempt came to, for the report, its lane and whoever listens; False: overtaken.
 
         Never call the supplier again because of this. Raises RowRefused.
         """
-        applied = await self._finishing.submit(Ended(claim, judgement))
+        applied = await self._finishing.submit(AttemptResult(claim, judgement))
         self._wake.set()
         return applied
 

@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from broker.cli.base import Configuration, DidNotWork, actor_of, as_json, asynchronously, show_rows
+from broker.cli.base import CommandFailed, Configuration, actor_of, as_json, asynchronously, show_rows
 from broker.ledger.upkeep.conservation import Balance, Conservation, wanted
-from broker.ledger.upkeep.reseal import KeyUse, Progress, Reseal, Resealed
+from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary
 from broker.ledger.upkeep.retention import Retention
 from broker.ledger.upkeep.whole import ledger_target
 from broker.sealing import Sealer
 
-Tell = Callable[[Progress], None]
+ShowProgress = Callable[[ResealProgress], None]
 
 
 @click.command("purge")
@@ -43,7 +43,7 @@ async def purge(configuration: Configuration, reason: str, name: str | None, as_
     async with ledger_target(settings) as target:
         counts = await Retention(settings, target).purge(by)
     if counts is None:
-        raise DidNotWork("another process is purging the ledger now")
+        raise CommandFailed("another process is purging the ledger now")
     if as_json:
         click.echo(json.dumps(counts))
     else:
@@ -69,7 +69,9 @@ async def reseal(configuration: Configuration, as_json: bool) -> None:
     else:
         _show(done)
     if done.broken:
-        raise DidNotWork(f"{done.broken} rows do not open: their key is not configured, or they are damaged")
+        raise CommandFailed(
+            f"{done.broken} rows do not open: their key is not configured, or they are damaged"
+        )
 
 
 @click.command("conserve")
@@ -88,7 +90,7 @@ async def conserve(configuration: Configuration, as_json: bool) -> None:
         seen = await Conservation(settings, target, codes).look()
     _show_balance(seen, as_json)
     if not seen.closes:
-        raise DidNotWork(f"{len(seen.gaps)} cannot be accounted for; see: jobnet-broker trace ID")
+        raise CommandFailed(f"{len(seen.gaps)} cannot be accounted for; see: jobnet-broker trace ID")
 
 
 def _show_balance(seen: Balance, as_json: bool) -> None:
@@ -100,7 +102,7 @@ def _show_balance(seen: Balance, as_json: bool) -> None:
     show_rows(gaps)
 
 
-def _facts(done: Resealed) -> dict[str, Any]:
+def _facts(done: ResealSummary) -> dict[str, Any]:
     return {
         "written": done.written,
         "broken": done.broken,
@@ -118,7 +120,7 @@ def _facts(done: Resealed) -> dict[str, Any]:
     }
 
 
-def _show(done: Resealed) -> None:
+def _show(done: ResealSummary) -> None:
     rows = [
         {"key": key.key_id, "kind": _kind(key), "rows": count, "named by": place}
         for key in done.keys
@@ -134,16 +136,16 @@ def _kind(key: KeyUse) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[Tell]:
+def progress() -> Iterator[ShowProgress]:
     """Hears how far it is and shows it in the way that suits standard error."""
     if not sys.stderr.isatty():
-        yield Lines()
+        yield ProgressPrinter()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def tell(far: Progress) -> None:
+        def tell(far: ResealProgress) -> None:
             title = f"{far.phase} {far.table}"
             if title not in tasks:
                 tasks[title] = bars.add_task(title, total=far.total)
@@ -152,13 +154,13 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-class Lines:
+class ProgressPrinter:
     """A line for each tenth of a table."""
 
     def __init__(self) -> None:
         self._told: dict[str, int] = {}
 
-    def __call__(self, far: Progress) -> None:
+    def __call__(self, far: ResealProgress) -> None:
         title = f"{far.phase} {far.table}"
         tenths = 10 * far.looked_at // max(far.total, 1)
         if self._told.get(title) != tenths:

@@ -6,23 +6,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from broker.clients.calls import Call
-from broker.clients.classify import Lost, Met
-from broker.telemetry.tracing import TRACING, Kind
+from broker.clients.classify import CallResult, NoAnswer
+from broker.telemetry.tracing import TRACING, SpanKind
 
-Exchange = Callable[[Call[Any], dict[str, str], float], Awaitable[Met]]
+SendCall = Callable[[Call[Any], dict[str, str], float], Awaitable[CallResult]]
 
 
-def calling(system: str, exchange: Exchange) -> Exchange:
+def calling(system: str, exchange: SendCall) -> SendCall:
     """`exchange` with a span around it, or the very same while tracing is off."""
     if not TRACING.on:
         return exchange
 
-    async def traced(call: Call[Any], headers: dict[str, str], seconds: float) -> Met:
+    async def traced(call: Call[Any], headers: dict[str, str], seconds: float) -> CallResult:
         parent = headers.get("traceparent")
-        with TRACING.span(f"{call.step} {system}", kind=Kind.CLIENT, parent=parent) as span:
+        with TRACING.span(f"{call.step} {system}", kind=SpanKind.CLIENT, parent=parent) as span:
             met = await exchange(call, headers | {"traceparent": span.traceparent}, seconds)
             span.note(system=system, step=call.step, method=call.method)
-            if isinstance(met, Lost):
+            if isinstance(met, NoAnswer):
                 span.failed(met.what)
             else:
                 span.note(http_status=met.status)

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from broker.lanes.decision import Tries
+from broker.lanes.decision import RetryState
 from broker.lanes.lane import Lane
 from schemas.codes import ReportKind
 
@@ -40,7 +40,7 @@ class LaneLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class HandedOver:
     """A report that was handed over: to be published on its lane now. A claim needs this very `number`."""
 
     report_id: UUID
@@ -64,7 +64,7 @@ class ReportClaim:
     supplier: str
     attempt: int
     x_request_id: str
-    tries: Tries
+    tries: RetryState
     probe: bool
     count: int
     kind: ReportKind

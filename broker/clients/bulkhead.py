@@ -10,13 +10,13 @@ import asyncio
 import time
 from collections import deque
 
-from broker.clients.breaker import Breaker, Pass, Result
+from broker.clients.breaker import Admission, Breaker, CallHealth
 
 # One Retry-After, perhaps meant for one citizen, must not close a whole jobcenter's system for an hour.
 LONGEST_HOLD_SECONDS = 60.0
 
 
-class NoEntry(Exception):
+class CallRejected(Exception):
     """Turned away.
 
     `retry_after`: the pause that the system itself asked for still has so many seconds to run.
@@ -28,7 +28,7 @@ class NoEntry(Exception):
         self.retry_after = retry_after
 
 
-class Gate:
+class Bulkhead:
     """At most `in_flight` at once; at most `waiting` more wait their turn, in order."""
 
     def __init__(self, in_flight: int, waiting: int, breaker: Breaker) -> None:
@@ -38,7 +38,7 @@ class Gate:
         self._list: deque[asyncio.Future[None]] = deque()
         self._held_until = 0.0
 
-    async def enter(self, until: float) -> Pass:
+    async def enter(self, until: float) -> Admission:
         """A place for one call, to be given back with `leave`.
 
         Raises NoEntry, at the latest at `until` (monotonic).
@@ -50,11 +50,11 @@ class Gate:
             await self._wait_turn(until)
         try:
             return self._admit()
-        except NoEntry:
+        except CallRejected:
             self._pass_on()
             raise
 
-    def leave(self, as_: Pass, result: Result) -> None:
+    def leave(self, as_: Admission, result: CallHealth) -> None:
         """Gives the place back, to the first of those that wait, and tells the breaker what was learnt."""
         self._breaker.record(as_, result, time.monotonic())
         # If it opened just now, the first of those that wait finds out, and passes the place on to the next.
@@ -67,20 +67,20 @@ class Gate:
     def _check(self) -> None:
         now = time.monotonic()
         if self._breaker.refuses(now):
-            raise NoEntry("breaker-open")
+            raise CallRejected("breaker-open")
         if now < self._held_until:
-            raise NoEntry("retry-after", self._held_until - now)
+            raise CallRejected("retry-after", self._held_until - now)
 
-    def _admit(self) -> Pass:
+    def _admit(self) -> Admission:
         self._check()
         admitted = self._breaker.admit(time.monotonic())
         if admitted is None:
-            raise NoEntry("breaker-open")
+            raise CallRejected("breaker-open")
         return admitted
 
     async def _wait_turn(self, until: float) -> None:
         if len(self._list) >= self._waiting:
-            raise NoEntry("waiting-list-full")
+            raise CallRejected("waiting-list-full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._list.append(turn)
         try:
@@ -88,7 +88,7 @@ class Gate:
                 await turn
         except TimeoutError:
             self._give_up(turn)
-            raise NoEntry("waited-too-long") from None
+            raise CallRejected("waited-too-long") from None
         except BaseException:
             self._give_up(turn)
             raise

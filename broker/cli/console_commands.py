@@ -8,7 +8,7 @@ import sys
 import click
 
 from broker import ops
-from broker.cli.base import Configuration, DidNotWork, Mistake, asynchronously
+from broker.cli.base import CommandFailed, Configuration, Mistake, asynchronously
 from broker.errors import BrokerError
 from broker.telemetry.log import configure
 
@@ -21,14 +21,14 @@ def console(context: click.Context) -> None:
     """Serve the operators' web pages until SIGTERM or Ctrl-C (settings: section console)."""
     if context.invoked_subcommand:
         return
-    from broker.console.app import serve  # a web server is not needed by the other commands
+    from broker.console.web_app import serve  # a web server is not needed by the other commands
 
     settings = context.obj.settings()
     configure(settings.log.format, settings.log.level)
     try:
         asyncio.run(serve(settings))
     except (BrokerError, OSError) as error:
-        raise DidNotWork(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 @console.command("hash")

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from broker.errors import BrokerError
-from broker.rabbitmq import Mailbox, Outgoing, mailbox
+from broker.rabbitmq import Outgoing, RpcClient, open_rpc_client
 from broker.rabbitmq.topology import REQUESTS
 from config.settings import Settings
 
@@ -28,21 +28,21 @@ class BadLine(BrokerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RequestLine:
     """One request to send: `body` as bytes, so that a wrong one can be sent on purpose as a string."""
 
     type: str
     body: bytes
 
 
-def letters_of(lines: Iterable[bytes]) -> Iterator[Letter]:
+def letters_of(lines: Iterable[bytes]) -> Iterator[RequestLine]:
     """Requests from JSON lines; requestId and sentAt are filled in where they are missing. Raises BadLine."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield _letter(number, line)
 
 
-def _letter(number: int, line: bytes) -> Letter:
+def _letter(number: int, line: bytes) -> RequestLine:
     if len(line) > MOST_LINE_BYTES:
         raise BadLine(f"line {number}: longer than {MOST_LINE_BYTES} bytes")
     try:
@@ -58,7 +58,7 @@ def _letter(number: int, line: bytes) -> Letter:
     if isinstance(body, dict):
         filled = {"requestId": str(uuid4()), "sentAt": datetime.now(UTC).isoformat(), **body}
         body = json.dumps(filled, ensure_ascii=False)
-    return Letter(type_, body.encode())
+    return RequestLine(type_, body.encode())
 
 
 async def send_lines(
@@ -70,9 +70,12 @@ async def send_lines(
     """
     unanswered = 0
     room = asyncio.Semaphore(AT_A_TIME)
-    async with mailbox(settings, f"jobnet.answers.cli-{uuid4()}") as box, asyncio.TaskGroup() as tasks:
+    async with (
+        open_rpc_client(settings, f"jobnet.answers.cli-{uuid4()}") as box,
+        asyncio.TaskGroup() as tasks,
+    ):
 
-        async def one(letter: Letter) -> None:
+        async def one(letter: RequestLine) -> None:
             nonlocal unanswered
             try:
                 echo((await _ask(box, letter, wait)).decode())
@@ -87,6 +90,6 @@ async def send_lines(
     return unanswered
 
 
-async def _ask(box: Mailbox, letter: Letter, wait: float) -> bytes:
+async def _ask(box: RpcClient, letter: RequestLine, wait: float) -> bytes:
     key = letter.type.rpartition(".")[0] or letter.type
     return await box.ask(Outgoing(REQUESTS, key, letter.body, letter.type), wait)

@@ -11,8 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from broker.ledger.model import EVENT_LEASE, DueEvent, State, Story, WorkerRow
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.postgres.sealed import Safe
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.postgres.sealed import FieldSealer
 from schemas.personal import Cpr
 
 FIND_MOST = 1000
@@ -74,7 +74,7 @@ WHERE request_id = ANY($1::uuid[]) AND event_due_at > clock_timestamp()
 class Lookups:
     """Short statements on the pool. All raise LedgerAway."""
 
-    def __init__(self, threshold: timedelta, lines: Lines, safe: Safe) -> None:
+    def __init__(self, threshold: timedelta, lines: Pool, safe: FieldSealer) -> None:
         self._threshold = threshold
         self._lines = lines
         self._safe = safe

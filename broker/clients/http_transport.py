@@ -21,7 +21,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from broker.clients.classify import Answered, Lost, Met
+from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
 from broker.clients.tls import certificate_refused
 from config.settings import HttpLimits
 
@@ -37,7 +37,7 @@ _BODILESS = frozenset({"GET", "HEAD"})
 
 
 @dataclass(slots=True)
-class Outward:
+class HttpRequest:
     """What leaves. `target` is path and query, encoded."""
 
     method: str
@@ -47,7 +47,7 @@ class Outward:
 
 
 @dataclass(slots=True)
-class Raw:
+class RawResponse:
     """What came back, unjudged. `body` is None when there was more of it than may be kept."""
 
     status: int
@@ -56,7 +56,7 @@ class Raw:
 
 
 @dataclass(slots=True)
-class Way:
+class TryProgress:
     """How far a try got: what counts as sent is everything but a failure to connect (DESIGN 5)."""
 
     connected: bool = False
@@ -69,7 +69,7 @@ class Way:
         transport.abort()
 
 
-class Wire:
+class HttpTransport:
     """The connections to one base address, at most `limits.in_flight` of them."""
 
     def __init__(self, base_url: str, tls: ssl.SSLContext | None, limits: HttpLimits) -> None:
@@ -89,7 +89,7 @@ class Wire:
         """Cuts what is in flight."""
         await self._connector.close()
 
-    async def exchange(self, request: Outward, seconds: float, way: Way) -> Raw:
+    async def exchange(self, request: HttpRequest, seconds: float, way: TryProgress) -> RawResponse:
         """Send once, read one answer, in so many seconds altogether; `way` says how far it got.
 
         Raises TimeoutError, aiohttp.ClientError, HttpProcessingError, or ValueError for what HTTP cannot carry.
@@ -122,9 +122,9 @@ class Wire:
         finally:
             timer.cancel()
         connection.close() if kept is None else connection.release()
-        return Raw(message.code, message.headers, kept)
+        return RawResponse(message.code, message.headers, kept)
 
-    def _bytes_of(self, request: Outward) -> bytes:
+    def _bytes_of(self, request: HttpRequest) -> bytes:
         method, target, body = request.method, request.target, request.body
         lines = [method, " ", target, self._head]
         for name, value in request.headers.items():
@@ -152,31 +152,33 @@ class Wire:
         return message, bytes(kept) if len(kept) <= self._most else None
 
 
-def lost(error: Exception, way: Way) -> Met:
+def lost(error: Exception, way: TryProgress) -> CallResult:
     """What an exception of a try says.
 
     It ends here: aiohttp's hold the address and, in places, what the other side wrote.
     """
     if isinstance(error, TimeoutError) or way.expired:
-        return Lost("timeout" if way.connected else "connect-timeout", connected=way.connected)
+        return NoAnswer("timeout" if way.connected else "connect-timeout", connected=way.connected)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
         return _not_connected(error)
     if isinstance(error, HttpProcessingError):
-        return Answered(None, flaw="not-http")
+        return HttpAnswer(None, flaw="not-http")
     if way.fresh and certificate_refused(error):
         # With TLS 1.3 the other side refuses our certificate after our first bytes, and reads none of them.
-        return Lost("certificate", connected=False, setup=True)
-    return Lost("reset", connected=way.connected)
+        return NoAnswer("certificate", connected=False, setup=True)
+    return NoAnswer("reset", connected=way.connected)
 
 
-def _not_connected(error: aiohttp.ClientError) -> Lost:
+def _not_connected(error: aiohttp.ClientError) -> NoAnswer:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Lost("certificate", connected=False, setup=True)
+        return NoAnswer("certificate", connected=False, setup=True)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Lost("dns", connected=False)
+        return NoAnswer("dns", connected=False)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         cause = error.os_error
         cut = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        return Lost("certificate" if certificate_refused(error) else "tls", connected=False, setup=not cut)
+        return NoAnswer(
+            "certificate" if certificate_refused(error) else "tls", connected=False, setup=not cut
+        )
     refused = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED
-    return Lost("connect-refused" if refused else "connect-failed", connected=False)
+    return NoAnswer("connect-refused" if refused else "connect-failed", connected=False)

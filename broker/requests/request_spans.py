@@ -4,8 +4,8 @@
     └── carry booking.book.v1      from sentAt to the acknowledgement
         ├── wait jobnet.bookings   in the queue
         ├── handle booking.book.v1
-        │   └── create birk        each try of each call; its traceparent leaves with it (broker/clients/traced.py)
-        └── report fyrtaarn        from the failure to the delivery (broker/reports/spans.py)
+        │   └── create birk        each try of each call; its traceparent leaves with it (broker/clients/call_spans.py)
+        └── report fyrtaarn        from the failure to the delivery (broker/reports/report_spans.py)
             └── attempt fyrtaarn
                 └── fejlmelding fyrtaarn
 
@@ -24,12 +24,12 @@ from uuid import UUID
 from broker.dead_letters.headers import LETTER_ID
 from broker.rabbitmq import Arrival
 from broker.telemetry.counters import OTHER, TYPES
-from broker.telemetry.tracing import TRACING, Kind
+from broker.telemetry.tracing import TRACING, SpanKind
 from schemas.answers import Result
 from schemas.codes import Status
 
 Carry = Callable[[Arrival], Awaitable[None]]
-Handler = Callable[[Any, Any, Any], Awaitable[Result]]
+HandlerCall = Callable[[Any, Any, Any], Awaitable[Result]]
 
 LONGEST_WAIT = timedelta(hours=1)
 """A `sentAt` older than this, or in the future, is not used as the start of the span."""
@@ -51,7 +51,7 @@ def carrying(carry: Carry) -> Carry:
         began = _sent_at(arrival.body)
         with TRACING.span(
             f"carry {type_}",
-            kind=Kind.CONSUMER,
+            kind=SpanKind.CONSUMER,
             parent=None if replayed else theirs,
             link=theirs if replayed else None,
             began=began,
@@ -76,7 +76,7 @@ def _sent_at(body: bytes) -> datetime | None:
         return None
 
 
-def ended(outcome: str, request_id: UUID | None) -> None:
+def end_span(outcome: str, request_id: UUID | None) -> None:
     """How the request that is being carried here ended."""
     if not TRACING.on:
         return
@@ -86,7 +86,7 @@ def ended(outcome: str, request_id: UUID | None) -> None:
         span.failed(outcome)
 
 
-def handling(handler: Handler) -> Handler:
+def handling(handler: HandlerCall) -> HandlerCall:
     """What the handler does, from its first call to its last."""
     if not TRACING.on:
         return handler

@@ -113,7 +113,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PageCursor:
     """Where a page of letters ended; the next one begins behind it, whatever has died since."""
 
     at: datetime
@@ -140,4 +140,4 @@ class LetterPage:
     """Some letters, newest first, and where the next page begins; None on the last one."""
 
     letters: tuple[Letter, ...]
-    next: Place | None
+    next: PageCursor | None

@@ -25,8 +25,8 @@ from broker.rabbitmq.connection import (
     open_channel,
     translated,
 )
-from broker.rabbitmq.frames import Publishing
-from broker.rabbitmq.messages import Arrival, Outgoing, Published, Receipt, read_arrival
+from broker.rabbitmq.frames import PublishTap
+from broker.rabbitmq.messages import AckToken, Arrival, Outgoing, Published, read_arrival
 from broker.rabbitmq.rabbit import ACKS_SETTLE_S
 from config.settings import RabbitmqSettings
 
@@ -34,7 +34,7 @@ ACK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class FetchedMessage:
     """One message taken out of a queue, with where it was published to first, as far as RabbitMQ knows."""
 
     arrival: Arrival
@@ -57,36 +57,36 @@ class _Patient:
             await self._channel.basic_ack(delivery_tag, multiple, wait)
 
 
-class Drawer:
+class QueueReader:
     """One channel for everything, so that nothing overtakes anything."""
 
     def __init__(self, raw: Connection, channel: Channel, publish_timeout: float) -> None:
         self._raw = raw
         self._channel = channel
-        self._publishing = Publishing(channel)
+        self._publishing = PublishTap(channel)
         self._publish_timeout = publish_timeout
-        self.threw = False
+        self.acked = False
 
     async def depth(self, queue: str) -> int:
-        """Messages ready in the queue. Raises Asked when it does not exist, RabbitAway."""
+        """Messages ready in the queue. Raises DeclareRefused when it does not exist, RabbitAway."""
         return await depth(self._raw, queue)
 
-    async def take(self, queue: str) -> Drawn | None:
+    async def get(self, queue: str) -> FetchedMessage | None:
         """The oldest message, not acknowledged yet; None when the queue is empty. Raises RabbitAway."""
         with translated("looking at dead letters"):
             message = await self._channel.basic_get(queue, timeout=RPC_TIMEOUT_S)
         return self._drawn(queue, message)
 
-    def _drawn(self, queue: str, message: DeliveredMessage) -> Drawn | None:
+    def _drawn(self, queue: str, message: DeliveredMessage) -> FetchedMessage | None:
         delivery = message.delivery
         if not isinstance(delivery, Basic.GetOk):
             return None
-        receipt = Receipt(_Patient(self._channel), delivery.delivery_tag or 0)
+        receipt = AckToken(_Patient(self._channel), delivery.delivery_tag or 0)
         properties = message.header.properties
         arrival = read_arrival(queue, message.body, properties, bool(delivery.redelivered), receipt)
-        return Drawn(arrival, delivery.exchange or "", delivery.routing_key or "")
+        return FetchedMessage(arrival, delivery.exchange or "", delivery.routing_key or "")
 
-    async def lay(self, out: Outgoing) -> Published:
+    async def put(self, out: Outgoing) -> Published:
         """Publish and wait for RabbitMQ's word. Raises RabbitAway."""
         ready = ready_of(out)
         with translated("publishing a dead letter"):
@@ -94,20 +94,20 @@ class Drawer:
                 await self._raw.ready()
                 return await self._publishing.publish(ready, within=self._publish_timeout)
 
-    async def throw(self, drawn: Drawn) -> None:
+    async def ack(self, drawn: FetchedMessage) -> None:
         """Acknowledge. Raises RabbitAway when that is not possible any more."""
         if not await drawn.arrival.ack():
             raise RabbitAway("the channel was lost")
-        self.threw = True
+        self.acked = True
 
 
 @asynccontextmanager
-async def drawer(settings: RabbitmqSettings, name: str) -> AsyncIterator[Drawer]:
+async def open_queue_reader(settings: RabbitmqSettings, name: str) -> AsyncIterator[QueueReader]:
     """A drawer that lives as long as its block. Raises RabbitAway."""
     async with connected(settings.url.get_secret_value(), name, settings.heartbeat_seconds) as raw:
         with translated("opening a channel"):
             channel = await open_channel(raw, confirms=True)
-        opened = Drawer(raw, channel, settings.publish_timeout_seconds)
+        opened = QueueReader(raw, channel, settings.publish_timeout_seconds)
         yield opened
-        if opened.threw:
+        if opened.acked:
             await asyncio.sleep(ACKS_SETTLE_S)

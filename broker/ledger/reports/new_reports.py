@@ -15,9 +15,9 @@ from uuid import UUID
 
 from broker.ledger.model import NewReport
 from broker.ledger.postgres.connections import Connection
-from broker.ledger.postgres.sealed import Safe
-from broker.ledger.reports.model import UNROUTABLE, ReportState
-from broker.telemetry.counters import TALLY
+from broker.ledger.postgres.sealed import FieldSealer
+from broker.ledger.reports.report_model import UNROUTABLE, ReportState
+from broker.telemetry.counters import COUNTERS
 
 CHANNEL = "jobnet_reports_due"
 """NOTIFY wakes the schedulers of all processes; what is due is found without it as well, a tick later."""
@@ -94,7 +94,7 @@ class ReportEntry:
         return tuple(count if name == "count" else self.values[name] for name in COLUMNS)
 
 
-def report_entry(report: NewReport, request_id: UUID, safe: Safe) -> ReportEntry:
+def report_entry(report: NewReport, request_id: UUID, safe: FieldSealer) -> ReportEntry:
     """The row of a report that is made when `request_id` is settled."""
     citizen = safe.citizen(report.cpr)
     merge = safe.merge(report.merge) if report.merge is not None and report.kind == "automatic" else None
@@ -175,7 +175,7 @@ class NewReports:
         arrays = [list(column) for column in zip(*rows, strict=True)]
         await connection.execute(INSERT, self._join_within, *arrays)
         for group in groups.values():
-            TALLY.reported(group[0].supplier or "")
+            COUNTERS.reported(group[0].supplier or "")
 
 
 _Groups = dict[bytes | UUID, list[ReportEntry]]

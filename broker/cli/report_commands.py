@@ -29,7 +29,7 @@ from broker.cli.base import (
     show_rows,
     told,
 )
-from broker.cli.dead import dead
+from broker.cli.dead_letter_commands import dead
 from schemas.personal import Cpr
 
 # -- reports and lanes -----------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ async def reports_list(
     as_json: bool,
 ) -> None:
     """List failure reports, newest first."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.reports(
             desk, supplier=supplier, state=state, jobcenter_code=jobcenter, kind=kind, limit=limit
         )
@@ -77,7 +77,7 @@ async def reports_list(
 @asynchronously
 async def reports_show(configuration: Configuration, report_id: UUID, as_json: bool) -> None:
     """Show a failure report and every attempt to deliver it, without personal data."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.report(desk, report_id)
     if as_json:
         show(asdict(found), as_json)
@@ -101,7 +101,7 @@ def lanes() -> None:
 @asynchronously
 async def lanes_list(configuration: Configuration, as_json: bool) -> None:
     """List every lane and what stands on it."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         rows = await ops.lanes(desk)
     if as_json:
         click.echo(json.dumps([_flat(row) for row in rows], default=str))
@@ -127,7 +127,7 @@ def _lane(row: ops.LaneRow) -> dict[str, Any]:
 @asynchronously
 async def lanes_show(configuration: Configuration, supplier: str, as_json: bool) -> None:
     """Show one lane."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         row = await ops.lane(desk, supplier)
     facts = asdict(row)
     show({**facts.pop("lane"), **facts}, as_json)
@@ -141,7 +141,7 @@ def _lane_command(name: str, act: Callable[..., Any], help_: str) -> None:
     @asynchronously
     async def command(configuration: Configuration, supplier: str, reason: str, **who: str | None) -> None:
         actor = actor_of(who["name"], reason)
-        async with ops.at_the_desk(configuration.settings()) as desk:
+        async with ops.open_operations(configuration.settings()) as desk:
             lane = await act(desk, supplier, actor)
         click.echo(f"{supplier}: {lane.state}")
 
@@ -155,7 +155,7 @@ async def lanes_test(configuration: Configuration, supplier: str, name: str | No
     """Send SUPPLIER a test report of the invented citizen that is agreed with it (directory: test_cpr)."""
     actor, settings = actor_of(name, reason), configuration.settings()
     directory = configuration.directory(settings)
-    async with ops.at_the_desk(settings) as desk:
+    async with ops.open_operations(settings) as desk:
         report_id = await ops.send_test_report(desk, directory, supplier, actor)
     click.echo(f"{supplier}: {report_id} is due; see: jobnet-broker trace {report_id}")
 
@@ -174,7 +174,7 @@ _lane_command("resume", ops.resume, "Let a paused lane go on, or a parked one pr
 @asynchronously
 async def trace(configuration: Configuration, any_id: UUID, as_json: bool) -> None:
     """Tell the whole story of a request, report or letter: answer, report, attempts, dead letter, operators' acts."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         story = await ops.trace(desk, any_id)
     if as_json:
         show(asdict(story), as_json)
@@ -214,7 +214,7 @@ async def log(
     as_json: bool,
 ) -> None:
     """Show what operators did, newest first: who, when, why."""
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         entries = await ops.log(desk, subject=subject, actor=actor, action=action, limit=limit)
     told(entries, as_json)
 
@@ -230,7 +230,7 @@ async def reveal(
 ) -> None:
     """Print one sealed FIELD (such as cpr or fejltekst) of a report, message or request; it is logged first."""
     actor = actor_of(name, reason)
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         value = await ops.reveal(desk, thing, field, actor)
     click.echo(value)
 
@@ -247,7 +247,7 @@ async def find(configuration: Configuration, as_json: bool, name: str | None, re
         cpr = Cpr(sys.stdin.readline(100).strip().replace("-", ""))
     except ValueError as error:
         raise Mistake(f"standard input: {error}") from None
-    async with ops.at_the_desk(configuration.settings()) as desk:
+    async with ops.open_operations(configuration.settings()) as desk:
         found = await ops.find(desk, cpr, actor)
     told(found, as_json)
 

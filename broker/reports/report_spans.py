@@ -1,18 +1,18 @@
-"""Spans of a report: each attempt, and the report as a whole when it has ended. The tree is in broker/requests/spans.py."""
+"""Spans of a report: each attempt, and the report as a whole. The tree is drawn in broker/requests/request_spans.py."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from broker.clients import Systems
-from broker.lanes.decision import Dead, Delivered, Judgement
-from broker.ledger.reports.model import ReportClaim
-from broker.telemetry.tracing import TRACING, Kind, child_of
+from broker.lanes.decision import DeadLetter, Decision, Delivered
+from broker.ledger.reports.report_model import ReportClaim
+from broker.telemetry.tracing import TRACING, SpanKind, child_of
 from config.settings import Settings
 from schemas.envelope import InvalidMessage
-from schemas.reports import Report
+from schemas.failure_reports import Report
 
-Attempt = Callable[[ReportClaim, Systems, Settings], Awaitable[Judgement]]
+Attempt = Callable[[ReportClaim, Systems, Settings], Awaitable[Decision]]
 
 
 def attempting(attempt: Attempt) -> Attempt:
@@ -20,11 +20,11 @@ def attempting(attempt: Attempt) -> Attempt:
     if not TRACING.on:
         return attempt
 
-    async def traced(claim: ReportClaim, systems: Systems, settings: Settings) -> Judgement:
+    async def traced(claim: ReportClaim, systems: Systems, settings: Settings) -> Decision:
         home = child_of(claim.traceparent, _span_id(claim))
         with TRACING.span(
             f"attempt {claim.supplier}",
-            kind=Kind.CONSUMER,
+            kind=SpanKind.CONSUMER,
             parent=None if claim.replayed else home,
             link=home if claim.replayed else None,
         ) as span:
@@ -35,11 +35,11 @@ def attempting(attempt: Attempt) -> Attempt:
                 attempt=claim.attempt,
                 probe=claim.probe or None,
                 replayed=claim.replayed or None,
-                verdict=type(verdict).__name__.lower(),
+                verdict=verdict.label,
             )
             if not isinstance(verdict, Delivered):
                 span.failed(verdict.cause)
-        if isinstance(verdict, Delivered | Dead) and not claim.replayed:
+        if isinstance(verdict, Delivered | DeadLetter) and not claim.replayed:
             _reported(claim, verdict)
         return judgement
 
@@ -51,7 +51,7 @@ def _span_id(claim: ReportClaim) -> int:
     return int.from_bytes(claim.report_id.bytes[8:])
 
 
-def _reported(claim: ReportClaim, verdict: Delivered | Dead) -> None:
+def _reported(claim: ReportClaim, verdict: Delivered | DeadLetter) -> None:
     """The span of the whole report, from the failure that it tells of until now."""
     try:
         began = Report.from_json(claim.content).occurred_at
@@ -61,5 +61,5 @@ def _reported(claim: ReportClaim, verdict: Delivered | Dead) -> None:
         f"report {claim.supplier}", parent=claim.traceparent, began=began, span_id=_span_id(claim)
     ) as span:
         span.note(report_id=str(claim.report_id), kind=claim.kind.value, attempts=claim.attempt)
-        if isinstance(verdict, Dead):
+        if isinstance(verdict, DeadLetter):
             span.failed(verdict.cause)

@@ -16,15 +16,15 @@ from aiormq.abc import DeliveredMessage
 from broker.errors import RabbitAway
 from broker.rabbitmq.confirms import ready_of
 from broker.rabbitmq.connection import RPC_TIMEOUT_S, connected, open_channel, translated
-from broker.rabbitmq.frames import Publishing
+from broker.rabbitmq.frames import PublishTap
 from broker.rabbitmq.messages import Outgoing, Published
 from config.settings import Settings
 
 
-class Mailbox:
+class RpcClient:
     """Answers to several questions at once, told apart by their correlation id."""
 
-    def __init__(self, publishing: Publishing, queue: str) -> None:
+    def __init__(self, publishing: PublishTap, queue: str) -> None:
         self._publishing = publishing
         self._queue = queue
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
@@ -60,12 +60,12 @@ class Mailbox:
 
 
 @asynccontextmanager
-async def mailbox(settings: Settings, queue: str) -> AsyncIterator[Mailbox]:
+async def open_rpc_client(settings: Settings, queue: str) -> AsyncIterator[RpcClient]:
     """A mailbox on an exclusive queue of that name. Raises RabbitAway."""
     url = settings.rabbitmq.url.get_secret_value()
     async with connected(url, f"mailbox {queue}", settings.rabbitmq.heartbeat_seconds) as raw:
         with translated("opening a mailbox"):
-            box = Mailbox(Publishing(await open_channel(raw, confirms=True)), queue)
+            box = RpcClient(PublishTap(await open_channel(raw, confirms=True)), queue)
             receiving = await open_channel(raw, confirms=False)
             await receiving.queue_declare(queue, exclusive=True, auto_delete=True, timeout=RPC_TIMEOUT_S)
             await receiving.basic_consume(queue, box.receive, no_ack=True, timeout=RPC_TIMEOUT_S)

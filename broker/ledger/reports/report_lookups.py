@@ -11,8 +11,8 @@ from typing import Any
 from uuid import UUID
 
 from broker.ledger.model import EVENT_LEASE
-from broker.ledger.postgres.connections import Connection, Lines
-from broker.ledger.reports.model import DueReportEvent, ReportState
+from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.reports.report_model import DueReportEvent, ReportState
 from schemas.codes import ReportKind
 
 COUNTS = """
@@ -56,7 +56,7 @@ class ReportCount:
 class ReportLookups:
     """Short statements on the pool. All raise LedgerAway."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Pool) -> None:
         self._lines = lines
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from broker.ledger.model import Claim
 
 
-class Holdings:
+class HeldClaims:
     """Bounded by the callers: one claim per arrival in flight, and the scheduler's batch of verifications."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from broker.console.context import (
 )
 from broker.console.cookies import SESSION, cookie, login_token, login_value
 from broker.console.rights import Right
-from broker.console.sessions import Session
+from broker.console.session_store import Session
 from broker.console.table import ROWS, Open
 from broker.telemetry.log import get_logger
 from broker.telemetry.redaction import scrub
