@@ -5,6 +5,7 @@ The runbook's commands are checked in tests/monitoring/test_rules.py, README's f
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -241,6 +242,16 @@ def test_a_line_of_prose_is_not_longer_than_it_may_be(document: str) -> None:
         if len(line) > LONGEST_LINE and not line.lstrip().startswith("|") and not re.search(r"\S{80}", line)
     ]
     assert not long
+
+
+def test_the_picture_is_made_from_its_source() -> None:
+    """`make diagrams` was run: every word of the source is in the picture, and no other."""
+    folder = ROOT / "docs" / "pictures"
+    source, picture = (folder / f"architecture.{kind}" for kind in ("dot", "svg"))
+    labels = re.findall(r"label=(?:<(.*?)>(?=\]|, |$)|\"([^\"]*)\")", source.read_text(), re.M)
+    written = " ".join(re.sub(r"<[^>]*>", " ", markup or text) for markup, text in labels)
+    shown = " ".join(re.findall(r"<text [^>]*>(.*?)</text>", picture.read_text()))
+    assert set(html.unescape(written).split()) == set(html.unescape(shown).split())
 
 
 def test_the_version_of_the_project_is_among_the_releases() -> None:
