@@ -233,6 +233,12 @@ def test_every_word_of_the_context_is_used_in_the_code(word: str) -> None:
     assert re.search(rf"(?:\b|_){spelled}", code()), f"{word!r} is in CONTEXT.md and in no code"
 
 
+def test_every_log_event_that_the_runbook_names_is_written() -> None:
+    named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", documents()["docs/operations.md"]))
+    assert len(named) > 15
+    assert not {event for event in named if f'"{event}"' not in code()}
+
+
 @pytest.mark.parametrize("document", sorted(set(documents()) - GENERATED))
 def test_a_line_of_prose_is_not_longer_than_it_may_be(document: str) -> None:
     text = re.sub(r"^```.*?^```", "", documents()[document], flags=re.M | re.S)
