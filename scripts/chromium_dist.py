@@ -8,8 +8,8 @@ from xml.sax.saxutils import escape
 
 from scripts.debian import Package, has, libraries, on_path
 
-# The families behind the generic names; this machine may lack the distribution's own rules for them. The last line is for
-# every family that is not installed.
+# The families behind the generic names; this machine may lack the distribution's own rules for them. The last line is
+# for every family that is not installed.
 FONT_RULES = """\
   <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
   <match target="pattern"><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>"""

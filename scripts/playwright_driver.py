@@ -1,4 +1,4 @@
-"""Lets Playwright's driver, a Node.js inside the wheel, start on a machine without libatomic (Debian's smallest has none).
+"""Lets Playwright's driver, a Node.js inside the wheel, start on a machine without libatomic, such as a minimal Debian.
 
 The library is unpacked from the distribution's package into .local/ (see debian.py); nothing is installed.
 """

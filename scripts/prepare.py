@@ -1,7 +1,7 @@
 """Gets every program of `make run` or `make test` ready before anything starts: `python -m scripts.prepare run|test`.
 
-What this machine does not have is unpacked into .local/ (see debian.py). Then each program is asked whether it finds its
-shared libraries; the ones that are missing are named in one sentence, and the exit code is 1.
+Programs that this machine lacks are unpacked into .local/ (see debian.py). Then the shared libraries of all programs
+are looked up; the missing ones are named in one sentence, and the exit code is 1.
 """
 
 from __future__ import annotations

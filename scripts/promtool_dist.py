@@ -1,4 +1,4 @@
-"""Finds Prometheus and its promtool, or unpacks the distribution's package into .local/ (see debian.py); starts nothing.
+"""Finds Prometheus and promtool, or unpacks the distribution's package into .local/ (see debian.py); starts nothing.
 
 Tests check the alert rules with promtool, and query a Prometheus server as the dashboard does.
 """
