@@ -42,7 +42,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Browser:
-    """A Chromium: its program, what its environment needs besides the usual, and the flags to start it with."""
+    """A Chromium: its program, the variables that its environment needs, and the flags to start it with."""
 
     program: str
     environment: dict[str, str]

@@ -1,7 +1,6 @@
 """Unpacks packages of the distribution (Debian and its derivatives) into .local/, without root and without installing.
 
-No system file is changed: apt-get gets folders of its own, dpkg only unpacks, and packages that are installed already
-are not fetched again. Callers prepare the unpacked files.
+No system file is changed: apt-get gets folders of its own, dpkg only unpacks, and installed packages are not fetched.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Package:
         return goal
 
     def program(self, pattern: str) -> tuple[str, dict[str, str]]:
-        """The first program that matches `pattern`, and what its environment needs. Raises StartFailed."""
+        """The first program that matches `pattern`, and the variables that its environment needs. Raises StartFailed."""
         root = self.unpacked()
         return str(next(root.glob(pattern))), {"LD_LIBRARY_PATH": libraries(root)}
 
@@ -66,7 +65,8 @@ def libraries(root: Path) -> str:
 
 
 def on_path(program: str) -> str | None:
-    """Where a program of the system is. Servers are often in folders that only root has on its PATH."""
+    """The path of a program of the system, or None."""
+    # Servers are often in folders that only root has on its PATH.
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(program, path=f"{path}:/usr/sbin:/usr/local/sbin")
 

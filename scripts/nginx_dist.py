@@ -19,7 +19,7 @@ PACKAGE = Package(
 
 
 def nginx() -> tuple[str, dict[str, str]]:
-    """The program and what its environment needs. Raises StartFailed."""
+    """The program, and the variables that its environment needs. Raises StartFailed."""
     if found := on_path("nginx"):
         return found, {}
     return PACKAGE.program(PROGRAM)

@@ -31,7 +31,7 @@ def node() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What the driver's environment needs besides the usual. Raises StartFailed."""
+    """The variables that the driver's environment needs; empty where the library is installed. Raises StartFailed."""
     if LIBRARY not in missing([node()]):
         return {}
     return {"LD_LIBRARY_PATH": libraries(PACKAGE.unpacked())}

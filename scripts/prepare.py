@@ -21,13 +21,13 @@ from scripts.processes import StartFailed, say
 from scripts.rabbitmq_dist import installation
 from scripts.shared_libraries import missing
 
-# Hundreds of small modules that need nothing but the C library; to ask for each would take two seconds.
+# They have hundreds of modules that need only the C library; looking them all up would take two seconds.
 UNASKED = ("mypy", "mypyc")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Programs (or compiled modules) that belong together, and what their environment needs."""
+    """Programs (or compiled modules) that belong together, and the variables that their environment needs."""
 
     name: str
     files: Sequence[Path]
@@ -79,7 +79,7 @@ TEST: tuple[Callable[[], Part], ...] = (*RUN, driver, browser, web_server, prome
 
 
 def parts(goal: str) -> Iterator[Part]:
-    """All that `goal` starts; what is not on this machine is unpacked on the way. Raises StartFailed."""
+    """The parts that `goal` starts; a part that this machine lacks is unpacked first. Raises StartFailed."""
     for part in TEST if goal == "test" else RUN:
         yield part()
     if not os.environ.get("AMQP_URL"):

@@ -18,7 +18,7 @@ PACKAGE = Package(
 
 
 def promtool() -> tuple[str, dict[str, str]]:
-    """The program and what its environment needs. Raises StartFailed."""
+    """The program, and the variables that its environment needs. Raises StartFailed."""
     return _found("promtool")
 
 

@@ -34,7 +34,7 @@ NO_RELEASE = (
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the scripts of a RabbitMQ release are, and what the environment needs to run them."""
+    """The folder of a RabbitMQ release's scripts, and the variables that their environment needs."""
 
     sbin: Path
     path: str
@@ -59,7 +59,7 @@ class Installation:
         return [file for pattern in patterns for file in self._erlang(pattern)]
 
     def _erlang(self, pattern: str) -> list[Path]:
-        """Files in Erlang's own tree, where distributions keep what they do not link in /usr/bin."""
+        """Files in Erlang's own tree; distributions link only some of them in /usr/bin."""
         erl = shutil.which("erl", path=self.path)
         return sorted(Path(erl).resolve().parents[1].glob(pattern)) if erl else []
 
@@ -117,7 +117,7 @@ def _describe(root: Path, found: str = "") -> Installation:
 
 
 def _let_erlang_find_itself(root: Path) -> None:
-    """The packaged `erl` names /usr/lib/erlang; let it look where it lies, so that the folder may be moved."""
+    """Let `erl` find its files relative to itself instead of in /usr/lib/erlang, so that the folder may be moved."""
     here = 'ROOTDIR="$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)"'
     script = root / "usr/lib/erlang/bin/erl"
     script.write_text(re.sub(r"ROOTDIR=/usr/lib/erlang", lambda _: here, script.read_text()))
