@@ -63,12 +63,12 @@ clean: ## remove .venv/, .local/ and caches
 	@$(if $(PYTHON),:,echo "Python 3.11 or newer is needed, and none of python3, python3.11 … python3.14 is on the PATH" >&2; exit 1)
 	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "  making .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv \
 		|| { echo "$(PYTHON) cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 1; }; }
-	@echo "  installing the packages of requirements.lock (about 80 MB, a minute)"
+	@echo "  installing the packages of requirements.lock (about 60 MB, a minute)"
 	@$(INSTALL) -r requirements.lock | $(PROGRESS)
 	@touch $@
 
 .venv/.dev-packages: requirements-dev.lock .venv/.packages
-	@echo "  installing the packages of requirements-dev.lock (about 100 MB more, a minute)"
+	@echo "  installing the packages of requirements-dev.lock (about 80 MB more, a minute)"
 	@$(INSTALL) -r requirements-dev.lock | $(PROGRESS)
 	@touch $@
 
