@@ -12,8 +12,8 @@ RUN python -m venv /opt/jobnet \
 
 FROM python:3.13-slim
 # Numbers that a volume's owner can be set to: the same in every build.
-RUN groupadd --system --gid 10001 jobnet \
-    && useradd --system --uid 10001 --gid jobnet --no-create-home --shell /usr/sbin/nologin jobnet \
+RUN groupadd --gid 10001 jobnet \
+    && useradd --uid 10001 --gid jobnet --no-create-home --shell /usr/sbin/nologin jobnet \
     && install --directory --owner jobnet --group jobnet /var/lib/jobnet /var/lib/jobnet/directory
 COPY --from=build /opt/jobnet /opt/jobnet
 COPY config/*.toml /etc/jobnet/
