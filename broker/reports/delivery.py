@@ -82,7 +82,7 @@ class Deliveries:
 async def attempt(claim: ReportClaim, systems: Systems, settings: Settings) -> Decision:
     """Never raises but for the process's stop: a bug of ours is judged like everything else (DESIGN 5)."""
     config = systems.directory.suppliers.get(claim.supplier)
-    rules = config.lane(settings) if config else settings.reports
+    rules = config.lane(settings.reports) if config else settings.reports
     overrides = config.status_means if config else {}
     error: Exception | None = None
     duplicate = False
