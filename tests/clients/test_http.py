@@ -15,7 +15,7 @@ import pytest
 
 from broker.clients.calls import Call, CallKind
 from broker.clients.http import HttpSystem
-from broker.clients.unpack import unpacked
+from broker.clients.http_transport import decompressed
 from broker.errors import (
     AtCapacity,
     BrokerError,
@@ -246,7 +246,7 @@ def test_a_bomb_is_unpacked_no_further_than_its_bound() -> None:
     bomb = gzip.compress(b"0" * 10_000_000)
     tracemalloc.start()
     try:
-        assert unpacked(bomb, 20_000) == (b"", "too-large")
+        assert decompressed(bomb, 20_000) == (b"", "too-large")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()

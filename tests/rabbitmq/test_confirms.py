@@ -14,8 +14,8 @@ from broker.errors import RabbitAway
 from broker.rabbitmq import Outgoing, Published, Rabbit, RpcClient, open_rpc_client
 from broker.rabbitmq.confirms import is_forged
 from config.settings import Settings
-from tests.amqp import foreign
-from tests.amqp.conftest import settings_for, until
+from tests.rabbitmq import foreign
+from tests.rabbitmq.conftest import settings_for, until
 
 DIRECT = "amq.rabbitmq.reply-to."
 PROCESS = b"\x83Xv\x00\x0ereply@97353316" + bytes(12)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from broker.clients.breaker import Admission, Breaker, CallHealth
-from broker.clients.bulkhead import LONGEST_HOLD_SECONDS, Bulkhead, CallRejected
+from broker.clients.bulkhead import LONGEST_PAUSE_SECONDS, Bulkhead, CallRejected
 
 OK, BAD, NIL = CallHealth.ANSWERED, CallHealth.FAILED, CallHealth.NEITHER
 
@@ -23,7 +23,7 @@ def soon(seconds: float = 5) -> float:
 
 async def refusal(at: Bulkhead, seconds: float = 5) -> str:
     with pytest.raises(CallRejected) as caught:
-        await at.enter(soon(seconds))
+        await at.acquire(soon(seconds))
     return caught.value.what
 
 
@@ -31,55 +31,55 @@ async def test_those_that_wait_enter_in_their_order() -> None:
     at, order = gate(), list[int]()
 
     async def one(number: int) -> None:
-        place = await at.enter(soon())
+        place = await at.acquire(soon())
         order.append(number)
-        at.leave(place, OK)
+        at.release(place, OK)
 
-    place = await at.enter(soon())
+    place = await at.acquire(soon())
     waiting = [asyncio.create_task(one(number)) for number in (1, 2)]
     await asyncio.sleep(0)
     assert order == []
-    at.leave(place, OK)
+    at.release(place, OK)
     await asyncio.gather(*waiting)
     assert order == [1, 2]
 
 
 async def test_a_full_list_says_so_at_once() -> None:
     at = gate(waiting=1)
-    place = await at.enter(soon())
-    waiting = asyncio.create_task(at.enter(soon()))
+    place = await at.acquire(soon())
+    waiting = asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
     assert await refusal(at) == "waiting-list-full"
-    at.leave(place, OK)
+    at.release(place, OK)
     assert await waiting is Admission.NORMAL
 
 
 async def test_the_wait_ends_with_the_callers_time_and_frees_its_place_in_the_list() -> None:
     at = gate(waiting=1)
-    place = await at.enter(soon())
+    place = await at.acquire(soon())
     assert await refusal(at, 0.01) == "waited-too-long"
     assert await refusal(at, -1) == "waited-too-long"
-    at.leave(place, OK)
-    assert await at.enter(soon()) is Admission.NORMAL
+    at.release(place, OK)
+    assert await at.acquire(soon()) is Admission.NORMAL
 
 
 async def test_a_cancelled_wait_keeps_neither_a_place_nor_a_turn() -> None:
     at = gate()
-    place = await at.enter(soon())
-    waiting = asyncio.create_task(at.enter(soon()))
+    place = await at.acquire(soon())
+    waiting = asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    at.leave(place, OK)
-    assert await at.enter(soon()) is Admission.NORMAL
+    at.release(place, OK)
+    assert await at.acquire(soon()) is Admission.NORMAL
 
 
 async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_the_turn_on() -> None:
     at = gate()
-    place = await at.enter(soon())
-    first, second = asyncio.create_task(at.enter(soon())), asyncio.create_task(at.enter(soon()))
+    place = await at.acquire(soon())
+    first, second = asyncio.create_task(at.acquire(soon())), asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
-    at.leave(place, OK)  # the turn of the first, which has not woken up yet
+    at.release(place, OK)  # the turn of the first, which has not woken up yet
     first.cancel()
     assert await second is Admission.NORMAL
     assert first.cancelled()
@@ -87,10 +87,10 @@ async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_the_turn_on() -
 
 async def test_when_the_breaker_opens_those_that_wait_are_turned_away_too() -> None:
     at = gate()
-    place = await at.enter(soon())
-    waiting = [asyncio.create_task(at.enter(soon())) for _ in range(2)]
+    place = await at.acquire(soon())
+    waiting = [asyncio.create_task(at.acquire(soon())) for _ in range(2)]
     await asyncio.sleep(0)
-    at.leave(place, BAD)
+    at.release(place, BAD)
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["breaker-open"] * 2
     assert await refusal(at) == "breaker-open"
@@ -98,41 +98,41 @@ async def test_when_the_breaker_opens_those_that_wait_are_turned_away_too() -> N
 
 async def test_a_turn_that_came_just_before_the_breaker_opened_is_not_used() -> None:
     at = gate(in_flight=2)
-    first, second = await at.enter(soon()), await at.enter(soon())
-    waiting = asyncio.create_task(at.enter(soon()))
+    first, second = await at.acquire(soon()), await at.acquire(soon())
+    waiting = asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
-    at.leave(first, OK)
-    at.leave(second, BAD)
+    at.release(first, OK)
+    at.release(second, BAD)
     assert str((await asyncio.gather(waiting, return_exceptions=True))[0]) == "breaker-open"
 
 
 async def test_after_the_pause_exactly_one_call_probes_whatever_becomes_of_it() -> None:
     at = gate(in_flight=5, open_seconds=0.01)
-    at.leave(await at.enter(soon()), BAD)
+    at.release(await at.acquire(soon()), BAD)
     await asyncio.sleep(0.02)
-    probe = await at.enter(soon())
+    probe = await at.acquire(soon())
     assert probe is Admission.PROBE
     assert await refusal(at) == "breaker-open"
-    at.leave(probe, NIL)  # cancelled, or held back
-    again = await at.enter(soon())
+    at.release(probe, NIL)  # cancelled, or held back
+    again = await at.acquire(soon())
     assert again is Admission.PROBE
-    at.leave(again, OK)
-    assert await at.enter(soon()) is Admission.NORMAL
+    at.release(again, OK)
+    assert await at.acquire(soon()) is Admission.NORMAL
 
 
 async def test_a_pause_that_the_system_asked_for_is_kept_and_is_bounded() -> None:
     at = gate()
-    at.hold(0.02)
+    at.pause(0.02)
     with pytest.raises(CallRejected) as caught:
-        await at.enter(soon())
+        await at.acquire(soon())
     assert caught.value.what == "retry-after"
     assert 0 < (caught.value.retry_after or 0) <= 0.02
     await asyncio.sleep(0.03)
-    at.leave(await at.enter(soon()), OK)
-    at.hold(1_000_000)
+    at.release(await at.acquire(soon()), OK)
+    at.pause(1_000_000)
     with pytest.raises(CallRejected) as caught:
-        await at.enter(soon())
-    assert (caught.value.retry_after or 0) <= LONGEST_HOLD_SECONDS
+        await at.acquire(soon())
+    assert (caught.value.retry_after or 0) <= LONGEST_PAUSE_SECONDS
 
 
 async def test_no_place_is_ever_lost_or_made() -> None:
@@ -140,14 +140,14 @@ async def test_no_place_is_ever_lost_or_made() -> None:
 
     async def one(number: int) -> None:
         nonlocal inside, most
-        place = await at.enter(soon(0.05 if number % 3 else 5))
+        place = await at.acquire(soon(0.05 if number % 3 else 5))
         inside += 1
         most = max(most, inside)
         try:
             await asyncio.sleep(0.001 * (number % 4))
         finally:
             inside -= 1
-            at.leave(place, (OK, BAD, NIL)[number % 3])
+            at.release(place, (OK, BAD, NIL)[number % 3])
 
     tasks = [asyncio.create_task(one(number)) for number in range(50)]
     for number, task in enumerate(tasks):
@@ -156,5 +156,5 @@ async def test_no_place_is_ever_lost_or_made() -> None:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (inside, most) == (0, 3)
-    assert [await at.enter(soon()) for _ in range(3)] == [Admission.NORMAL] * 3
+    assert [await at.acquire(soon()) for _ in range(3)] == [Admission.NORMAL] * 3
     assert await refusal(at, 0.01) == "waited-too-long"

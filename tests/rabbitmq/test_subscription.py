@@ -15,8 +15,8 @@ from pika.spec import BasicProperties
 from broker.rabbitmq import Outgoing, Published, Rabbit
 from config.settings import Settings
 from scripts.rabbitmq import RabbitServer
-from tests.amqp import foreign
-from tests.amqp.conftest import Seen, until
+from tests.rabbitmq import foreign
+from tests.rabbitmq.conftest import Seen, until
 from tests.support import poll
 
 FLAGS = Basic.Properties.flags

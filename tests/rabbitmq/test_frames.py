@@ -25,9 +25,9 @@ from broker.rabbitmq import Outgoing, Published, Rabbit
 from broker.rabbitmq import transport as stream
 from broker.rabbitmq.frames import ConsumeTap, EncodedPublish, PublishTap
 from broker.rabbitmq.transport import Transport
-from tests.amqp import foreign
-from tests.amqp.conftest import Seen, settings_for
 from tests.certificates import Certificates, made_in
+from tests.rabbitmq import foreign
+from tests.rabbitmq.conftest import Seen, settings_for
 from tests.support import poll
 
 BUSY = 1

@@ -40,8 +40,8 @@ from config.sections import QueueSettings
 from config.settings import Settings
 from schemas.requests import REQUESTS as REQUEST_TYPES
 from scripts.rabbitmq import RabbitNode, RabbitServer
-from tests.amqp import foreign
-from tests.amqp.conftest import Seen, settings_for
+from tests.rabbitmq import foreign
+from tests.rabbitmq.conftest import Seen, settings_for
 from tests.support import poll
 
 LIMITS = QueueSettings()

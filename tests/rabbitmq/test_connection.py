@@ -9,7 +9,7 @@ import pytest
 
 from broker.errors import BrokerError, RabbitAway
 from broker.rabbitmq.connection import Backoff, first_of, quietly, translated
-from tests.amqp.conftest import settings_for
+from tests.rabbitmq.conftest import settings_for
 
 
 async def doing(future: asyncio.Future[None]) -> None:

@@ -12,9 +12,9 @@ import pytest
 from broker.errors import RabbitAway
 from broker.rabbitmq import Outgoing, Published, Rabbit
 from scripts.rabbitmq import RabbitNode
-from tests.amqp import foreign
-from tests.amqp.conftest import Seen, settings_for, until
 from tests.proxy import TcpProxy
+from tests.rabbitmq import foreign
+from tests.rabbitmq.conftest import Seen, settings_for, until
 from tests.support import poll
 
 pytestmark = pytest.mark.timeout(300)

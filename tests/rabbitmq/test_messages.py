@@ -14,7 +14,7 @@ from pamqp.header import ContentHeader
 from broker.rabbitmq import AckToken, Arrival
 from broker.rabbitmq.messages import read_arrival
 from broker.rabbitmq.properties import MAX_HEADER_BYTES, salvage
-from tests.amqp.foreign import nested, short, table
+from tests.rabbitmq.foreign import nested, short, table
 
 FLAGS = Basic.Properties.flags
 REST = FLAGS["reply_to"] | FLAGS["message_type"]
