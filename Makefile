@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: faults help run test check bench pictures lock clean
+.PHONY: faults help run test check bench pictures diagrams lock clean
 # Two targets at a time would install into the same .venv.
 .NOTPARALLEL:
 
@@ -48,6 +48,10 @@ faults: .venv/.project .venv/.dev-packages ## run the fault matrix (SEEDS=20: so
 pictures: .venv/.project .venv/.dev-packages ## renew the pictures of the documents in docs/pictures/, by the browser tests
 	@$(PY) -m scripts.prepare test
 	@JOBNET_PICTURES=docs/pictures exec $(PY) -m pytest tests/browser -q $(ARGS)
+
+diagrams: ## render docs/pictures/architecture.svg from its Graphviz source (needs dot)
+	@dot -Tsvg docs/pictures/architecture.dot -o docs/pictures/architecture.svg
+	@sed -i 's/ *$$//' docs/pictures/architecture.svg
 
 lock: .local/uv/bin/uv ## renew all lock files from pyproject.toml (ARGS=--upgrade: newest versions)
 	@$(COMPILE) --group build pyproject.toml --output-file requirements.lock
