@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
-import structlog
 from aio_pika.abc import AbstractConnection as Convenient
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelClosed
@@ -24,6 +23,7 @@ from broker.errors import BrokerError, RabbitAway
 from broker.rabbitmq.properties import guard_decoding
 from broker.rabbitmq.transport import open_streamed
 from broker.tasks import cancel_and_wait
+from broker.telemetry.log import get_logger
 from config.sections import RabbitmqSettings
 
 CONNECT_TIMEOUT_S = 10.0
@@ -33,7 +33,7 @@ CLOSE_TIMEOUT_S = 5.0
 Channel: TypeAlias = AbstractChannel
 Connection: TypeAlias = AbstractConnection
 
-log = structlog.get_logger(__name__)
+log = get_logger("rabbitmq.connection")
 T = TypeVar("T")
 
 # Their lines and exceptions show whole frames, bodies included (DESIGN 9); ours say what happened.

@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, Self
 
-import structlog
-
 from broker.rabbitmq import Arrival, Rabbit
+from broker.telemetry.log import get_logger
 from config.settings import Settings
 
 READINESS_TICK_S = 0.2
@@ -24,7 +23,7 @@ TELL_TIMEOUT_S = 2.0
 CANCEL_TIMEOUT_S = 5.0
 """How long a cancelled task may still clean up."""
 
-log = structlog.get_logger(__name__)
+log = get_logger("rabbitmq.consumer")
 
 
 class LedgerAvailability(Protocol):

@@ -12,8 +12,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import Self
 
-import structlog
-
 from broker.errors import RabbitAway
 from broker.rabbitmq.confirms import ExchangePublisher, is_forged, publish_alone
 from broker.rabbitmq.connection import RPC_TIMEOUT_S, Backoff, DeclareRefused, Link, depth, translated
@@ -21,6 +19,7 @@ from broker.rabbitmq.messages import Arrival, Outgoing, Published
 from broker.rabbitmq.subscription import Subscription
 from broker.tasks import cancel_and_wait
 from broker.telemetry.counters import COUNTERS
+from broker.telemetry.log import get_logger
 from config.settings import Settings
 
 START_WITHIN_S = 30.0
@@ -30,7 +29,7 @@ ACKS_SETTLE_S = 0.5
 """RabbitMQ passes acks to a quorum queue in batches and forgets the last ones when the channel closes (80 of
 200 on 3.10.8). Nothing in the protocol says when it is done; without the pause they would come again."""
 
-log = structlog.get_logger(__name__)
+log = get_logger("rabbitmq")
 
 
 class Rabbit:

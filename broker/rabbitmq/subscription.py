@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
 from pamqp.commands import Basic
 
 from broker.errors import RabbitAway
@@ -26,8 +25,9 @@ from broker.rabbitmq.connection import (
 )
 from broker.rabbitmq.frames import ConsumeTap
 from broker.rabbitmq.messages import AckToken, Arrival, read_arrival
+from broker.telemetry.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger("rabbitmq.subscription")
 
 CANCELLED = "by RabbitMQ: the queue is deleted or moving, or (4.3 and later) a message was held past its consumer timeout"
 

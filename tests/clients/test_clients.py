@@ -132,7 +132,7 @@ async def test_reserve_and_create_carry_the_wish() -> None:
     reserve, create = server.requests
     assert (reserve.method, reserve.target) == ("POST", f"{ROOT}/Booking/{INVITATION}/action/reserver")
     assert (create.method, create.target) == ("POST", f"{ROOT}/Booking/{INVITATION}")
-    assert json.loads(reserve.body) == json.loads(create.body) == WISH.to_wire()
+    assert json.loads(reserve.body) == json.loads(create.body) == json.loads(WISH.to_json())
     assert reserve.x_request_id != create.x_request_id
 
 
