@@ -101,7 +101,7 @@ class App:
                 carry,
                 queues=self._queues(self._directory),
                 ledger=ledger,
-                on_hopeless=self._hopeless,
+                on_give_up=self._hopeless,
                 on_ready=ledger.set_ready,
             )
             desk = await stack.enter_async_context(Operations.open(settings, sealer))

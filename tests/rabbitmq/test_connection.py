@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from broker.errors import BrokerError, RabbitAway
-from broker.rabbitmq.connection import Backoff, first_of, quietly, translated
+from broker.rabbitmq.connection import Backoff, close_quietly, translate_errors, wait_for_first
 from tests.rabbitmq.conftest import settings_for
 
 
 async def doing(future: asyncio.Future[None]) -> None:
-    with translated("publishing"):
+    with translate_errors("publishing"):
         await future
 
 
@@ -46,12 +46,12 @@ async def test_our_own_cancellation_and_our_own_errors_stay_what_they_are() -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    with pytest.raises(BrokerError, match="ours"), translated("publishing"):
+    with pytest.raises(BrokerError, match="ours"), translate_errors("publishing"):
         raise BrokerError("ours")
 
 
 async def test_our_own_timeout_is_seen_as_one_inside_the_translation() -> None:
-    with pytest.raises(RabbitAway, match="no answer in time"), translated("publishing"):
+    with pytest.raises(RabbitAway, match="no answer in time"), translate_errors("publishing"):
         async with asyncio.timeout(0.01):
             await asyncio.Event().wait()
 
@@ -60,14 +60,14 @@ async def test_closing_quietly_survives_what_is_gone() -> None:
     async def gone() -> None:
         raise RuntimeError("closed")
 
-    await quietly(gone())
+    await close_quietly(gone())
 
 
 async def test_the_first_of_several_ends_the_wait_and_leaves_none_behind() -> None:
     before = asyncio.all_tasks()
     event, other = asyncio.Event(), asyncio.Event()
     event.set()
-    await first_of(event.wait(), other.wait())
+    await wait_for_first(event.wait(), other.wait())
     await asyncio.sleep(0)
     assert asyncio.all_tasks() <= before
 

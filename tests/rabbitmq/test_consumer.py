@@ -65,7 +65,7 @@ class House:
 
     def __init__(self, settings: Settings, rabbit: Rabbit, prefetch: int) -> None:
         self.rabbit, self.ledger, self.carrier = rabbit, Switch(), Carrier()
-        self.hopeless: list[str] = []
+        self.given_up: list[str] = []
         self.ready: list[bool] = []
         self.consumer = Consumer(
             settings,
@@ -73,7 +73,7 @@ class House:
             self.carrier,
             queues={"q": prefetch},
             ledger=self.ledger,
-            on_hopeless=self.hopeless.append,
+            on_give_up=self.given_up.append,
             on_ready=self.ready.append,
         )
 
@@ -152,14 +152,14 @@ async def poll_left(vhost: str, wanted: int) -> None:
     raise AssertionError(f"{await left(vhost)} messages left instead of {wanted}")
 
 
-async def test_bugs_that_hold_half_of_the_prefetch_are_hopeless_because_only_a_restart_frees_it(
+async def test_the_watchdog_gives_up_when_bugs_hold_half_of_the_prefetch(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"bug1", b"bug2", b"good")
     async with house(vhost, prefetch=4) as here:
         here.carrier.gate.set()
-        await poll(lambda: here.hopeless, what="the watchdog's word")
-        assert here.hopeless == ["bugs hold half of the prefetch of q"]
+        await poll(lambda: here.given_up, what="the watchdog's word")
+        assert here.given_up == ["bugs hold half of the prefetch of q"]
         assert not here.consumer.ready
 
 
@@ -181,16 +181,18 @@ async def test_nothing_is_consumed_while_the_ledger_is_away(vhost: str, queue: C
         here.ledger.turn(away=False)
         await poll(lambda: here.carrier.ended == [(b"1", True), (b"2", True)], what="the second")
         await poll(lambda: here.ready == [True, False, True], what="ready again")
-        assert here.hopeless == []
+        assert here.given_up == []
 
 
-async def test_a_ledger_that_stays_away_is_not_hopeless(vhost: str, queue: Callable[..., Any]) -> None:
+async def test_the_watchdog_does_not_give_up_while_the_ledger_is_away(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
     async with house(vhost, recover_within_seconds=0.1) as here:
         here.ledger.turn(away=True)
         await poll(lambda: not here.rabbit.alive, what="the pause")
         began = time.monotonic()
         await poll(lambda: time.monotonic() - began > 0.5, what="five times the bound")
-        assert here.hopeless == []
+        assert here.given_up == []
 
 
 async def test_a_drain_lets_what_is_in_flight_end_and_takes_nothing_new(
@@ -229,18 +231,18 @@ async def test_leaving_without_a_drain_leaves_no_task_behind(vhost: str, queue: 
     await poll(lambda: asyncio.all_tasks() <= before, what="no task left")
 
 
-async def test_the_watchdog_calls_a_consumer_that_does_not_come_back_hopeless(
+async def test_the_watchdog_gives_up_when_a_consumer_does_not_come_back(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     async with house(vhost) as here:
         await poll(lambda: here.ready == [True], what="ready")
         await asyncio.to_thread(foreign.delete, vhost, "q")
         await poll(lambda: here.ready == [True, False], what="not ready")
-        await poll(lambda: here.hopeless, what="the watchdog's word")
-        assert here.hopeless == ["no consumer on q"]
+        await poll(lambda: here.given_up, what="the watchdog's word")
+        assert here.given_up == ["no consumer on q"]
 
 
-async def test_a_consumer_that_comes_back_in_time_is_not_hopeless(
+async def test_the_watchdog_does_not_give_up_when_a_consumer_comes_back_in_time(
     vhost: str, queue: Callable[..., Any], rabbit: RabbitServer
 ) -> None:
     async with house(vhost, recover_within_seconds=20) as here:
@@ -249,7 +251,7 @@ async def test_a_consumer_that_comes_back_in_time_is_not_hopeless(
         await poll(lambda: here.ready == [True, False], what="not ready")
         await asyncio.to_thread(foreign.declare, vhost, "q")
         await poll(lambda: here.ready == [True, False, True], what="ready again")
-        assert here.hopeless == []
+        assert here.given_up == []
 
 
 class Lines:
@@ -284,19 +286,19 @@ async def test_readiness_that_could_not_be_told_is_told_again(vhost: str, queue:
             raise RuntimeError("the ledger is away")
 
     async with Rabbit(settings, name="test") as rabbit:
-        switch, hopeless = Switch(), list[str]()
+        switch, given_up = Switch(), list[str]()
         consumer = Consumer(
             settings,
             rabbit,
             Carrier(),
             queues={"q": 1},
             ledger=switch,
-            on_hopeless=hopeless.append,
+            on_give_up=given_up.append,
             on_ready=tell,
         )
         async with consumer:
             await poll(lambda: told[:2] == [True, True], what="the second try")
-            assert hopeless == []
+            assert given_up == []
 
 
 async def test_a_cancelled_carrier_is_a_bug_unless_we_stop(vhost: str, queue: Callable[..., Any]) -> None:
@@ -308,7 +310,7 @@ async def test_a_cancelled_carrier_is_a_bug_unless_we_stop(vhost: str, queue: Ca
     await queue(b"1")
     async with Rabbit(settings, name="test") as rabbit:
         consumer = Consumer(
-            settings, rabbit, cancelled, queues={"q": 10}, ledger=Switch(), on_hopeless=print, on_ready=print
+            settings, rabbit, cancelled, queues={"q": 10}, ledger=Switch(), on_give_up=print, on_ready=print
         )
         async with consumer:
             await poll(lambda: consumer.bugs == 1, what="the bug")

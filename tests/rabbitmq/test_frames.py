@@ -21,8 +21,7 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from broker.errors import RabbitAway
-from broker.rabbitmq import Outgoing, Published, Rabbit
-from broker.rabbitmq import transport as stream
+from broker.rabbitmq import Outgoing, Published, Rabbit, transport
 from broker.rabbitmq.frames import ConsumeTap, EncodedPublish, PublishTap
 from broker.rabbitmq.transport import Transport
 from tests.certificates import Certificates, made_in
@@ -62,7 +61,7 @@ class FakeChannel:
         self.connection = FakeConnection()
         self.closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_closed = False
-        stream._streams[cast(Any, self.connection)] = below
+        transport._transports[cast(Any, self.connection)] = below
 
 
 class Below:
@@ -71,7 +70,7 @@ class Below:
     def __init__(self) -> None:
         self._reader, self.transport = asyncio.StreamReader(), FakeTransport()
         self.stream = Transport(self._reader, asyncio.get_running_loop())
-        self.stream._transport_now = self.transport
+        self.stream._socket = self.transport
         self.channel = FakeChannel(self.stream)
 
     @property
@@ -218,9 +217,9 @@ async def test_busy_frames_are_told_to_the_library_as_a_sign_of_life() -> None:
     ConsumeTap(here.library_channel(), lambda *_: None)
     here.stream.data_received(delivered(1, b"x"))
     assert here.fed == b""
-    here.stream._fed_at -= 2 * stream.ALIVE_EVERY_S
+    here.stream._fed_at -= 2 * transport.ALIVE_EVERY_S
     here.stream.data_received(delivered(2, b"x") + delivered(3, b"x"))
-    assert here.fed == stream.HEARTBEAT
+    assert here.fed == transport.HEARTBEAT
 
 
 async def test_an_alarm_is_seen_as_it_comes_and_goes() -> None:
@@ -228,10 +227,10 @@ async def test_an_alarm_is_seen_as_it_comes_and_goes() -> None:
     publishing = PublishTap(here.library_channel())
     assert publishing.usable
     blocked = b"\x00\x0a\x00\x3c\x03low"
-    frame = stream.HEAD.pack(1, 0, len(blocked)) + blocked + b"\xce"
+    frame = transport.HEAD.pack(1, 0, len(blocked)) + blocked + b"\xce"
     here.stream.data_received(frame)
     assert not publishing.usable
-    here.stream.data_received(stream.HEAD.pack(1, 0, 4) + b"\x00\x0a\x00\x3d\xce")
+    here.stream.data_received(transport.HEAD.pack(1, 0, 4) + b"\x00\x0a\x00\x3d\xce")
     assert publishing.usable
 
 

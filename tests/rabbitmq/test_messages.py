@@ -46,7 +46,7 @@ def read(data: bytes) -> ContentHeader:
 
 async def test_an_arrival_is_acknowledged_once_however_often_it_is_asked_for() -> None:
     channel = FakeChannel()
-    arrival = Arrival("q", receipt=AckToken(channel, 7))
+    arrival = Arrival("q", ack_token=AckToken(channel, 7))
     assert not arrival.lost
     assert [await arrival.ack(), await arrival.ack()] == [True, False]
     assert channel.acked == [7]
@@ -55,7 +55,7 @@ async def test_an_arrival_is_acknowledged_once_however_often_it_is_asked_for() -
 
 async def test_an_ack_is_dropped_when_its_channel_is_gone() -> None:
     channel = FakeChannel()
-    arrival = Arrival("q", receipt=AckToken(channel, 7))
+    arrival = Arrival("q", ack_token=AckToken(channel, 7))
     channel.is_closed = True
     assert arrival.lost
     assert await arrival.ack() is False
@@ -63,7 +63,7 @@ async def test_an_ack_is_dropped_when_its_channel_is_gone() -> None:
 
 
 async def test_an_ack_never_raises() -> None:
-    assert await Arrival("q", receipt=AckToken(FakeChannel(RuntimeError("closed")), 7)).ack() is False
+    assert await Arrival("q", ack_token=AckToken(FakeChannel(RuntimeError("closed")), 7)).ack() is False
     assert await Arrival("q").ack() is False
 
 
