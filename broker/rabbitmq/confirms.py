@@ -50,7 +50,7 @@ class ExchangePublisher:
         self.waiting = 0
 
     async def publish(self, out: Outgoing) -> Published:
-        """Raises RabbitAway, or ValueError or TypeError for a message that AMQP cannot carry."""
+        """Publish and return RabbitMQ's answer. Raises RabbitAway, or ValueError or TypeError as `encode`."""
         message = encode(out)
         self.waiting += 1
         try:

@@ -64,8 +64,6 @@ AmqpProperties = tuple[int, bytes]
 class EncodedPublish:
     """A publish as AMQP bytes, with a new `message_id` for each."""
 
-    # Two publishes in flight with the same id would swap their outcomes (docs/rabbitmq.md#t5).
-
     message_id: str
     method: bytes
     properties: AmqpProperties
@@ -74,6 +72,7 @@ class EncodedPublish:
     @classmethod
     def of(cls, out: Outgoing) -> EncodedPublish:
         """Encode a message. Raises ValueError or TypeError for one that AMQP cannot carry, before anything is sent."""
+        # Two publishes in flight with the same id would swap their outcomes (docs/rabbitmq.md#t5).
         message_id = str(uuid4())
         mandatory = b"\x01" if out.mandatory else b"\x00"
         method = PUBLISH + short_string(out.exchange) + short_string(out.routing_key) + mandatory
