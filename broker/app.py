@@ -99,7 +99,7 @@ class App:
                 carry,
                 queues=self._queues(self._directory),
                 ledger=ledger,
-                on_hopeless=self._give_up,
+                on_give_up=self._give_up,
                 on_ready=ledger.set_ready,
             )
             operations = await stack.enter_async_context(Operations.open(settings, sealer))

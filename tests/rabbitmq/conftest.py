@@ -1,4 +1,4 @@
-"""What the tests of the door to RabbitMQ share: settings, a node that may be killed, what arrived."""
+"""Shared by the tests of RabbitMQ: settings, a node that a test may kill, a list of arrivals."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ QUICK = {
 
 
 def settings_for(url: str, **sections: dict[str, Any]) -> Settings:
-    """Settings with short pauses; `sections` lie over them."""
+    """Settings with short pauses, overridden by `sections`."""
     rabbitmq = {"url": url, **QUICK, **sections.pop("rabbitmq", {})}
     return build({"rabbitmq": rabbitmq, **sections})
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop of production, which reads and writes the bytes; asyncio's own runs in the tests around."""
+    """Run on uvloop, as production does. The other tests run on asyncio's own loop."""
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -49,13 +49,13 @@ def own_node(run_folder: Path, request: pytest.FixtureRequest) -> Iterator[Rabbi
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, within: float = 20.0, what: str) -> None:
-    """Like `poll`, for a condition that must be awaited (mypy cannot tell its type there)."""
-    either: Callable[[], bool | Awaitable[bool]] = condition
-    await poll(either, timeout=within, what=what)
+    """`poll` for an async condition, typed for mypy."""
+    typed: Callable[[], bool | Awaitable[bool]] = condition
+    await poll(typed, timeout=within, what=what)
 
 
 class Seen(list[Arrival]):
-    """Arrivals in the order they came; given as `on_arrival`."""
+    """Arrivals in their order; passed as `on_arrival`."""
 
     def __call__(self, arrival: Arrival) -> None:
         self.append(arrival)
