@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from broker.ledger import upgrade
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer
+from tests.levels import UNIT, level_of, no_servers
 
 TEST_TIMEOUT_S = 120.0
 
@@ -88,6 +90,19 @@ def ledger_database(postgres: PostgresServer, upgraded: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     yield postgres.create_database(name, like=upgraded)
     postgres.drop_database(name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its level, before `-m` chooses."""
+    for item in items:
+        item.add_marker(level_of(item))
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_need_no_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    with no_servers() if request.node.get_closest_marker(UNIT) else nullcontext():
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

@@ -241,6 +241,7 @@ async def test_leaving_waits_for_the_publishes_under_way(settings: Settings, vho
     assert set(await asyncio.gather(*publishes)) == {Published.CONFIRMED}
 
 
+@pytest.mark.integration
 async def test_a_wrong_address_is_told_within_the_bound_and_without_the_password(tmp_path: Path) -> None:
     settings = settings_for("amqp://somebody:secret-word@127.0.0.1:1/")
     with pytest.raises(RabbitAway, match=r"not reached within 1 s: connecting") as told:

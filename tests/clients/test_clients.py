@@ -34,6 +34,8 @@ from tests.clients.support import (
     until,
 )
 
+pytestmark = pytest.mark.integration
+
 WISH = Wish(
     offer_id=OFFER,
     starts_at=datetime(2031, 3, 3, 8, 0, tzinfo=UTC),

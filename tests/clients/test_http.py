@@ -31,6 +31,8 @@ from config.directory import SystemConfig
 from schemas.external import Reservation
 from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system, until
 
+pytestmark = pytest.mark.integration
+
 UNTIL = '{"reserveretTil": "2031-03-03T09:00:00+01:00"}'
 GOOD = http(200, UNTIL, kind="application/json")
 

@@ -51,6 +51,8 @@ from tests.clients.support import (
     until,
 )
 
+pytestmark = pytest.mark.integration
+
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 REPORT_ID = UUID("0f0f0f0f-0000-4000-8000-00000000000a")
 X_REQUEST_ID = x_request_id(REPORT_ID, 1)
