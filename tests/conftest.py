@@ -23,6 +23,7 @@ from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer
 from tests.levels import UNIT, level_of, no_servers
 
+pytest_plugins = ["tests.operators"]
 TEST_TIMEOUT_S = 120.0
 
 

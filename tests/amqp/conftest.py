@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import uvloop
 
 from broker.rabbitmq import Arrival
 from config.settings import Settings, build
-from scripts.rabbitmq import RabbitNode
+from scripts.rabbitmq import RabbitNode, RabbitServer
 from tests.support import poll
 
 QUICK = {
@@ -62,3 +65,16 @@ class Seen(list[Arrival]):
 
     def bodies(self) -> list[bytes]:
         return [arrival.body for arrival in self]
+
+
+def close_connections_of(server: RabbitServer, name: str) -> None:
+    """Both connections of that name, as soon as the management API shows them."""
+    closed: set[str] = set()
+    until = time.monotonic() + 20
+    while len(closed) < 2 and time.monotonic() < until:
+        for row in server.api("GET", "/connections"):
+            if name in str(row.get("client_properties")) and row["name"] not in closed:
+                with suppress(LookupError):
+                    server.api("DELETE", f"/connections/{quote(row['name'])}")
+                closed.add(row["name"])
+        time.sleep(0.1)

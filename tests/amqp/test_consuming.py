@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from pamqp.commands import Basic
 from pika.spec import BasicProperties
@@ -16,7 +14,7 @@ from broker.rabbitmq import Outgoing, Published, Rabbit
 from config.settings import Settings
 from scripts.rabbitmq import RabbitServer
 from tests.amqp import foreign
-from tests.amqp.conftest import Seen, until
+from tests.amqp.conftest import Seen, close_connections_of, until
 from tests.support import poll
 
 FLAGS = Basic.Properties.flags
@@ -270,16 +268,3 @@ async def test_connections_closed_by_an_operator_come_back_and_old_acks_are_drop
         assert seen[1].redelivered
         assert await seen[1].ack()
         assert await ours.publish(Outgoing("", "q", b"2")) is Published.CONFIRMED
-
-
-def close_connections_of(server: RabbitServer, name: str) -> None:
-    """Both connections of that name, as soon as the management API shows them."""
-    closed: set[str] = set()
-    until = time.monotonic() + 20
-    while len(closed) < 2 and time.monotonic() < until:
-        for row in server.api("GET", "/connections"):
-            if name in str(row.get("client_properties")) and row["name"] not in closed:
-                with suppress(LookupError):
-                    server.api("DELETE", f"/connections/{quote(row['name'])}")
-                closed.add(row["name"])
-        time.sleep(0.1)

@@ -15,9 +15,6 @@ from broker.ledger.operators.desk import Operations
 from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser
-from tests.desks import desk, settings, sql
-
-__all__ = ["desk", "settings", "sql"]  # fixtures
 
 Serve = Callable[..., Any]
 

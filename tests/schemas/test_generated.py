@@ -18,8 +18,7 @@ from schemas.generate import DIRECTORY, MESSAGES, drifted, main, schema_of, writ
 from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.requests import REQUESTS
 from tests.schemas.checker import accepts
-from tests.schemas.samples import CPR, NOW, SAMPLES, body, problems, read
-from tests.schemas.test_answers import BOOK, RESULTS
+from tests.schemas.samples import BOOK, CPR, NOW, RESULTS, SAMPLES, body, problems, read
 
 
 def stored(type: str) -> dict[str, Any]:
