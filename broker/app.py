@@ -1,7 +1,7 @@
-"""Builds everything in one `async with` and takes it down in reverse: the only file that knows all parts.
+"""The composition root of one worker: builds all parts in one `async with` and closes them in reverse order.
 
-Stop: cancel the consumers, finish what is under way within `stop.drain_seconds`, close RabbitMQ, the systems, the ledger.
-What did not finish is not acknowledged; another process looks it up.
+Stop: cancel the consumers, finish running requests within `stop.drain_seconds`, close RabbitMQ, the systems, the
+ledger. An unfinished request is not acknowledged; another process looks it up (docs/architecture.md#startup-and-stop).
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
 from broker.ledger.upkeep.retention import Retention
 from broker.publisher import Publisher
-from broker.rabbitmq import Arrival, Rabbit
+from broker.rabbitmq import Rabbit
 from broker.rabbitmq.consumer import Consumer
 from broker.rabbitmq.declare import missing
-from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, LANES, QUERIES, SUSPECTS, dead_queues, lane_of
+from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, QUERIES, SUSPECTS, dead_queues, lane_of
 from broker.reports.delivery import Deliveries
 from broker.requests.execution import Execution
 from broker.requests.pipeline import Pipeline
 from broker.requests.request_spans import carrying
+from broker.requests.routes import by_queue
 from broker.requests.verifier import Verifier
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
@@ -40,15 +41,16 @@ from broker.telemetry import log as logging
 from broker.telemetry.counters import COUNTERS
 from broker.telemetry.log import get_logger
 from broker.telemetry.tracing import tracing
-from config.dangers import notices, problems
+from config.checks import notices, problems
 from config.directory import Directory, changed_systems, load_directory
-from config.settings import ConfigProblem, Settings
+from config.settings import Settings
+from config.sources import ConfigProblem
 
 log = get_logger("app")
 
-EXIT_HOPELESS = 1
+EXIT_GAVE_UP = 1
 YOUNG_OBJECTS = 10_000
-"""How many new objects the garbage collector lets come before it looks for circles among them (Python: 700)."""
+"""New objects before the garbage collector looks for reference cycles among them (Python's default: 700)."""
 
 
 def serve(settings: Settings, directory: Directory) -> int:
@@ -58,7 +60,7 @@ def serve(settings: Settings, directory: Directory) -> int:
         import uvloop
 
         return uvloop.run(App(settings, directory).run())
-    except ImportError:  # no wheel for this platform; the standard loop does the same, slower
+    except ImportError:  # there is no wheel for this platform; the standard loop is slower
         return asyncio.run(App(settings, directory).run())
 
 
@@ -73,7 +75,7 @@ class App:
         self._vitals = Vitals(key_expiry=settings.health.key_expiry)
 
     async def run(self) -> int:
-        """Until SIGTERM, SIGINT or the watchdog's word."""
+        """Run until SIGTERM, SIGINT or the watchdog gives up; returns the exit code."""
         settings = self._settings
         logging.watch(asyncio.get_running_loop())
         async with AsyncExitStack() as stack:
@@ -90,23 +92,19 @@ class App:
             execution = Execution(settings, ledger, systems, verifier)
             pipeline = Pipeline(settings, systems, execution, publisher)
             deliveries = Deliveries(settings, ledger, systems, publisher)
-            carry_request = carrying(pipeline.carry)
-
-            async def carry(arrival: Arrival) -> None:
-                await (deliveries.carry if arrival.queue.startswith(LANES) else carry_request)(arrival)
-
+            carry = by_queue(requests=carrying(pipeline.carry), lanes=deliveries.carry)
             consumer = Consumer(
                 settings,
                 rabbit,
                 carry,
                 queues=self._queues(self._directory),
                 ledger=ledger,
-                on_hopeless=self._hopeless,
+                on_hopeless=self._give_up,
                 on_ready=ledger.set_ready,
             )
-            desk = await stack.enter_async_context(Operations.open(settings, sealer))
-            flow = desk.rollup(ledger.owner, COUNTERS.counted)
-            chores = [*self._chores(desk, rabbit, sealer, systems), Chore(flow.write, FLOW_EVERY_S)]
+            operations = await stack.enter_async_context(Operations.open(settings, sealer))
+            flow = operations.rollup(ledger.owner, COUNTERS.counted)
+            chores = [*self._chores(operations, rabbit, sealer, systems), Chore(flow.write, FLOW_EVERY_S)]
             scheduler = Scheduler(settings, ledger, systems, verifier, publisher, chores)
             scheduling = asyncio.create_task(scheduler.run())
             scheduling.add_done_callback(self._scheduler_ended)
@@ -116,7 +114,7 @@ class App:
             ledger.show(self._vitals.sight)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
-                log.warning("notice", reason=notice)
+                log.warning("configuration-notice", reason=notice)
             tune_gc()
             log.info("started", owner=ledger.owner, pid=os.getpid())
             await self._stop.wait()
@@ -127,13 +125,15 @@ class App:
         log.info("stopped", code=self._exit_code)
         return self._exit_code
 
-    def _chores(self, desk: Operations, rabbit: Rabbit, sealer: Sealer, systems: Systems) -> list[Chore]:
-        """What keeps dead letters true, carries replays on, and deletes on time."""
+    def _chores(
+        self, operations: Operations, rabbit: Rabbit, sealer: Sealer, systems: Systems
+    ) -> list[Chore]:
+        """Periodic tasks: reconciliation of dead-letter queues, replays, retention, health checks."""
         settings = self._settings
-        retention = Retention(settings, desk.target)
-        letters = Reconciler(settings, desk.places, sealer)
+        retention = Retention(settings, operations.target)
+        letters = Reconciler(settings, operations.places, sealer)
         replayer = Replayer(
-            desk.replays,
+            operations.replays,
             sealer,
             rabbit.publish,
             allowed_reply_to=settings.answers.allowed_reply_to,
@@ -148,13 +148,15 @@ class App:
             Chore(replayer.advance, settings.scheduler.tick_seconds),
             Chore(retention.purge_when_due, settings.scheduler.tick_seconds),
             Chore(pass_over, settings.dead.pass_every_seconds),
-            *PeriodicChecks(settings, self._vitals, desk, rabbit, systems).chores(),
+            *PeriodicChecks(settings, self._vitals, operations, rabbit, systems).chores(),
         ]
 
     def _queues(self, directory: Directory) -> dict[str, int]:
-        """What is consumed, and how much of it at once: concurrency is the prefetch."""
+        """Consumed queues and their prefetch, which is also the concurrency."""
         limits = self._settings.queues
-        lanes = {lane_of(name): s.lane(self._settings).in_flight for name, s in directory.suppliers.items()}
+        lanes = {
+            lane_of(name): s.lane(self._settings.reports).in_flight for name, s in directory.suppliers.items()
+        }
         return {
             QUERIES: limits.queries_prefetch,
             BOOKINGS: limits.bookings_prefetch,
@@ -179,15 +181,15 @@ class App:
     def _scheduler_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             log.error("scheduler-ended", exc_info=task.exception())
-            self._hopeless("the scheduler ended by a bug")
+            self._give_up("the scheduler ended by a bug")
 
-    def _hopeless(self, why: str) -> None:
-        log.error("hopeless", reason=why)
-        self._exit_code = EXIT_HOPELESS
+    def _give_up(self, why: str) -> None:
+        log.error("watchdog-gave-up", reason=why)
+        self._exit_code = EXIT_GAVE_UP
         self._stop.set()
 
     async def _reload(self, systems: Systems, ledger: Ledger, consumer: Consumer) -> None:
-        """Take a new directory as a whole, or keep the old one and say why (DESIGN 4)."""
+        """Replace the directory as a whole, or keep the old one and log why (docs/contract.md#directory)."""
         try:
             fresh = load_directory(self._settings.directory.file)
             refusals = problems(self._settings, fresh) or await self._still_in_use(fresh, ledger)
@@ -208,7 +210,7 @@ class App:
         log.info("reloaded", count=len(fresh.jobcenters))
 
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
-        """Sentences for systems that would go or move while requests that began with them are open."""
+        """One sentence for each system that would be removed or readdressed while it has open requests or reports."""
         changed = changed_systems(self._directory, fresh)
         reported = {("supplier", name) for name in await ledger.reports.open_suppliers()}
         return [
@@ -220,13 +222,13 @@ class App:
 
 
 def tune_gc() -> None:
-    """What is there at the start stays: looking it through again and again would cost bookings and find nothing."""
+    """Exclude the objects of the start from garbage collection: they live as long as the process."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
 
 
 def supplier_of(directory: Directory, jobcenter_code: str) -> str | None:
-    """Who hears of failures at this jobcenter now; None while the directory does not know it."""
+    """The supplier of this jobcenter now; None if the directory does not know the jobcenter."""
     jobcenter = directory.jobcenter(jobcenter_code)
     return jobcenter.supplier if jobcenter else None

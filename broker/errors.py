@@ -1,22 +1,27 @@
-"""The bad news of this broker, on one page.
+"""The errors of this broker, on one page. Each class says whose fault it is, and so what follows.
 
     BrokerError
-    ├── BadMessage        the message is wrong
-    ├── Refused           a business "no" that the contract knows: an answer, not bad news
-    ├── NothingOffered    no offers, no times: failure 3, 2 or (straksbooking) 4
-    ├── Failure           it went wrong on the way to or in an external system: failure 4
-    │   ├── Unavailable   the moment is wrong; the same call may work later
-    │   ├── Misconfigured the setup is wrong: address, credentials, certificate; a person must act
-    │   ├── ContractBroken the other side answered something that the contract does not know
-    │   ├── Rejected      a 4xx that names no fault of the contract
-    │   ├── AtCapacity    our own cap, waiting list or breaker said no; nothing was sent
-    │   └── NotSent       a create, accept or cancel was held back by us; nothing was sent
-    ├── Unknown           a create, accept or cancel was sent and its fate is not known
+    ├── Refused           a business "no" of our rules or of the contract: it is an answer
+    ├── NothingOffered    no offers, no times: fejlkode 3, 2 or (straksbooking) 4
+    ├── Failure           a failure on the way to or in an external system: fejlkode 4
+    │   ├── Unavailable   the moment: the same call may work later
+    │   ├── Misconfigured the set-up: address, credentials, certificate; a person must act
+    │   ├── ContractBroken the answer is not one of the contract
+    │   ├── Rejected      a 4xx without a fault of the contract
+    │   ├── AtCapacity    our cap, waiting list or circuit breaker stopped the call; nothing was sent
+    │   └── NotSent       we held back a create, accept or cancel; nothing was sent
+    ├── Unknown           a create, accept or cancel was sent and its outcome is unknown
     ├── LedgerAway        PostgreSQL cannot be reached
-    └── RabbitAway        RabbitMQ cannot be reached, or a publish has an unknown fate
+    └── RabbitAway        RabbitMQ cannot be reached, or the outcome of a publish is unknown
 
-Clients report what happened by raising one of these; `settle.py` judges; the pipeline acts. No text here ever
-holds a value that came from outside: systems, steps, statuses and the contract's own fault names only.
+Clients raise these, `settle.py` decides what follows, the pipeline acts. No error text holds a value from outside:
+only systems, steps, statuses and the contract's own fault names.
+
+Errors with a home of their own, beside the code that raises them:
+`schemas.wire.InvalidMessage` (a message with its invalid fields), `config.sources.ConfigProblem`,
+`broker.sealing.SealBroken` and `KeyMissing`, `broker.ledger.model.RowRefused` and `LedgerMisfit`,
+`broker.rabbitmq.connection.DeclareRefused`, `broker.clients.bulkhead.CallRejected`,
+`broker.ledger.operators` and `broker.console` (refusals to operators).
 """
 
 from __future__ import annotations
@@ -30,11 +35,11 @@ from schemas.envelope import FieldProblem
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """What a call to an external system met; kept for logs and for the supplier's report.
+    """Facts of one call to an external system, for logs and for the supplier's report.
 
-    `what` is a word of ours ("timeout", "status 502", "html", "breaker-open"), never text from outside.
-    `sent`: it may have been received; `unanswered`: sent, and no whole answer came. Only deliveries of
-    reports tell these two: a booking's tries keep them to themselves (clients/tries.py).
+    `what` is one of our own words ("timeout", "status 502", "html", "breaker-open"), never text from outside.
+    `sent`: it may have been received. `unanswered`: it was sent and no whole answer came. Only the delivery of a
+    report sets these two; the tries of a booking are counted in clients/tries.py.
     """
 
     system: str
@@ -60,16 +65,6 @@ class BrokerError(Exception):
         return "".join(f"-{c.lower()}" if c.isupper() else c for c in type(self).__name__).lstrip("-")
 
 
-class BadMessage(BrokerError):
-    """The message cannot be carried out as it is written; `problems` name the fields."""
-
-    def __init__(self, *problems: FieldProblem) -> None:
-        super().__init__(
-            "; ".join(f"{p.field}: {p.problem}" for p in problems) or "the message cannot be read"
-        )
-        self.problems = problems
-
-
 class Refused(BrokerError):
     """A business "no", from our rules or from a fault of the contract."""
 
@@ -81,7 +76,7 @@ class Refused(BrokerError):
 
 
 class NothingOffered(BrokerError):
-    """The systems answered well, and there is nothing to choose from (DESIGN 3, rule 10)."""
+    """The systems answered, and there is nothing to choose from (R10)."""
 
     def __init__(self, error_code: ErrorCode, call_facts: CallFacts | None = None) -> None:
         super().__init__(f"nothing offered (fejlkode {int(error_code)})")
@@ -90,7 +85,7 @@ class NothingOffered(BrokerError):
 
 
 class Failure(BrokerError):
-    """Something went wrong on the way to or in an external system."""
+    """A failure on the way to or in an external system."""
 
     def __init__(self, call_facts: CallFacts) -> None:
         super().__init__(str(call_facts))
@@ -98,7 +93,7 @@ class Failure(BrokerError):
 
 
 class Unavailable(Failure):
-    """The moment is wrong. `retry_after` is the other side's own wish in seconds, if it named one."""
+    """The same call may work later. `retry_after`: seconds from the Retry-After header, if there was one."""
 
     def __init__(self, call_facts: CallFacts, retry_after: float | None = None) -> None:
         super().__init__(call_facts)
@@ -106,27 +101,27 @@ class Unavailable(Failure):
 
 
 class Misconfigured(Failure):
-    """The setup is wrong: address, credentials or certificate. A person must act."""
+    """The set-up is wrong: address, credentials or certificate. A person must act."""
 
 
 class ContractBroken(Failure):
-    """The other side answered something that the contract does not know."""
+    """The answer is not one of the contract."""
 
 
 class Rejected(Failure):
-    """A 4xx that names no fault of the contract."""
+    """A 4xx without a fault of the contract."""
 
 
 class AtCapacity(Failure):
-    """Our own cap, waiting list or breaker said no. Nothing was sent, and the supplier is not to blame."""
+    """Our cap, waiting list or circuit breaker stopped the call. Nothing was sent; it is not the supplier's fault."""
 
 
 class NotSent(Failure):
-    """A create, accept or cancel was held back: too little time, or our heartbeat is too old. Nothing was sent."""
+    """We held back a create, accept or cancel: too little time, or our heartbeat is too old. Nothing was sent."""
 
 
 class Unknown(BrokerError):
-    """A create, accept or cancel was sent and its fate is not known: only verification settles it.
+    """A create, accept or cancel was sent and its outcome is unknown: only verification settles it.
 
     `last_sent_at` is the wall time of the last try; absence proves nothing until some time after it.
     """
@@ -142,4 +137,4 @@ class LedgerAway(BrokerError):
 
 
 class RabbitAway(BrokerError):
-    """RabbitMQ cannot be reached, or what became of a publish is not known."""
+    """RabbitMQ cannot be reached, or the outcome of a publish is unknown."""

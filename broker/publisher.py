@@ -1,7 +1,7 @@
-"""What the broker publishes, and how long it insists: answers, outcome events, dead letters.
+"""Publishes answers, outcome events, lane messages and dead letters, with retries.
 
-Each returns only when RabbitMQ has confirmed it or has said a definite no; a connection that is away is waited for,
-without a bound but the process's own stop, since the arrival behind it is not acknowledged before.
+A publish returns when RabbitMQ has confirmed it or has refused it. A lost connection is waited for until the process
+stops, because the message behind the publish is acknowledged only afterwards.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from schemas.outcome_events import OUTCOME_TYPE, Outcome, OutcomeEvent
 log = get_logger("publishing")
 
 LONGEST_PAUSE = 5.0
-"""Seconds between two tries of one publish, at most; jittered, so that processes do not march in step."""
+"""Maximum seconds between two tries of one publish; with jitter, so that processes do not retry in step."""
 EVENT_TRIES = 5
-"""How often an outcome event is tried; what no arrival will publish again stays due in the ledger."""
+"""Tries of an outcome event; after them it stays due in the ledger."""
 ANSWER_TRIES = 3
-"""How often an answer queue that is full is asked; then the answer waits in the ledger for a repeat."""
+"""Tries while the answer queue is full; after them the answer stays in the ledger for a repeated request."""
 
 
 class Publisher:
-    """The only part that publishes. Every method comes back confirmed, or with the no that it names."""
+    """The only part that publishes. Every method returns after RabbitMQ's confirm, or returns or raises its refusal."""
 
     def __init__(self, rabbit: Rabbit, sealer: Sealer) -> None:
         self._rabbit = rabbit
         self._sealer = sealer
 
     async def answer(self, arrival: Arrival, body: bytes) -> Published:
-        """Answer at the arrival's `reply_to`. A queue that is gone or full stops nobody: the result says so."""
+        """Answer at the arrival's `reply_to`. UNROUTABLE or REFUSED for a queue that is missing or stays full."""
         out = Outgoing(
             exchange="",
             routing_key=arrival.reply_to or "",
@@ -78,29 +78,31 @@ class Publisher:
         return published
 
     async def announce(self, event: OutcomeEvent) -> None:
-        """Tell whoever listens; nobody needs to, and a listener whose queue is full has lost it.
+        """Publish an outcome event. No listener is needed, and a listener whose queue is full loses the event.
 
-        Raises RabbitAway after some tries: the exchange may be gone while everything else works.
+        Raises RabbitAway after EVENT_TRIES: the exchange may be missing while everything else works.
         """
         body = event.to_json()
         out = Outgoing(OUTCOMES, event.routing_key, body, OUTCOME_TYPE, mandatory=False)
         await self._insist(out, tries=EVENT_TRIES)
 
     async def announce_due(self, due: DueEvent) -> None:
-        """An outcome that no arrival will publish."""
+        """Publish the outcome of a request that has no arrival in this process."""
         await self.announce(event_of_due(due))
 
     async def hand_over(self, handed: HandedOver) -> bool:
-        """Put a due report on its lane: an id and a number, nothing personal. False: give it back, it stays due."""
+        """Publish a due report to its lane: an id and a number, nothing personal. False: not confirmed, so revert it."""
         message = LaneMessage(report_id=handed.report_id, number=handed.number, supplier=handed.supplier)
         out = Outgoing("", lane_of(handed.supplier), message.to_json(), LANE_TYPE)
         try:
             return await self._rabbit.publish(out) is Published.CONFIRMED
         except RabbitAway:
-            return False  # it may have arrived; its number is void once it is given back
+            return (
+                False  # it may have arrived all the same; its number is void once the hand-over is reverted
+            )
 
     async def announce_report(self, due: DueReportEvent) -> None:
-        """What became of a report, without anything personal."""
+        """Publish the outcome of a report, without personal data."""
         await self.announce(
             OutcomeEvent(
                 request_id=due.request_id,
@@ -116,7 +118,7 @@ class Publisher:
         )
 
     async def move_to_suspects(self, arrival: Arrival) -> None:
-        """Put an arrival on the suspect queue as it came, with the queue that it came from."""
+        """Copy a message to the suspect queue unchanged, with the name of its own queue in a header."""
         headers = {QUEUE: arrival.queue}
         if isinstance(traceparent := arrival.headers.get("traceparent"), str):
             headers["traceparent"] = traceparent
@@ -133,7 +135,7 @@ class Publisher:
         await self._until_taken(out)
 
     async def dead_letter(self, arrival: Arrival, reason: str, problems: tuple[FieldProblem, ...]) -> None:
-        """Put what cannot be carried out where a person looks: body sealed, the fields at fault in clear."""
+        """Publish to the dead-letter queue: body encrypted, names of the invalid fields in clear."""
         letter_id = str(uuid4())
         fields = ",".join(p.field for p in problems)[:500]
         headers = {
@@ -142,7 +144,7 @@ class Publisher:
             QUEUE: home_of(arrival),
             "x-jobnet-died-at": datetime.now(UTC).isoformat(),
         }
-        properties = properties_of(arrival).to_json()  # what a replay needs to be the same message
+        properties = properties_of(arrival).to_json()  # a replay publishes the same message
         headers |= properties_header(self._sealer.seal(properties, of=letter_id, field="properties"))
         sealed = self._sealer.seal(arrival.body, of=letter_id, field="body")
         await self._letter(home_of(arrival), letter_id, sealed, headers)
@@ -152,30 +154,30 @@ class Publisher:
         await self._until_taken(Outgoing("", dead_queue_of(queue), body, LETTER_TYPE, headers=headers))
 
     async def _until_taken(self, out: Outgoing) -> None:
-        """For what must not be lost: a queue that is full or missing is tried again, and loudly."""
+        """Publish until confirmed; a queue that is full or missing is logged at each try."""
         retrying = AsyncRetrying(
             wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE),
             retry=retry_if_result(lambda published: published is not Published.CONFIRMED),
-            before_sleep=lambda _: log.error("queue-refuses", queue=out.routing_key),
+            before_sleep=lambda _: log.error("queue-rejects-message", queue=out.routing_key),
         )
         await retrying(self._insist, out)
 
     async def _insist(self, out: Outgoing, *, tries: int | None = None) -> Published:
-        """Publish on whatever connection is current, until RabbitMQ gives a definite word (or `tries` times)."""
+        """Publish on the current connection until RabbitMQ confirms or refuses (or `tries` times)."""
         try:
             return await self._rabbit.publish(out)
         except RabbitAway as away:
             return await self._insist_further(out, away, tries)
 
     async def _insist_further(self, out: Outgoing, first: RabbitAway, tries: int | None) -> Published:
-        """The tries after the first one. Most publishes need none, and tenacity costs more than the publish."""
+        """The tries after the first one; most publishes need none, and tenacity costs more than a publish."""
         waiting: RabbitAway | None = first
 
         async def publish() -> Published:
             nonlocal waiting
             if waiting is not None:
                 away, waiting = waiting, None
-                raise away  # tenacity counts from the failure that brought it here
+                raise away  # tenacity counts the first failure too
             return await self._rabbit.publish(out)
 
         retrying = AsyncRetrying(
@@ -184,36 +186,37 @@ class Publisher:
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
             retry=retry_if_exception_type(RabbitAway),
             before_sleep=lambda state: log.warning(
-                "publish-again", type=out.type, attempt=state.attempt_number
+                "publish-retried", type=out.type, attempt=state.attempt_number
             ),
         )
         return await retrying(publish)
 
 
 def home_of(arrival: Arrival) -> str:
-    """The queue that it belongs to; a suspect brings its own along."""
+    """The work queue a message belongs to; on the suspect queue a header names it."""
     home = arrival.headers.get(QUEUE) if arrival.queue == SUSPECTS else None
     return home if isinstance(home, str) and home in WORK_QUEUES else arrival.queue
 
 
-def event_of(request_id: UUID, ending: StoredAnswer, facts: RequestFacts) -> OutcomeEvent:
-    """The outcome of a stored request, without anything personal."""
-    return OutcomeEvent(
+def event_of(request_id: UUID, stored: StoredAnswer, facts: RequestFacts) -> OutcomeEvent:
+    """The outcome event of a stored request."""
+    due = DueEvent(
         request_id=request_id,
         type=facts.type,
-        outcome=Outcome(ending.status.value),
-        reason=Reason(ending.reason) if ending.reason else None,
-        error_code=ErrorCode(ending.error_code) if ending.error_code else None,
+        outcome=stored.status.value,
+        reason=stored.reason,
+        error_code=stored.error_code,
         jobcenter_code=facts.jobcenter_code,
-        system=facts.booking_system or None,
-        supplier=facts.supplier or None,
+        booking_system=facts.booking_system,
+        supplier=facts.supplier,
         corrects_uncertain=facts.corrected,
         occurred_at=facts.settled_at,
     )
+    return event_of_due(due)
 
 
 def event_of_due(due: DueEvent) -> OutcomeEvent:
-    """The same for an outcome that the scheduler found due."""
+    """The outcome event of a request, without personal data."""
     return OutcomeEvent(
         request_id=due.request_id,
         type=due.type,

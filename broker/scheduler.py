@@ -1,6 +1,8 @@
-"""Hands over what is due: reports to their lanes, uncertain bookings to verification, outcomes that no arrival will
-publish; and takes back what dead processes left behind. Every process runs one; the ledger sees to it that each
-thing is handed over once. Nothing that goes wrong here loses anything: what is due stays due in the ledger.
+"""Hands over due work: reports to their lanes, uncertain bookings to verification, outcome events to RabbitMQ; frees
+orphans of dead processes.
+
+Every process runs one scheduler; the ledger hands each row to one of them. After a failure here the row is still due
+in the ledger, so nothing is lost (docs/architecture.md#scheduler).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from broker.errors import LedgerAway, RabbitAway
 from broker.handlers.citizen_reports import receipt_of
 from broker.ledger import Claim, HandedOver, Joinable, LaneLimits, Ledger, StoredAnswer
 from broker.publisher import Publisher
-from broker.reports.enrichment import Addressee, ending_of, joined
+from broker.reports.enrichment import Addressee, joined, stored_answer_of
 from broker.requests.routes import ROUTES
 from broker.requests.verifier import Verifier, opened
 from broker.settle import done
@@ -35,14 +37,14 @@ ChoreFunction = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something else that is done again and again: dead letters, replays, retention."""
+    """A periodic task: dead letters, replays, retention."""
 
-    duty: ChoreFunction
+    run: ChoreFunction
     every_seconds: float
 
 
 class Scheduler:
-    """One loop for each kind of duty, so that none of them waits for another."""
+    """One loop for each kind of work, so that a slow kind does not delay another."""
 
     def __init__(
         self,
@@ -68,17 +70,16 @@ class Scheduler:
             *self._chores,
         )
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(
-                self._again_and_again(self.deliver, lambda: self._ledger.reports.wait_due(tick))
-            )
+            loops.create_task(self._repeat(self.deliver, lambda: self._ledger.reports.wait_due(tick)))
             for chore in duties:
                 pause = partial(asyncio.sleep, chore.every_seconds)
-                loops.create_task(self._again_and_again(chore.duty, pause))
+                loops.create_task(self._repeat(chore.run, pause))
 
-    async def _again_and_again(self, duty: ChoreFunction, pause: Callable[[], Awaitable[object]]) -> None:
-        """Nothing ends this but the process's stop: a library's stray cancellation is no stop either."""
-        me = asyncio.current_task()
-        while me is None or not me.cancelling():  # a library may have swallowed the cancellation of a stop
+    async def _repeat(self, duty: ChoreFunction, pause: Callable[[], Awaitable[object]]) -> None:
+        """Run `duty` after each pause until the process stops."""
+        task = asyncio.current_task()
+        # A library may swallow the cancellation of a stop, or cancel us by mistake: `cancelling` tells the two apart.
+        while task is None or not task.cancelling():
             try:
                 await duty()
                 await pause()
@@ -88,9 +89,9 @@ class Scheduler:
             except RabbitAway as away:
                 log.warning("rabbit-away", reason=away)
             except asyncio.CancelledError:
-                if me is None or me.cancelling():
+                if task is None or task.cancelling():
                     raise
-                log.warning("stray-cancellation")
+                log.warning("unexpected-cancellation")
             except Exception:
                 log.exception("scheduler-bug")
             await asyncio.sleep(self._settings.scheduler.tick_seconds)
@@ -98,47 +99,50 @@ class Scheduler:
     # -- reports ---------------------------------------------------------------------------------------------
 
     async def deliver(self) -> None:
-        """Hand due reports over to their lanes, as much as each lane takes."""
+        """Hand due reports over to their lanes, up to each lane's window."""
         for joinable in await self._ledger.reports.joinable(self._settings.scheduler.batch):
             await self._ledger.reports.join(joinable.report_id, content_of(joinable))
-        handed = await self._ledger.reports.hand_over(self._limits())
-        await asyncio.gather(*(self._hand_over(each) for each in handed))
+        handed_over = await self._ledger.reports.hand_over(self._limits())
+        await asyncio.gather(*(self._hand_over(each) for each in handed_over))
 
     def _limits(self) -> dict[str, LaneLimits]:
         lanes = {
-            name: config.lane(self._settings) for name, config in self._systems.directory.suppliers.items()
+            name: config.lane(self._settings.reports)
+            for name, config in self._systems.directory.suppliers.items()
         }
         return {name: LaneLimits(lane.window, lane.rate_per_second) for name, lane in lanes.items()}
 
-    async def _hand_over(self, handed: HandedOver) -> None:
-        if not await self._publisher.hand_over(handed):
-            log.warning("given-back", report_id=handed.report_id, supplier=handed.supplier)
-            await self._ledger.reports.give_back(handed)
+    async def _hand_over(self, handed_over: HandedOver) -> None:
+        if not await self._publisher.hand_over(handed_over):
+            log.warning("handover-reverted", report_id=handed_over.report_id, supplier=handed_over.supplier)
+            await self._ledger.reports.give_back(handed_over)
 
     # -- bookings --------------------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """Take back what dead processes left behind."""
-        swept = await self._ledger.sweep(self._abandoned) + await self._ledger.reports.sweep()
-        if swept:
-            log.warning("swept", count=swept)
+        """Free requests and reports whose process died."""
+        freed = await self._ledger.sweep(self._abandoned) + await self._ledger.reports.sweep()
+        if freed:
+            log.warning("orphans-freed", count=freed)
 
     async def verify(self) -> None:
-        """Look uncertain bookings up."""
+        """Verify uncertain bookings that are due."""
         claims = await self._ledger.verifications_due(self._settings.verification.batch)
         await asyncio.gather(*(self._verify(claim) for claim in claims))
 
     async def announce(self) -> None:
-        """Tell the outcomes of bookings that no arrival will tell; one that cannot be told stays due."""
+        """Publish due outcome events of bookings; an event that RabbitMQ does not take stays due."""
         due = await self._ledger.events_due(self._settings.scheduler.batch)
-        told = await _told((event.request_id, self._publisher.announce_due(event)) for event in due)
-        await self._ledger.event_sent(told)
+        published = await _published((event.request_id, self._publisher.announce_due(event)) for event in due)
+        await self._ledger.event_sent(published)
 
     async def announce_reports(self) -> None:
-        """Tell what became of reports."""
+        """Publish due outcome events of reports."""
         due = await self._ledger.reports.events_due(self._settings.scheduler.batch)
-        told = await _told((event.report_id, self._publisher.announce_report(event)) for event in due)
-        await self._ledger.reports.event_sent(told)
+        published = await _published(
+            (event.report_id, self._publisher.announce_report(event)) for event in due
+        )
+        await self._ledger.reports.event_sent(published)
 
     def _abandoned(self, claim: Claim) -> StoredAnswer:
         return abandoned(claim, Addressee.of(self._systems.directory, claim.supplier))
@@ -153,28 +157,28 @@ class Scheduler:
             await self._ledger.postpone(claim, self._settings.verification.longest_pause_seconds)
 
 
-async def _told(events: Iterable[tuple[UUID, Awaitable[None]]]) -> list[UUID]:
-    """Publish all together; the ids of those that RabbitMQ has taken. What was not taken stays due."""
+async def _published(events: Iterable[tuple[UUID, Awaitable[None]]]) -> list[UUID]:
+    """Publish all concurrently; the ids of the events that RabbitMQ confirmed. The others stay due."""
     ids, publishes = zip(*events, strict=True) if (events := list(events)) else ((), ())
     ends = await asyncio.gather(*publishes, return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException) and not isinstance(end, RabbitAway):
             raise end
-    told = [id_ for id_, end in zip(ids, ends, strict=True) if end is None]
-    if len(told) < len(ends):
-        log.warning("events-not-told", count=len(ends) - len(told))
-    return told
+    published = [id_ for id_, end in zip(ids, ends, strict=True) if end is None]
+    if len(published) < len(ends):
+        log.warning("outcome-events-not-announced", count=len(ends) - len(published))
+    return published
 
 
 def abandoned(claim: Claim, addressee: Addressee) -> StoredAnswer:
-    """The ending of a claim whose process died and whose deadline is over.
+    """The answer to store for a claim whose process died and whose deadline is over.
 
-    Of a booking nobody knows, so it is `uncertain`. A citizen's report called nobody: it is received now.
+    A booking's outcome is unknown: `uncertain`. A citizen's report makes no external call: `done`.
     """
     now = datetime.now(UTC)
     message = opened(claim)
     if isinstance(message, CitizenReport):
-        return ending_of(
+        return stored_answer_of(
             message, done(message, receipt_of(message), now), addressee, traceparent=claim.traceparent
         )
     answer = Answer.uncertain(claim, now=now)
@@ -182,12 +186,12 @@ def abandoned(claim: Claim, addressee: Addressee) -> StoredAnswer:
 
 
 def content_of(joinable: Joinable) -> bytes:
-    """A citizen's report with what its failed request adds (DESIGN 6); what no model reads adds nothing."""
+    """A citizen's report, enriched from its failed request; a request that no model reads adds nothing."""
     if joinable.failed is None or joinable.failed_type not in ROUTES:
         return joinable.content
     try:
         failed = ROUTES[joinable.failed_type].message.from_json(joinable.failed)
         return joined(Report.from_json(joinable.content), failed).to_json()
     except InvalidMessage:
-        log.error("report-not-joined", report_id=joinable.report_id)
+        log.error("report-not-enriched", report_id=joinable.report_id)
         return joinable.content

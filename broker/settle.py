@@ -1,6 +1,6 @@
-"""What a result or an error becomes: pure judgement, no I/O (DESIGN 5, the table "what happened").
+"""Decides what a result or an error becomes (docs/architecture.md#outcomes). Pure: no I/O, no clock.
 
-Clients report, this file judges, the pipeline acts.
+Clients raise errors, this file decides, the pipeline acts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from datetime import datetime
 
 from broker.errors import (
     AtCapacity,
-    BadMessage,
     CallFacts,
     Failure,
     Misconfigured,
@@ -31,8 +30,8 @@ NOT_BOOKED = "not-booked"
 class Settlement:
     """How a request ended.
 
-    `cause` is one word of ours for the log; `call_facts` is what an external system said, if one was asked.
-    `ours` marks a failure that our own limits, set-up or bugs made: a supplier is never told of it (DESIGN 5).
+    `cause` is one of our own words, for the log. `call_facts` are those of the deciding call, if a system was called.
+    `ours`: our own limits, set-up or a bug caused the failure, so no supplier is told of it.
     """
 
     answer: Answer
@@ -44,34 +43,31 @@ class Settlement:
 
 
 def done(message: Request, result: Result, now: datetime) -> Settlement:
-    """As the contract says."""
+    """The systems answered as the contract says."""
     return Settlement(Answer.done(message, result, now=now))
 
 
 def refused(message: Request, reason: Reason, now: datetime) -> Settlement:
-    """A business "no" of our own, decided before any call left."""
+    """A business "no" of our own rules, decided before any call."""
     return settle(message, Refused(reason), now)
 
 
 def expired(message: Request, now: datetime) -> Settlement:
-    """Came too late; nothing was called."""
+    """The request came too late; nothing was called."""
     return Settlement(Answer.expired(message, now=now))
 
 
 def not_carried_out(message: Request, now: datetime) -> Settlement:
-    """Verification proved that an uncertain booking never happened."""
+    """Verification proved that an uncertain booking was not carried out."""
     return Settlement(Answer.failed(message, ErrorCode.OTHER, now=now), cause=NOT_BOOKED)
 
 
 def settle(message: Request, error: Exception, now: datetime) -> Settlement:
-    """Judge one error. The rows are those of DESIGN 5; anything that is not ours is a bug of ours."""
+    """Decide one error by the table. An exception that is not a BrokerError is a bug of ours."""
     match error:
         case Refused(reason=reason, fields=fields, call_facts=call_facts):
             answer = Answer.refused(message.request_id, message.TYPE, reason, fields, now=now)
             return Settlement(answer, cause=reason.value, call_facts=call_facts)
-        case BadMessage(problems=problems):
-            answer = Answer.refused(message.request_id, message.TYPE, Reason.INVALID, problems, now=now)
-            return Settlement(answer, cause=Reason.INVALID.value)
         case NothingOffered(error_code=code, call_facts=call_facts):
             return Settlement(
                 Answer.failed(message, code, now=now), cause="nothing-offered", call_facts=call_facts

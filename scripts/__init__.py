@@ -1,1 +1,1 @@
-"""What the two commands need around the broker: private servers, started and stopped without a trace."""
+"""Tools around the broker for `make`: private servers, unpacked programs, README's figures."""

@@ -1,31 +1,31 @@
-"""Finds a Chromium to test pages with, or unpacks the distribution's package (Debian and kin) into .local/ without root.
-
-Nothing is installed and no system file is changed (see debian.py). `python -m scripts.chromium_dist` does it ahead of time
-and shows progress.
-"""
+"""Finds a Chromium for the browser tests, or unpacks the distribution's package into .local/; starts nothing."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from scripts.debian import distribution, libraries, on_path, unpacked
-from scripts.processes import StartFailed, say
+from scripts.debian import Package, has, libraries, on_path
 
-# What the generic families mean: the distribution's own rules for that may not be on this machine. The last line is for
-# every family that is not here.
+# The families behind the generic names; this machine may lack the distribution's own rules for them. The last line is
+# for every family that is not installed.
 FONT_RULES = """\
   <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
   <match target="pattern"><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>"""
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-SORRY = (
-    "Chromium is not on the PATH, and its packages could not be unpacked here ({why}).\n"
-    "Install chromium; the tests look at the pages with a real browser."
+# The packaged /usr/bin/chromium is a script that names /usr/lib/chromium; the program beside its data does not.
+PROGRAM = "usr/lib/chromium/chromium"
+PACKAGE = Package(
+    "chromium",
+    title="Chromium",
+    folder="chromium",
+    finish=has(PROGRAM),
+    sorry="Chromium is not on the PATH, and its packages could not be unpacked here ({why}).\n"
+    "Install chromium; the tests look at the pages with a real browser.",
 )
-# No sandbox of its own: it may run as root, and it only sees pages of ours on this machine. Nothing of it may look
-# for the outside world by itself.
+# Without Chromium's own sandbox, which root cannot use: it only sees pages of this project on this machine. The rest
+# keeps it from calling the outside world by itself.
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -42,7 +42,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Browser:
-    """A Chromium: its program, what its environment needs further, and the flags to start it with."""
+    """A Chromium: its program, the variables that its environment needs, and the flags to start it with."""
 
     program: str
     environment: dict[str, str]
@@ -54,28 +54,19 @@ def chromium() -> Browser:
     for name in NAMES:
         if found := on_path(name):
             return Browser(found, {})
-    root = unpacked("chromium", distribution("chromium"), title="Chromium", finish=_finish, sorry=SORRY)
-    return Browser(str(_program(root)), _environment(root))
-
-
-def _finish(root: Path) -> None:
-    _program(root)
-
-
-def _program(root: Path) -> Path:
-    # The packaged /usr/bin/chromium is a script that names /usr/lib/chromium; the program beside its data does not.
-    return next(root.glob("usr/lib/chromium/chromium"))
+    root = PACKAGE.unpacked()
+    return Browser(str(root / PROGRAM), _environment(root))
 
 
 def _environment(root: Path) -> dict[str, str]:
-    # Some libraries keep parts of theirs in a folder of their own, and only know its installed name.
+    # Some libraries keep parts in a folder of their own, and know only the folder's installed name.
     private = {str(file.parent) for file in root.glob("usr/lib/*-linux-*/*/lib*.so*")}
     found = ":".join([libraries(root), *sorted(private)])
     return {"LD_LIBRARY_PATH": found, "FONTCONFIG_FILE": str(_fonts(root))}
 
 
 def _fonts(root: Path) -> Path:
-    """A fontconfig file that names the unpacked fonts and the system's own; written where the root lies now."""
+    """A fontconfig file that names the unpacked fonts and the system's; written with the root's present place."""
     file = root / "fonts.conf"
     folders = [root / "usr/share/fonts", Path("/usr/share/fonts")]
     lines = [f"  <dir>{escape(str(folder))}</dir>" for folder in folders]
@@ -85,16 +76,3 @@ def _fonts(root: Path) -> Path:
     if not file.exists() or file.read_text() != text:
         file.write_text(text)
     return file
-
-
-def main() -> int:
-    try:
-        say(f"Chromium: {chromium().program}")
-    except StartFailed as error:
-        say(str(error))
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

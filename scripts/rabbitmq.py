@@ -1,30 +1,36 @@
-"""A private RabbitMQ node on the loopback: own ports, own data, own cookie, own epmd; nothing stays behind.
+"""A private RabbitMQ node on the loopback, with ports, data, cookie and epmd of its own; no process outlives its owner.
 
-RabbitServer is any server that can be reached (AMQP and management); RabbitNode is one that we start.
-For tests and `make run`, never for production: one node, small limits, the user guest.
+RabbitServer is any server that can be reached (AMQP and management); RabbitNode is one that this process starts.
+For tests and `make run`, not for production: one node, small limits, the user guest. `python -m scripts.rabbitmq` runs
+one until Ctrl-C.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import os
 import secrets
 import shlex
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from scripts.processes import Kept, StartFailed, clean_environment, free_port, listens, wait_until
+from scripts.processes import (
+    Kept,
+    PrivateServer,
+    StartFailed,
+    clean_environment,
+    free_port,
+    listens,
+    run_for_a_person,
+    wait_until,
+)
 from scripts.rabbitmq_dist import Installation, installation
 
-START_TIMEOUT_S = 90.0
 STOP_GRACE_S = 30.0
 CTL_TIMEOUT_S = 60.0
 MEMORY_LIMIT = "1GB"
@@ -45,7 +51,7 @@ ADVANCED = "[{rabbit, [{quorum_tick_interval, 500}]}].\n"
 
 
 class RabbitServer:
-    """A reachable RabbitMQ: addresses, and what tests ask of the management API."""
+    """A reachable RabbitMQ: its addresses, and the calls to the management API that tests need."""
 
     def __init__(self, amqp_url: str, management_url: str) -> None:
         self.amqp_url = amqp_url
@@ -56,7 +62,7 @@ class RabbitServer:
         return f"{self.amqp_url.rsplit('/', 1)[0]}/{quote(vhost, safe='')}"
 
     def create_vhost(self, vhost: str) -> str:
-        """A new virtual host that our user may do everything in; its AMQP address."""
+        """Create a virtual host with every permission for this user; return its AMQP address."""
         name, user = quote(vhost, safe=""), unquote(urlsplit(self.amqp_url).username or "guest")
         self.api("PUT", f"/vhosts/{name}", {})
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
@@ -64,15 +70,16 @@ class RabbitServer:
         return self.vhost_url(vhost)
 
     def delete_vhost(self, vhost: str) -> None:
+        """Delete a virtual host and all that is in it."""
         self.api("DELETE", f"/vhosts/{quote(vhost, safe='')}")
 
     def queues(self, vhost: str = "/") -> list[dict[str, Any]]:
-        """The management API's rows of the queues of one virtual host; figures may be five seconds old."""
+        """The management API's rows of one virtual host's queues; figures may be five seconds old."""
         rows: list[dict[str, Any]] = self.api("GET", f"/queues/{quote(vhost, safe='')}")
         return rows
 
     def queue_depth(self, name: str, vhost: str = "/") -> int:
-        """Messages ready and not yet acknowledged; LookupError for an unknown queue."""
+        """Messages ready and not yet acknowledged. Raises LookupError for an unknown queue."""
         # The totals come from the queues themselves; the statistics of one queue are five seconds late.
         query = "disable_stats=true&enable_queue_totals=true"
         rows: list[dict[str, Any]] = self.api("GET", f"/queues/{quote(vhost, safe='')}?{query}")
@@ -81,15 +88,8 @@ class RabbitServer:
                 return int(row.get("messages", 0))
         raise LookupError(f"no queue {name} in the virtual host {vhost}")
 
-    def close_connections(self) -> int:
-        """Cut every client's connection, as an operator would; how many there were."""
-        rows: list[dict[str, Any]] = self.api("GET", "/connections")
-        for row in rows:
-            self.api("DELETE", f"/connections/{quote(row['name'], safe='')}")
-        return len(rows)
-
     def api(self, method: str, path: str, body: object = None) -> Any:
-        """One call to the management API; LookupError for 404, RuntimeError for any other refusal."""
+        """One call to the management API. Raises LookupError for 404, RuntimeError for any other error."""
         at = urlsplit(self.management_url)
         user = f"{unquote(at.username or 'guest')}:{unquote(at.password or 'guest')}"
         headers = {
@@ -110,12 +110,14 @@ class RabbitServer:
         return json.loads(text) if text else None
 
 
-class RabbitNode(RabbitServer):
-    """Our own node in `directory`, also as a context manager. Ports and data stay over stop and start.
+class RabbitNode(RabbitServer, PrivateServer):
+    """A private node in `directory`. Ports and data stay over stop and start.
 
-    With the management plugin RabbitMQ 3.10 takes six seconds to stop; `kill` is quick, and loses nothing
-    that was confirmed.
+    With the management plugin RabbitMQ 3.10 takes six seconds to stop; `kill` is quick and loses no confirmed message.
     """
+
+    title = "the private RabbitMQ"
+    start_timeout_s = 90.0
 
     def __init__(
         self,
@@ -126,12 +128,11 @@ class RabbitNode(RabbitServer):
     ) -> None:
         self.directory = directory.resolve()
         if any(character.isspace() for character in str(self.directory)):
-            raise StartFailed(f"RabbitMQ's own scripts cannot bear a space in a path: {self.directory}")
+            raise StartFailed(f"RabbitMQ's own scripts fail with a space in a path: {self.directory}")
         self._plugins = plugins
         self._memory_limit = memory_limit
         self._amqp, self._management, self._dist, self._epmd_port = (free_port() for _ in range(4))
         self._epmd: Kept | None = None
-        self._server: Kept | None = None
         super().__init__(
             f"amqp://guest:guest@127.0.0.1:{self._amqp}/", f"http://guest:guest@127.0.0.1:{self._management}"
         )
@@ -140,43 +141,22 @@ class RabbitNode(RabbitServer):
     def log(self) -> Path:
         return self.directory / "log" / "rabbit.log"
 
-    @property
-    def pid(self) -> int:
-        """The Erlang VM's process id."""
-        return self._server.pid if self._server else 0
-
-    def start(self) -> None:
-        """Start and wait until AMQP (and management) answer. Raises StartFailed with the end of the log."""
-        if self._server and self._server.alive():
-            return
-        self.stop()  # what a killed node left
+    def _launch(self) -> Kept:
         found = installation()
         self._write_files()
         self._epmd = self._start_epmd(found)
-        self._server = Kept(
+        return Kept(
             [str(found.sbin / "rabbitmq-server")],
             env=self._environment(found),
             log=self.directory / "console.log",
             grace_s=STOP_GRACE_S,
         )
-        wait_until(
-            self._ready, self._server, timeout_s=START_TIMEOUT_S, what="the private RabbitMQ", log=self.log
-        )
-
-    def stop(self) -> None:
-        """End the node in good order; nothing of it runs afterwards. May be repeated."""
-        self._end(Kept.stop)
-
-    def kill(self) -> None:
-        """SIGKILL for the Erlang VM, as a power cut would; nothing of it runs afterwards."""
-        self._end(Kept.kill)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
     def ctl(self, *arguments: str) -> str:
-        """What `rabbitmqctl ARGUMENTS` prints (about a second; for counts use the management API)."""
+        """Run `rabbitmqctl ARGUMENTS` and return its output. Takes about a second; for counts use the management API.
+
+        Raises RuntimeError when the command fails.
+        """
         found = installation()
         done = subprocess.run(
             [str(found.sbin / "rabbitmqctl"), "--node", self._name, "-q", *arguments],
@@ -193,17 +173,8 @@ class RabbitNode(RabbitServer):
         return done.stdout
 
     def write_out(self) -> None:
-        """Everything that RabbitMQ keeps in tables of files, its list of quorum queues among them, onto the disk now."""
+        """Flush RabbitMQ's file tables (dets) to the disk now, among them its list of quorum queues."""
         self.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def _name(self) -> str:
@@ -215,7 +186,7 @@ class RabbitNode(RabbitServer):
         return listens(self._amqp) and listens(self._management) and self._management_answers()
 
     def _management_answers(self) -> bool:
-        """RabbitMQ 4.3 opens the port of its management some time before it can answer there."""
+        # RabbitMQ 4.3 opens the port of its management some time before it answers there.
         try:
             self.api("GET", "/overview")
         except (OSError, http.client.HTTPException, RuntimeError):
@@ -223,14 +194,17 @@ class RabbitNode(RabbitServer):
         return True
 
     def _end(self, how: Callable[[Kept], None]) -> None:
-        server, epmd, self._server, self._epmd = self._server, self._epmd, None, None
-        if server:
-            how(server)
+        super()._end(how)
+        self._end_epmd()
+
+    def _end_epmd(self) -> None:
+        epmd, self._epmd = self._epmd, None
         if epmd:
-            epmd.kill()  # it keeps nothing
+            epmd.kill()  # it has no data
 
     def _start_epmd(self, found: Installation) -> Kept:
-        """Erlang's name server in the foreground: left to itself, the VM would start one that outlives it."""
+        """Erlang's name server, in the foreground."""
+        # Without one, the VM would start its own, which outlives it.
         log = self.directory / "epmd.log"
         command = [found.program("epmd"), "-port", str(self._epmd_port), "-address", "127.0.0.1"]
         epmd = Kept(command, env=self._environment(found), log=log)
@@ -258,7 +232,7 @@ class RabbitNode(RabbitServer):
             HOME=str(here),
             ERL_EPMD_PORT=str(self._epmd_port),
             ERL_EPMD_ADDRESS="127.0.0.1",
-            RUNNING_UNDER_SYSTEMD="true",  # makes the script become the VM, so that its pid is ours
+            RUNNING_UNDER_SYSTEMD="true",  # the script becomes the VM by exec, so the pid of both is the same
             RABBITMQ_NODENAME=self._name,
             RABBITMQ_DIST_PORT=str(self._dist),
             RABBITMQ_BASE=str(here),
@@ -278,16 +252,5 @@ class RabbitNode(RabbitServer):
         )
 
 
-def main() -> None:
-    """Run a node until Ctrl-C, for a look around: `python -m scripts.rabbitmq`."""
-    from scripts.processes import LOCAL, private_folder
-
-    with private_folder(LOCAL / "rabbitmq") as folder, RabbitNode(folder) as node:
-        print(node.amqp_url, node.management_url, flush=True)
-        while True:
-            time.sleep(3600)
-
-
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main()
+    run_for_a_person("rabbitmq", RabbitNode, "amqp_url", "management_url")

@@ -1,6 +1,6 @@
-"""The figures in README, from docs/benchmarks.json and docs/reliability.json: `make bench` and `make faults` renew them.
+"""README's figures, from docs/benchmarks.json and docs/reliability.json; `make bench` and `make faults` renew them.
 
-Nobody writes them by hand; a test compares README with what this makes.
+A test compares README with the output of this module.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ SORTS = ("lost", "duplicated_effects", "late", "leaked", "untrue")
 
 
 def renew() -> None:
-    """Put today's figures in place of the old ones."""
+    """Write the figures of the documents into README."""
     README.write_text(renewed(README.read_text()))
 
 
 def renewed(text: str) -> str:
-    """README with the figures of the documents. Raises ValueError when it has no place for them."""
+    """README's text with the figures of the documents. Raises ValueError without the marks around their place."""
     before, _, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

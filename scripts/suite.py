@@ -1,7 +1,7 @@
-"""Another release of the machine's own distribution ("suite"), whose packages are unpacked beside the system's.
+"""Another release ("suite") of the machine's distribution; its packages are unpacked and no system file is changed.
 
-Its programs want the libc that they were built with, which may be newer than the system's: they are run by the
-unpacked one's loader, each through a small script that has its name. Nothing of the system is touched.
+Its programs may need a newer libc than the system's. So the loader of the unpacked libc starts them: each program is
+replaced by a small script of the same name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 APT = Path("/etc/apt")
 ELF = b"\x7fELF"
-# It finds everything by where it lies itself, so the folder may be moved.
+# All paths are relative to the script, so the folder may be moved.
 WRAPPER = """\
 #!/bin/sh
 here="$(dirname "$(readlink -f "$0")")"
@@ -25,13 +25,16 @@ exec "$root/{loader}" --library-path "{libraries}" --argv0 "$0" "$here/{program}
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite by its name, and which packages of it are wanted out of all that a bare system would get."""
+    """A suite's name, and a pattern of the packages to unpack, out of all that a bare system would get."""
 
     name: str
     wanted: str
 
     def write_sources(self, folder: Path) -> None:
-        """The machine's own sources with this suite's name in the place of the installed one's."""
+        """Write the machine's sources into `folder`, with this suite's name instead of the installed one's.
+
+        Raises OSError when there are none.
+        """
         own = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
         folder.mkdir()
         found = 0
@@ -47,7 +50,7 @@ class Suite:
             raise OSError(f"no source of the machine's own distribution names its suite ({own or 'unknown'})")
 
     def _renamed(self, file: Path, own: str) -> str:
-        """What of one file is about the distribution's main suite, renamed."""
+        """The entries of one file for the distribution's main suite, renamed."""
         text = file.read_text()
         if file.suffix == ".list":
             line = re.compile(rf"^(deb\s.*\s){own}(\s+main)\b.*$", re.MULTILINE)
@@ -57,7 +60,7 @@ class Suite:
 
 
 def bring_own_libc(root: Path, programs: str) -> None:
-    """Let the programs in `root` that match the glob pattern run with the libc in `root`; OSError without one."""
+    """Let the programs in `root` that match the glob pattern run with the libc in `root`. Raises OSError without one."""
     libraries = sorted({loader.parent for loader in root.glob("usr/lib/*-linux-*/ld-*.so*")})
     if not libraries:
         raise OSError("no libc was unpacked")
@@ -81,7 +84,7 @@ def _field(name: str) -> re.Pattern[str]:
 
 
 def _is_main(stanza: str, own: str) -> bool:
-    """Whether the stanza names packages (not their source) of the distribution's main suite."""
+    """Whether the stanza names binary packages of the distribution's main suite."""
     wanted = {"Types": "deb", "Suites": own, "Components": "main"}
     return all(
         (found := _field(name).search(stanza)) is not None and word in found[1].split()

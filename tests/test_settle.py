@@ -10,7 +10,6 @@ import pytest
 
 from broker.errors import (
     AtCapacity,
-    BadMessage,
     CallFacts,
     ContractBroken,
     Misconfigured,
@@ -25,7 +24,7 @@ from broker.reports.enrichment import MOST_TEXT, Addressee, joined, report_for, 
 from broker.settle import done, expired, not_carried_out, settle
 from schemas.answers import Answer, ReceiptResult
 from schemas.codes import ErrorCode, Reason, Status
-from schemas.envelope import FieldProblem, Request
+from schemas.envelope import Request
 from schemas.failure_reports import Report
 from schemas.personal import Cpr
 from schemas.requests import Book, Cancel, CitizenReport
@@ -55,7 +54,6 @@ def book() -> Book:
 
 TABLE = [
     # what happened, status, fejlkode, reason, whether it is our own doing
-    (BadMessage(FieldProblem(field="cpr", problem="no")), Status.REFUSED, None, Reason.INVALID, False),
     (Refused(Reason.SLOT_TAKEN), Status.REFUSED, None, Reason.SLOT_TAKEN, False),
     (NothingOffered(ErrorCode.NO_TIMES), Status.FAILED, ErrorCode.NO_TIMES, None, False),
     (NothingOffered(ErrorCode.NO_OFFERS), Status.FAILED, ErrorCode.NO_OFFERS, None, False),

@@ -1,4 +1,4 @@
-"""The clients of all external systems of a directory, and their exchange when the directory is reloaded."""
+"""The clients of all external systems in the directory, replaced when the directory is reloaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from broker.clients.http import HttpSystem
 from broker.clients.planner import Planner
 from broker.clients.supplier import Supplier, SupplierReceipt
 from broker.errors import CallFacts, Misconfigured
-from config.directory import Directory, SystemConfig
+from config.directory import Directory
 from config.settings import Settings
+from config.systems import SystemConfig
 
 __all__ = ["BookingSystem", "Clients", "Planner", "Supplier", "SupplierReceipt", "Systems"]
 
@@ -21,16 +22,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """What a handler may call, for one jobcenter."""
+    """The clients that a handler may call, for one jobcenter."""
 
     planner: Planner
     booking: BookingSystem
 
 
 class Systems:
-    """One `HttpSystem` for each Planner, booking system and supplier that has an address.
+    """One `HttpSystem` for each Planner, booking system and supplier with an address.
 
-    A name may be used once in each of the three tables.
+    The three have separate names: a Planner and a booking system may have the same one.
     """
 
     def __init__(self, settings: Settings, directory: Directory) -> None:
@@ -43,7 +44,7 @@ class Systems:
 
     @property
     def directory(self) -> Directory:
-        """The directory in force."""
+        """The current directory."""
         return self._directory
 
     async def __aenter__(self) -> Self:
@@ -55,37 +56,34 @@ class Systems:
             await system.close()
 
     def clients(self, planner_name: str, booking_name: str) -> Clients:
-        """The clients of these two systems.
-
-        Raises Misconfigured if the directory no longer has one of them.
-        """
+        """The clients of these two systems. Raises Misconfigured if the directory no longer has one of them."""
         return Clients(
             Planner(_named(self._planners, planner_name)), BookingSystem(_named(self._bookings, booking_name))
         )
 
     def supplier(self, name: str) -> Supplier:
-        """The client of this supplier; without an address in the directory every delivery is Misconfigured.
+        """The client of this supplier. Raises Misconfigured if the directory no longer has it.
 
-        Raises Misconfigured if the directory no longer has it.
+        Without an address in the directory every delivery raises Misconfigured.
         """
         return Supplier(name, _named(self._directory.suppliers, name), self._suppliers.get(name))
 
     async def replace(self, directory: Directory) -> None:
-        """Takes a reloaded directory: unchanged systems stay as they are, gone ones close when they are idle.
+        """Use a reloaded directory. Unchanged systems are kept; removed ones close when no call is in flight.
 
-        Clients handed out before keep working, whatever became of their system. Raises ValueError, and
-        changes nothing, if a system cannot be built.
+        Clients returned earlier keep working, also those of removed systems. Raises ValueError, and changes nothing,
+        if a system cannot be built.
         """
-        planners = await self._next(self._planners, directory.planners)
-        bookings = await self._next(self._bookings, directory.booking_systems)
-        addressed = {name: config for name, config in directory.suppliers.items() if config.has_address}
-        suppliers = await self._next(self._suppliers, addressed)
-        before = self._live()
+        planners = await self._built(self._planners, directory.planners)
+        bookings = await self._built(self._bookings, directory.booking_systems)
+        with_address = {name: config for name, config in directory.suppliers.items() if config.has_address}
+        suppliers = await self._built(self._suppliers, with_address)
+        old = self._live()
         self._planners, self._bookings, self._suppliers = planners, bookings, suppliers
         self._directory = directory
-        staying = {id(system) for system in self._live()}
-        for system in before:
-            if id(system) not in staying:
+        kept = {id(system) for system in self._live()}
+        for system in old:
+            if id(system) not in kept:
                 await system.retire()
                 self._retired.append(system)
         self._retired = [system for system in self._retired if not system.closed]
@@ -93,12 +91,12 @@ class Systems:
     def _live(self) -> tuple[HttpSystem, ...]:
         return (*self._planners.values(), *self._bookings.values(), *self._suppliers.values())
 
-    async def _next(
-        self, now: dict[str, HttpSystem], configs: Mapping[str, SystemConfig]
+    async def _built(
+        self, current: dict[str, HttpSystem], configs: Mapping[str, SystemConfig]
     ) -> dict[str, HttpSystem]:
         return {
-            name: now[name]
-            if name in now and now[name].config == config
+            name: current[name]
+            if name in current and current[name].config == config
             else await HttpSystem(name, config, config.limits(self._settings)).__aenter__()
             for name, config in configs.items()
         }

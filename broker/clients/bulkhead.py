@@ -1,7 +1,7 @@
-"""The gate before one external system: its cap of calls in flight, the bounded list of those that wait, its
-breaker, and the pause that the system itself asked for with Retry-After.
+"""The bulkhead of one external system: at most so many calls in flight, a bounded waiting list, its circuit breaker,
+and the pause that the system asked for with Retry-After.
 
-First come, first served. It bounds and refuses; it sends nothing and retries nothing.
+First come, first served. It admits and rejects calls; it sends nothing and retries nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections import deque
 from broker.clients.breaker import Admission, Breaker, CallHealth
 
 # One Retry-After, perhaps meant for one citizen, must not close a whole jobcenter's system for an hour.
-LONGEST_HOLD_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class CallRejected(Exception):
-    """Turned away.
+    """The call was not admitted.
 
-    `retry_after`: the pause that the system itself asked for still has so many seconds to run.
+    `what`: why, as a word for `CallFacts`. `retry_after`: seconds that are left of a pause the system asked for.
     """
 
     def __init__(self, what: str, retry_after: float | None = None) -> None:
@@ -29,81 +29,81 @@ class CallRejected(Exception):
 
 
 class Bulkhead:
-    """At most `in_flight` at once; at most `waiting` more wait their turn, in order."""
+    """At most `in_flight` calls at once; at most `waiting` more wait for a slot, in order."""
 
     def __init__(self, in_flight: int, waiting: int, breaker: Breaker) -> None:
-        self._free = in_flight
-        self._waiting = waiting
+        self._free_slots = in_flight
+        self._max_waiting = waiting
         self._breaker = breaker
-        self._list: deque[asyncio.Future[None]] = deque()
-        self._held_until = 0.0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._paused_until = 0.0
 
-    async def enter(self, until: float) -> Admission:
-        """A place for one call, to be given back with `leave`.
+    async def acquire(self, until: float) -> Admission:
+        """Take a slot for one call, which must `release` it.
 
-        Raises NoEntry, at the latest at `until` (monotonic).
+        Raises CallRejected, at the latest at `until` (seconds of time.monotonic()).
         """
         self._check()
-        if self._free > 0:
-            self._free -= 1
+        if self._free_slots > 0:
+            self._free_slots -= 1
         else:
-            await self._wait_turn(until)
+            await self._wait_for_slot(until)
         try:
             return self._admit()
         except CallRejected:
-            self._pass_on()
+            self._free_slot()
             raise
 
-    def leave(self, as_: Admission, result: CallHealth) -> None:
-        """Gives the place back, to the first of those that wait, and tells the breaker what was learnt."""
-        self._breaker.record(as_, result, time.monotonic())
-        # If it opened just now, the first of those that wait finds out, and passes the place on to the next.
-        self._pass_on()
+    def release(self, admission: Admission, health: CallHealth) -> None:
+        """Give the slot to the first waiting call, and tell the breaker the result of this one."""
+        self._breaker.record(admission, health, time.monotonic())
+        # If the breaker opened just now, the first waiting call is rejected and frees the slot for the next.
+        self._free_slot()
 
-    def hold(self, seconds: float) -> None:
-        """The system asked for a pause: nothing is sent until it is over."""
-        self._held_until = max(self._held_until, time.monotonic() + min(seconds, LONGEST_HOLD_SECONDS))
+    def pause(self, seconds: float) -> None:
+        """The system asked for a pause: admit no call until it is over."""
+        self._paused_until = max(self._paused_until, time.monotonic() + min(seconds, LONGEST_PAUSE_SECONDS))
 
     def _check(self) -> None:
         now = time.monotonic()
         if self._breaker.refuses(now):
             raise CallRejected("breaker-open")
-        if now < self._held_until:
-            raise CallRejected("retry-after", self._held_until - now)
+        if now < self._paused_until:
+            raise CallRejected("retry-after", self._paused_until - now)
 
     def _admit(self) -> Admission:
         self._check()
-        admitted = self._breaker.admit(time.monotonic())
-        if admitted is None:
+        admission = self._breaker.admit(time.monotonic())
+        if admission is None:
             raise CallRejected("breaker-open")
-        return admitted
+        return admission
 
-    async def _wait_turn(self, until: float) -> None:
-        if len(self._list) >= self._waiting:
+    async def _wait_for_slot(self, until: float) -> None:
+        if len(self._waiters) >= self._max_waiting:
             raise CallRejected("waiting-list-full")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._list.append(turn)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout(until - time.monotonic()):
-                await turn
+                await waiter
         except TimeoutError:
-            self._give_up(turn)
+            self._stop_waiting(waiter)
             raise CallRejected("waited-too-long") from None
         except BaseException:
-            self._give_up(turn)
+            self._stop_waiting(waiter)
             raise
 
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
-        if turn in self._list:
-            self._list.remove(turn)
-        elif turn.done() and not turn.cancelled():
-            # The place came in the same moment as the end of the wait.
-            self._pass_on()
+    def _stop_waiting(self, waiter: asyncio.Future[None]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        elif waiter.done() and not waiter.cancelled():
+            # The slot was given in the same moment in which the wait ended.
+            self._free_slot()
 
-    def _pass_on(self) -> None:
-        while self._list:
-            turn = self._list.popleft()
-            if not turn.done():
-                turn.set_result(None)
+    def _free_slot(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
-        self._free += 1
+        self._free_slots += 1

@@ -1,4 +1,4 @@
-"""The span of each try that leaves for an external system; its traceparent is the one that the system gets."""
+"""The span of each try that is sent to an external system. The system gets the traceparent of this span."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ SendCall = Callable[[Call[Any], dict[str, str], float], Awaitable[CallResult]]
 
 
 def calling(system: str, exchange: SendCall) -> SendCall:
-    """`exchange` with a span around it, or the very same while tracing is off."""
+    """Wrap `exchange` in a span. With tracing off it is returned unchanged, at no cost."""
     if not TRACING.on:
         return exchange
 
     async def traced(call: Call[Any], headers: dict[str, str], seconds: float) -> CallResult:
         parent = headers.get("traceparent")
         with TRACING.span(f"{call.step} {system}", kind=SpanKind.CLIENT, parent=parent) as span:
-            met = await exchange(call, headers | {"traceparent": span.traceparent}, seconds)
+            result = await exchange(call, headers | {"traceparent": span.traceparent}, seconds)
             span.note(system=system, step=call.step, method=call.method)
-            if isinstance(met, NoAnswer):
-                span.failed(met.what)
+            if isinstance(result, NoAnswer):
+                span.failed(result.what)
             else:
-                span.note(http_status=met.status)
-                if met.status is None or met.status >= 400:
-                    span.failed(f"status {met.status}")
-            return met
+                span.note(http_status=result.status)
+                if result.status is None or result.status >= 400:
+                    span.failed(f"status {result.status}")
+            return result
 
     return traced

@@ -1,7 +1,7 @@
-"""What a call to an external system is: data only.
+"""A call to an external system, as data.
 
-`Call` is one row of DESIGN 4, `Caller` says for whom and until when, `Reply` is what came back as the
-contract says. What else can come back is in `classify.py`.
+`Call` is one row of docs/contract.md#calls, `Caller` says for whom and until when, `Reply` is an answer that the
+contract allows. All other results are in `classify.py`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 
 class CallKind(Enum):
-    """What a repetition of the call would do (DESIGN 5)."""
+    """What the call changes in the other system. It decides how the call may be repeated."""
 
     READ = "read"
     RESERVE = "reserve"
+    # Create, accept, cancel: without a known answer the booking is Unknown (docs/architecture.md#unknown).
     COMMIT = "commit"
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[M]):
-    """One call of the contract: `expect` is its only good status, `model` its body (None: no body at all).
+    """One call of the contract. `expect` is its only good status, `model` the model of its body (None: no body).
 
-    `also_good` and `any_body` are for what is no call of that contract: a webhook. `absent_fault` on a 404 is
-    an answer too (None comes back); `agrees` checks what the model cannot know, for example that the booking
-    is the one that was asked for.
+    `absent_fault`: a 404 with this fault is an answer too; the body of its `Reply` is None. `agrees` checks what the
+    model cannot know, for example that the booking is the one that was asked for. `also_good` (more good statuses) and
+    `any_body` (the body is not checked) are for webhooks, which have no contract.
     """
 
     step: str
@@ -58,17 +59,14 @@ class Call(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[M]):
-    """An answer as the contract says.
-
-    `body` is None for 204, for absence, and for a 412 after a lost reserve.
-    """
+    """An answer that the contract allows. `body` is None for 204, for absence, and for a 412 after a lost reserve."""
 
     body: M | None
     status: int
 
 
-def reads_only(_timeout: float) -> None:
-    """The permission of who only asks: no create, accept or cancel ever leaves. Raises NotSent."""
+def read_only(_timeout: float) -> None:
+    """`may_commit` for read-only callers: always raises NotSent."""
     raise NotSent(CallFacts("nobody", "commit", "reads-only", sent=False))
 
 
@@ -76,8 +74,8 @@ def reads_only(_timeout: float) -> None:
 class Caller:
     """For whom a call is made, and until when (`answer_by`, seconds of `time.monotonic()`).
 
-    `may_commit(timeout)` raises `NotSent` when a create, accept or cancel that may take `timeout` seconds
-    must not leave now. It is asked right before each such try leaves.
+    `may_commit(timeout)` is called right before each try of a create, accept or cancel. It raises `NotSent` when a
+    try that may take `timeout` seconds must not be sent now.
     """
 
     request_id: UUID
@@ -94,9 +92,9 @@ class Caller:
         *,
         traceparent: str | None,
         answer_by: float,
-        may_commit: Callable[[float], None] = reads_only,
+        may_commit: Callable[[float], None] = read_only,
     ) -> Self:
-        """Who sent this message; may only read unless told otherwise."""
+        """The caller for this message, read-only unless `may_commit` is given."""
         return cls(
             request_id=message.request_id,
             cpr=message.cpr,
@@ -107,18 +105,18 @@ class Caller:
         )
 
     def headers(self, x_request_id: str) -> dict[str, str]:
-        """The headers of the contract (DESIGN 4)."""
+        """The headers of the contract (docs/contract.md#headers)."""
         return contract_headers(self.cpr, self.jobcenter_code, x_request_id) | trace_header(self.traceparent)
 
     def x_request_id(self, call: Call[M], try_key: int) -> str:
-        """36 characters: derived from requestId, step and try; a read always gets a fresh one (DESIGN 4)."""
+        """36 characters, derived from requestId, step and `try_key`; random for a read (docs/contract.md#request-ids)."""
         if call.kind is CallKind.READ:
             return str(uuid4())
         return str(uuid5(self.request_id, f"{call.step}:{try_key}"))
 
 
 def contract_headers(cpr: Cpr, jobcenter_code: str, x_request_id: str) -> dict[str, str]:
-    """For whom a call is made, and which try it is (DESIGN 4)."""
+    """The three headers that the contract requires (docs/contract.md#headers)."""
     return {
         "x-civilregistrationIdentifier": cpr.reveal(),
         "x-requestId": x_request_id,
@@ -127,10 +125,10 @@ def contract_headers(cpr: Cpr, jobcenter_code: str, x_request_id: str) -> dict[s
 
 
 def is_traceparent(value: object) -> TypeGuard[str]:
-    """Whether this is a traceparent of W3C Trace Context, and not a stranger's fancy."""
+    """Whether this is a valid traceparent of W3C Trace Context."""
     return isinstance(value, str) and _TRACEPARENT.fullmatch(value) is not None
 
 
 def trace_header(traceparent: str | None) -> dict[str, str]:
-    """The W3C trace of a call. A traceparent that is none is left out."""
+    """The W3C trace header of a call; empty for an invalid traceparent."""
     return {"traceparent": traceparent} if is_traceparent(traceparent) else {}

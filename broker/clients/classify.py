@@ -1,7 +1,7 @@
-"""From what a call met to what it means: the table of DESIGN 5 as data.
+"""Classifies the result of one try: the table of docs/architecture.md#outcomes as data.
 
-Pure: no I/O, no clock. Of what the outside said only status, known fault and Retry-After get through; a
-problem document's `title` and `detail` are never looked at.
+Pure: no I/O, no clock. Only status, known fault and Retry-After of an answer are used; a problem document's `title`
+and `detail` are never read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from schemas.codes import FAULT_REASONS, Fault
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A whole answer came. `status` None: it was not HTTP. `flaw`: why the body was not kept."""
+    """A complete answer. `status` None: it was not HTTP. `flaw`: why the body is missing, as a word for `CallFacts`."""
 
     status: int | None
     content_type: str = ""
@@ -41,7 +41,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """No whole answer came. `connected`: the request may have been received; `setup`: a person must act."""
+    """No complete answer. `connected`: the request may have been received. `setup`: a person must correct the setup."""
 
     what: str
     connected: bool
@@ -52,37 +52,37 @@ CallResult = HttpAnswer | NoAnswer
 
 
 class CallClass(Enum):
-    """The rows of DESIGN 5 that a single try can end in."""
+    """The class of a single try (docs/architecture.md#outcomes)."""
 
-    DONE = "as the contract says"
-    ABSENT = "the contract's own word for absence"
+    DONE = "the answer of the contract"
+    ABSENT = "the contract's fault for an unknown booking"
     RECEIVED = "412 after an unanswered try"
-    REFUSED = "a fault of the contract's list"
-    UNAVAILABLE = "the moment is wrong"
-    MISCONFIGURED = "the setup is wrong"
-    BROKEN = "not the contract"
+    REFUSED = "a fault of the contract"
+    UNAVAILABLE = "temporary failure"
+    MISCONFIGURED = "wrong setup"
+    BROKEN = "the contract is broken"
     REJECTED = "another 4xx"
 
 
-# Rows apply from the top; a status that no row has (600 and more) is not the contract.
+# The first row that has the status applies; a status in no row (600 and more) breaks the contract.
 STATUS_ROWS: tuple[tuple[Container[int], CallClass], ...] = (
     (frozenset({408, 429, *range(500, 600)}), CallClass.UNAVAILABLE),
     (frozenset({401, 403, 404, 405, 407}), CallClass.MISCONFIGURED),
     (range(400, 500), CallClass.REJECTED),
 )
-# The words of `NoAnswer` for a try whose time ran out.
+# The words of `NoAnswer.what` for a try that timed out.
 TIMEOUTS = frozenset({"timeout", "connect-timeout"})
-# nginx lets the handshake pass and refuses our certificate (or that there is none) with a page of its own.
+# nginx accepts the handshake and refuses a wrong or missing client certificate with a 400 and this page.
 CERTIFICATE_PAGES = (b"No required SSL certificate was sent", b"The SSL certificate error")
-# On a create, accept or cancel these two say "not done" (DESIGN 5, below the table).
+# For a create, accept or cancel these two mean "not done" (docs/architecture.md#outcomes).
 NOT_DONE = frozenset({429, 503})
 
 
 @dataclass(frozen=True, slots=True)
 class Classified(Generic[M]):
-    """One try, judged. `sent`: it may have been received; `unanswered`: sent, and no whole answer came."""
+    """One classified try. `sent`: it may have been received. `unanswered`: it was sent and got no complete answer."""
 
-    verdict: CallClass
+    call_class: CallClass
     what: str
     sent: bool = True
     unanswered: bool = False
@@ -92,72 +92,74 @@ class Classified(Generic[M]):
     body: M | None = None
 
     def leaves_unknown(self, kind: CallKind) -> bool:
-        """A create, accept or cancel that was sent and not answered as the contract says (DESIGN 5).
+        """Whether it was a create, accept or cancel that was sent and got no answer that the contract allows.
 
-        `allerede-modtaget` counts as such: it says that something of ours arrived, and not what became of it.
+        See docs/architecture.md#unknown. `allerede-modtaget` counts too.
         """
-        if kind is not CallKind.COMMIT or not self.sent or self.verdict is CallClass.DONE:
+        if kind is not CallKind.COMMIT or not self.sent or self.call_class is CallClass.DONE:
             return False
-        if self.verdict is CallClass.REFUSED:
+        if self.call_class is CallClass.REFUSED:
+            # It says that one of our tries arrived, not what the system did with it.
             return self.fault is Fault.ALREADY_RECEIVED
         return self.status not in NOT_DONE
 
-    def for_breaker(self) -> CallHealth:
-        """What the breaker learns:
-
-        a Retry-After is an orderly answer, and our own setup is not their failure.
-        """
-        if self.verdict is CallClass.UNAVAILABLE:
+    @property
+    def health(self) -> CallHealth:
+        """What the circuit breaker is told about the system."""
+        if self.call_class is CallClass.UNAVAILABLE:
+            # A Retry-After is an orderly answer: the bulkhead keeps the pause, the breaker stays closed.
             orderly = self.status in NOT_DONE and self.retry_after is not None
             return CallHealth.NEITHER if orderly else CallHealth.FAILED
-        if self.verdict is CallClass.BROKEN:
+        if self.call_class is CallClass.BROKEN:
             return CallHealth.FAILED
+        # Not sent: our own setup is wrong.
         return CallHealth.ANSWERED if self.sent else CallHealth.NEITHER
 
 
-def classify(call: Call[M], met: CallResult, *, after_unanswered: bool = False) -> Classified[M]:
-    """Judges one try; `after_unanswered`: this x-requestId was sent before, and nobody answered."""
-    if isinstance(met, NoAnswer):
-        verdict = CallClass.MISCONFIGURED if met.setup else CallClass.UNAVAILABLE
-        return Classified(verdict, met.what, sent=met.connected, unanswered=met.connected)
-    if met.status is None:
-        return Classified(CallClass.BROKEN, met.flaw or "not-http")
-    if met.status == call.expect or met.status in call.also_good:
-        return _as_expected(call, met, met.status)
-    if met.status == 412 and after_unanswered and call.kind is not CallKind.READ:
+def classify(call: Call[M], result: CallResult, *, after_unanswered: bool = False) -> Classified[M]:
+    """Classify one try. `after_unanswered`: an earlier try with this x-requestId was sent and got no answer."""
+    if isinstance(result, NoAnswer):
+        call_class = CallClass.MISCONFIGURED if result.setup else CallClass.UNAVAILABLE
+        return Classified(call_class, result.what, sent=result.connected, unanswered=result.connected)
+    status = result.status
+    if status is None:
+        return Classified(CallClass.BROKEN, result.flaw or "not-http")
+    if status == call.expect or status in call.also_good:
+        return _good_status(call, result, status)
+    if status == 412 and after_unanswered and call.kind is not CallKind.READ:
         return Classified(CallClass.RECEIVED, "status 412", status=412)
-    fault = fault_of(met, met.status)
+    fault = fault_of(result, status)
     if fault is not None:
-        absent = met.status == 404 and fault is call.absent_fault
-        verdict = CallClass.ABSENT if absent else CallClass.REFUSED
-        return Classified(verdict, f"status {met.status}", status=met.status, fault=fault)
-    return _by_status(met, met.status)
+        absent = status == 404 and fault is call.absent_fault
+        call_class = CallClass.ABSENT if absent else CallClass.REFUSED
+        return Classified(call_class, f"status {status}", status=status, fault=fault)
+    return _other_status(result, status)
 
 
-def fault_of(met: HttpAnswer, status: int) -> Fault | None:
+def fault_of(answer: HttpAnswer, status: int) -> Fault | None:
     """The contract's fault that a 4xx names in its JSON body, or None."""
-    if not 400 <= status < 500 or not met.content_type.endswith("json"):
+    if not 400 <= status < 500 or not answer.content_type.endswith("json"):
         return None
     try:
-        document = json.loads(met.body)
+        document = json.loads(answer.body)
         return Fault(document["type"]) if isinstance(document, dict) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def is_html(met: HttpAnswer) -> bool:
-    """A web page: a login form, an error page of a proxy."""
-    if met.content_type in ("text/html", "application/xhtml+xml"):
+def is_html(answer: HttpAnswer) -> bool:
+    """Whether the body is a web page, for example a login form or a proxy's error page."""
+    if answer.content_type in ("text/html", "application/xhtml+xml"):
         return True
-    return met.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return answer.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _as_expected(call: Call[M], met: HttpAnswer, status: int) -> Classified[M]:
-    flaw = met.flaw or ("html" if is_html(met) else None)
+def _good_status(call: Call[M], answer: HttpAnswer, status: int) -> Classified[M]:
+    flaw = _flaw(answer)
     if flaw is None and call.model is None:
-        flaw = "body" if met.body and not call.any_body else None
+        flaw = "body" if answer.body and not call.any_body else None
     if flaw is None and call.model is not None:
-        body = _read(call, call.model, met.body)
+        body = _parsed(call, call.model, answer.body)
         if body is not None:
             return Classified(CallClass.DONE, f"status {status}", status=status, body=body)
         flaw = "body"
@@ -166,29 +168,29 @@ def _as_expected(call: Call[M], met: HttpAnswer, status: int) -> Classified[M]:
     return Classified(CallClass.DONE, f"status {status}", status=status)
 
 
-def _read(call: Call[M], model: type[M], body: bytes) -> M | None:
+def _parsed(call: Call[M], model: type[M], body: bytes) -> M | None:
     try:
-        read = model.model_validate_json(body)
+        parsed = model.model_validate_json(body)
     except ValidationError:
         return None
-    return read if call.agrees is None or call.agrees(read) else None
+    return parsed if call.agrees is None or call.agrees(parsed) else None
 
 
-def _by_status(met: HttpAnswer, status: int) -> Classified[M]:
-    verdict = next((row for statuses, row in STATUS_ROWS if status in statuses), CallClass.BROKEN)
+def _other_status(answer: HttpAnswer, status: int) -> Classified[M]:
+    call_class = next((row for statuses, row in STATUS_ROWS if status in statuses), CallClass.BROKEN)
     what = f"status {status}"
     if 300 <= status < 400:
         what = "redirect"
-    elif status == 400 and is_html(met) and any(page in met.body for page in CERTIFICATE_PAGES):
-        verdict, what = CallClass.MISCONFIGURED, "certificate"
-    elif verdict in (CallClass.REJECTED, CallClass.BROKEN) and (flaw := _flaw(met)):
-        verdict, what = CallClass.BROKEN, flaw
-    retry_after = met.retry_after if verdict is CallClass.UNAVAILABLE else None
-    return Classified(verdict, what, status=status, retry_after=retry_after)
+    elif status == 400 and is_html(answer) and any(page in answer.body for page in CERTIFICATE_PAGES):
+        call_class, what = CallClass.MISCONFIGURED, "certificate"
+    elif call_class in (CallClass.REJECTED, CallClass.BROKEN) and (flaw := _flaw(answer)):
+        call_class, what = CallClass.BROKEN, flaw
+    retry_after = answer.retry_after if call_class is CallClass.UNAVAILABLE else None
+    return Classified(call_class, what, status=status, retry_after=retry_after)
 
 
-def _flaw(met: HttpAnswer) -> str | None:
-    return met.flaw or ("html" if is_html(met) else None)
+def _flaw(answer: HttpAnswer) -> str | None:
+    return answer.flaw or ("html" if is_html(answer) else None)
 
 
 _FAILURES: dict[CallClass, type[Misconfigured | ContractBroken | Rejected]] = {
@@ -198,11 +200,11 @@ _FAILURES: dict[CallClass, type[Misconfigured | ContractBroken | Rejected]] = {
 }
 
 
-def error_of(judgement: Classified[M], call_facts: CallFacts) -> BrokerError | None:
-    """What is to be raised for this try, or None: it was answered as the contract says."""
-    if judgement.verdict is CallClass.UNAVAILABLE:
-        return Unavailable(call_facts, judgement.retry_after)
-    if judgement.verdict is CallClass.REFUSED and judgement.fault is not None:
-        return Refused(FAULT_REASONS[judgement.fault], call_facts=call_facts)
-    failure = _FAILURES.get(judgement.verdict)
+def error_of(classified: Classified[M], call_facts: CallFacts) -> BrokerError | None:
+    """The error to raise for this try, or None if the answer is one that the contract allows."""
+    if classified.call_class is CallClass.UNAVAILABLE:
+        return Unavailable(call_facts, classified.retry_after)
+    if classified.call_class is CallClass.REFUSED and classified.fault is not None:
+        return Refused(FAULT_REASONS[classified.fault], call_facts=call_facts)
+    failure = _FAILURES.get(classified.call_class)
     return failure(call_facts) if failure else None

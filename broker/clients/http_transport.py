@@ -1,9 +1,8 @@
 """One request and its answer over a kept connection, on aiohttp's lower half: its connector and its parser.
 
-The only door to aiohttp's client. aiohttp connects, resolves, speaks TLS, keeps connections and parses answers;
-what its ClientSession puts on top (cookies, redirects, proxies, tracing, unpacking, its own silent repeats) is what
-we must not have, and costs two thirds of a call: 128 µs of CPU with it, 44 µs without
-(docs/adr/0011-lower-half-of-aiohttp.md).
+aiohttp's client is used only here. It resolves names, connects, speaks TLS, keeps connections and parses answers. Its
+ClientSession is left out: its cookies, redirects, proxies and silent repeats must not happen here, and it costs two
+thirds of a call: 128 µs of CPU with it, 44 µs without (docs/adr/0011-calls-bypass-the-aiohttp-session.md).
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import asyncio
 import errno
 import re
 import ssl
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -23,14 +24,14 @@ from yarl import URL
 
 from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
 from broker.clients.tls import certificate_refused
-from config.settings import HttpLimits
+from config.sections import HttpLimits
 
-# Shorter than the idle timeouts of the usual servers (5 s and more): a connection that they are about to
-# close would make a create Unknown for no reason.
+# Shorter than the idle timeouts of the usual servers (5 s and more). A create on a connection that the server is
+# about to close would become Unknown for no reason.
 KEEP_ALIVE_SECONDS = 4.0
 READ_BUFFER_BYTES = 65_536
 SWITCHING_PROTOCOLS = 101
-_ALWAYS = "Accept: application/json\r\nAccept-Encoding: gzip\r\nUser-Agent: jobnet-broker\r\n"
+_FIXED_HEADERS = "Accept: application/json\r\nAccept-Encoding: gzip\r\nUser-Agent: jobnet-broker\r\n"
 _TARGET = re.compile(r"/[!-~]*")
 _VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")
 _BODILESS = frozenset({"GET", "HEAD"})
@@ -38,7 +39,7 @@ _BODILESS = frozenset({"GET", "HEAD"})
 
 @dataclass(slots=True)
 class HttpRequest:
-    """What leaves. `target` is path and query, encoded."""
+    """A request. `target` is path and query, encoded."""
 
     method: str
     target: str
@@ -48,7 +49,7 @@ class HttpRequest:
 
 @dataclass(slots=True)
 class RawResponse:
-    """What came back, unjudged. `body` is None when there was more of it than may be kept."""
+    """A response, not classified. `body` is None when it was larger than the limit."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -57,15 +58,17 @@ class RawResponse:
 
 @dataclass(slots=True)
 class TryProgress:
-    """How far a try got: what counts as sent is everything but a failure to connect (DESIGN 5)."""
+    """How far a try got. A try that was `connected` counts as sent (docs/architecture.md#outcomes)."""
 
     connected: bool = False
+    # The connection was new.
     fresh: bool = False
     expired: bool = False
 
     def expire(self, transport: asyncio.Transport) -> None:
-        """The time is over: whoever reads from this transport is woken by its end."""
+        """End the try at its timeout."""
         self.expired = True
+        # Wakes the reader with an error.
         transport.abort()
 
 
@@ -77,36 +80,39 @@ class HttpTransport:
         self._connector = aiohttp.TCPConnector(
             limit=limits.in_flight, ssl=secure, keepalive_timeout=KEEP_ALIVE_SECONDS
         )
-        # Only says whom to connect to; what leaves is written below.
-        self._whom = aiohttp.ClientRequest("GET", URL(base_url), loop=asyncio.get_running_loop(), ssl=secure)
+        # Tells the connector where to connect. It is never sent: `_bytes_of` writes the request.
+        self._destination = aiohttp.ClientRequest(
+            "GET", URL(base_url), loop=asyncio.get_running_loop(), ssl=secure
+        )
         self._connect_s = limits.connect_timeout_seconds
         self._timeout = aiohttp.ClientTimeout(connect=self._connect_s)
-        self._head = f" HTTP/1.1\r\nHost: {self._whom.headers['Host']}\r\n{_ALWAYS}"
-        self._most = limits.max_response_bytes
+        self._first_headers = f" HTTP/1.1\r\nHost: {self._destination.headers['Host']}\r\n{_FIXED_HEADERS}"
+        self._max_body = limits.max_response_bytes
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def close(self) -> None:
-        """Cuts what is in flight."""
+        """Close the connections; requests in flight are cut off."""
         await self._connector.close()
 
-    async def exchange(self, request: HttpRequest, seconds: float, way: TryProgress) -> RawResponse:
-        """Send once, read one answer, in so many seconds altogether; `way` says how far it got.
+    async def exchange(self, request: HttpRequest, seconds: float, progress: TryProgress) -> RawResponse:
+        """Send once and read one answer, in `seconds` altogether. `progress` is updated on the way.
 
-        Raises TimeoutError, aiohttp.ClientError, HttpProcessingError, or ValueError for what HTTP cannot carry.
+        Raises TimeoutError, aiohttp.ClientError, HttpProcessingError, or ValueError for an address or header value that
+        HTTP cannot carry.
         """
-        sent = self._bytes_of(request)
+        data = self._bytes_of(request)
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        limit = self._timeout if seconds >= self._connect_s else aiohttp.ClientTimeout(connect=seconds)
-        connection = await self._connector.connect(self._whom, [], limit)
+        deadline = loop.time() + seconds
+        timeout = self._timeout if seconds >= self._connect_s else aiohttp.ClientTimeout(connect=seconds)
+        connection = await self._connector.connect(self._destination, [], timeout)
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             connection.close()
             raise aiohttp.ServerDisconnectedError
-        # A timer of our own, on the transport: asyncio.timeout costs a sixth of the call.
-        timer = loop.call_at(until, way.expire, transport)
+        # A timer on the transport, because asyncio.timeout costs a sixth of the call.
+        timer = loop.call_at(deadline, progress.expire, transport)
         try:
-            way.connected, way.fresh = True, protocol not in self._used
+            progress.connected, progress.fresh = True, protocol not in self._used
             self._used.add(protocol)
             protocol.set_response_params(
                 skip_payload=request.method == "HEAD",
@@ -114,59 +120,86 @@ class HttpTransport:
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
             )
-            transport.write(sent)
-            message, kept = await self._read(protocol)
+            transport.write(data)
+            message, content = await self._read(protocol)
         except BaseException:
             connection.close()
             raise
         finally:
             timer.cancel()
-        connection.close() if kept is None else connection.release()
-        return RawResponse(message.code, message.headers, kept)
+        connection.close() if content is None else connection.release()
+        return RawResponse(message.code, message.headers, content)
 
     def _bytes_of(self, request: HttpRequest) -> bytes:
         method, target, body = request.method, request.target, request.body
-        lines = [method, " ", target, self._head]
+        lines = [method, " ", target, self._first_headers]
         for name, value in request.headers.items():
             if not _VALUE.fullmatch(value):
-                raise ValueError(f"the header {name} would hold a control character")
+                raise ValueError(f"the header {name} holds a control character")
             lines += (name, ": ", value, "\r\n")
         if not _TARGET.fullmatch(target):
-            raise ValueError("an address with a blank or a control character in it")
+            raise ValueError("the address holds a space or a control character")
         if body is not None or method not in _BODILESS:
             lines += ("Content-Length: ", str(len(body or b"")), "\r\n")
         lines.append("\r\n")
         return "".join(lines).encode() + (body or b"")
 
     async def _read(self, protocol: ResponseHandler) -> tuple[RawResponseMessage, bytes | None]:
-        """The head, and the body up to the limit: None for more, and then the connection is of no more use."""
+        """The head and the body. The body is None if it is over the limit; the connection must then be closed."""
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != SWITCHING_PROTOCOLS:
             message, payload = await protocol.read()
         chunk: bytes = await payload.readany()
         if payload.at_eof():
-            return message, chunk if len(chunk) <= self._most else None
-        kept = bytearray(chunk)
-        while len(kept) <= self._most and not payload.at_eof():
-            kept += await payload.readany()
-        return message, bytes(kept) if len(kept) <= self._most else None
+            return message, chunk if len(chunk) <= self._max_body else None
+        content = bytearray(chunk)
+        while len(content) <= self._max_body and not payload.at_eof():
+            content += await payload.readany()
+        return message, bytes(content) if len(content) <= self._max_body else None
 
 
-def lost(error: Exception, way: TryProgress) -> CallResult:
-    """What an exception of a try says.
+def body_of(raw: RawResponse, limit: int) -> tuple[bytes, str | None]:
+    """The decompressed body and None, or nothing and the reason, as a word for `HttpAnswer.flaw`.
 
-    It ends here: aiohttp's hold the address and, in places, what the other side wrote.
+    At most `limit` bytes, both compressed and decompressed.
     """
-    if isinstance(error, TimeoutError) or way.expired:
-        return NoAnswer("timeout" if way.connected else "connect-timeout", connected=way.connected)
+    if raw.status == 204:
+        announced = raw.headers.get("Content-Length", "0").strip() != "0"
+        return b"", "body" if announced or "Transfer-Encoding" in raw.headers else None
+    if raw.body is None:
+        return b"", "too-large"
+    encoding = raw.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return raw.body, None
+    return decompressed(raw.body, limit) if encoding in ("gzip", "x-gzip") else (b"", "encoding")
+
+
+def decompressed(packed: bytes, limit: int) -> tuple[bytes, str | None]:
+    """A gzip body as `body_of` returns it, without ever holding more than `limit` + 1 bytes of it."""
+    decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    with suppress(zlib.error):
+        body = decoder.decompress(packed, limit + 1)
+        if len(body) > limit:
+            return b"", "too-large"
+        if decoder.eof and not decoder.unused_data:
+            return body, None
+    return b"", "encoding"
+
+
+def result_of(error: Exception, progress: TryProgress) -> CallResult:
+    """The result of a try that ended with this exception."""
+    # The exception itself is dropped: aiohttp's hold the address and, in places, text from the other side.
+    if isinstance(error, TimeoutError) or progress.expired:
+        connected = progress.connected
+        return NoAnswer("timeout" if connected else "connect-timeout", connected=connected)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
         return _not_connected(error)
     if isinstance(error, HttpProcessingError):
         return HttpAnswer(None, flaw="not-http")
-    if way.fresh and certificate_refused(error):
-        # With TLS 1.3 the other side refuses our certificate after our first bytes, and reads none of them.
+    if progress.fresh and certificate_refused(error):
+        # With TLS 1.3 the server refuses our certificate after our first bytes, and reads none of them.
         return NoAnswer("certificate", connected=False, setup=True)
-    return NoAnswer("reset", connected=way.connected)
+    return NoAnswer("reset", connected=progress.connected)
 
 
 def _not_connected(error: aiohttp.ClientError) -> NoAnswer:

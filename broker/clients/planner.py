@@ -1,4 +1,4 @@
-"""The Planner of a jobcenter (DESIGN 4): which meetings a citizen is offered. It judges nothing."""
+"""The client of a jobcenter's Planner: which meetings a citizen is offered (docs/contract.md#calls)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ class Planner:
         return self._system.name
 
     async def offers(self, caller: Caller, contact_group: str, *, immediate: bool) -> tuple[Offer, ...]:
-        """The offers (moedetilbud) of a contact group, perhaps none.
-
-        Raises what `HttpSystem.call` says of a read.
-        """
+        """The offers (moedetilbud) of a contact group, perhaps none. Raises what `HttpSystem.call` raises for a read."""
         reply = await self._system.call(
             Call(
                 "offers",

@@ -1,7 +1,7 @@
-"""A supplier of booking systems, who is told of a failure: one attempt in the supplier's own format (DESIGN 4).
+"""The client of a supplier: one attempt to deliver a failure report, in the supplier's format.
 
-Two formats: the Fejlmelding of the BorgerBooking contract, and a signed webhook (Standard Webhooks). One call
-is one try: when again, and whether at all, is judged in `delivery_policy.py` and kept by the lane.
+Two formats: the Fejlmelding of the contract (docs/contract.md#fejlmelding) and a signed webhook
+(docs/contract.md#webhook). One call is one try; `lanes/retry_policy.py` decides about retries.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from schemas.failure_reports import Report
 
 STEP = "fejlmelding"
 PATH = "/v1/BorgerBooking/Fejlmelding"
-# A webhook has no contract that names one good status; 202 only promises, so it needs an override.
+# 204 is good too. 202 only promises a delivery, so it needs an override (`status_means` in the directory).
 WEBHOOK_GOOD = frozenset({200, 201})
 
 
 class SupplierReceipt(Enum):
-    """What the supplier said of a report that it has now."""
+    """How a supplier confirmed that it has the report."""
 
     DELIVERED = "delivered"
-    DUPLICATE = "an unanswered try had arrived"
+    DUPLICATE = "an earlier, unanswered try had arrived"
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryCall:
-    """One attempt: its call and its headers. Holds the CPR number in clear, so it never shows itself."""
+    """The call and the headers of one attempt. They contain the CPR number, so `repr` is redacted."""
 
     call: Call[Any]
     headers: dict[str, str]
 
     def __repr__(self) -> str:
-        return f"Sending({self.call.step})"
+        return f"DeliveryCall({self.call.step})"
 
 
 class Supplier:
@@ -57,42 +57,39 @@ class Supplier:
     async def deliver(
         self, report: Report, *, x_request_id: str, attempt: int, unanswered: bool = False
     ) -> SupplierReceipt:
-        """Makes one attempt, the `attempt`-th of this report.
+        """Make one attempt, number `attempt` of this report.
 
-        `unanswered`: this x-requestId was sent before, and nobody answered; a 412 then means that it arrived.
-        Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; their `call_facts` says
-        whether anything was sent and whether it was answered.
+        `unanswered`: an earlier try with this x-requestId was sent and got no answer; a 412 then means that it arrived.
+        Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; their `call_facts` say whether
+        the report was sent and answered.
         """
         if self._system is None:
             raise self._not_set_up("no-address")
         try:
-            sending = _FORMATS[self.config.format](self.config, report, x_request_id, attempt)
+            delivery = _FORMATS[self.config.format](self.config, report, x_request_id, attempt)
         except ConfigProblem:
             raise self._not_set_up("webhook-secret") from None
-        judgement, call_facts = await self._system.once(
-            sending.call, sending.headers, after_unanswered=unanswered
+        classified, call_facts = await self._system.call_once(
+            delivery.call, delivery.headers, after_unanswered=unanswered
         )
-        if (error := error_of(judgement, call_facts)) is not None:
+        if (error := error_of(classified, call_facts)) is not None:
             raise error
-        return (
-            SupplierReceipt.DUPLICATE
-            if judgement.verdict is CallClass.RECEIVED
-            else SupplierReceipt.DELIVERED
-        )
+        received_before = classified.call_class is CallClass.RECEIVED
+        return SupplierReceipt.DUPLICATE if received_before else SupplierReceipt.DELIVERED
 
     def _not_set_up(self, what: str) -> Misconfigured:
         return Misconfigured(CallFacts(self.name, STEP, what, sent=False))
 
 
 def _contract(_config: SupplierConfig, report: Report, x_request_id: str, _attempt: int) -> DeliveryCall:
-    """204 and nothing else; the CPR number travels in its header."""
+    """The call of the contract. Only 204 is good; the CPR number is in a header."""
     call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", PATH, 204, body=report.to_contract())
     headers = contract_headers(report.cpr, report.jobcenter_code, x_request_id)
     return DeliveryCall(call, headers | trace_header(report.traceparent))
 
 
 def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt: int) -> DeliveryCall:
-    """Signed with every live secret; the address is the configured one, as it stands.
+    """A webhook to the configured address, signed with every secret in force.
 
     Raises ConfigProblem if a secret cannot be read.
     """
@@ -106,7 +103,7 @@ def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt:
 
 
 def signed(message_id: str, body: bytes, secrets: tuple[str, ...], now: datetime) -> dict[str, str]:
-    """The three headers of Standard Webhooks 1.0, one v1 signature for each secret. `now` must be in UTC."""
+    """The three headers of Standard Webhooks 1.0, with one v1 signature for each secret. `now` must be in UTC."""
     text = body.decode()
     signatures = (Webhook(secret).sign(message_id, now, text) for secret in secrets)
     return {

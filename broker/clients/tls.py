@@ -1,7 +1,7 @@
 """TLS and the bearer token of one external system.
 
-TLS 1.2 or later, the peer's certificate and name always checked, our own certificate if one is set. There
-is no switch to turn the checks off. Files are read here, and their text never gets into an error.
+TLS 1.2 or later. The server's certificate and name are always checked; no setting turns that off. A client certificate
+is used if one is set. Errors never contain text of the files.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 import ssl
 
-from config.directory import SystemConfig
 from config.sources import ConfigProblem
+from config.systems import SystemConfig
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-# Parts of OpenSSL's names for the alerts with which the other side refuses our certificate.
-_ABOUT_US = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+# Parts of OpenSSL's names of the alerts with which a server refuses our certificate.
+_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 
 
 class SetupProblem(Exception):
-    """A file of this system cannot be used; `what` is a word for `Seen`."""
+    """A file of this system cannot be used. `what` is a word for `CallFacts`."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -26,7 +26,7 @@ class SetupProblem(Exception):
 
 
 def tls_context(config: SystemConfig) -> ssl.SSLContext:
-    """The TLS settings of one system. Raises SetupProblem; reads files, so keep it off the event loop."""
+    """The TLS context of one system. Raises SetupProblem. Reads files: keep it off the event loop."""
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -38,28 +38,28 @@ def tls_context(config: SystemConfig) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal for the password of an encrypted key.
+    # Without this function OpenSSL asks on the terminal for the password of an encrypted key.
     raise ValueError("the client key is encrypted")
 
 
 class Bearer:
-    """The bearer token from its file, read again whenever the file changes, or from the environment."""
+    """The bearer token, from the environment or from a file that is read again when it changes."""
 
     def __init__(self, config: SystemConfig) -> None:
         self._config = config
-        self._read_at: tuple[int, int, int] | None = None
+        self._read_version: tuple[int, int, int] | None = None
         self._header: str | None = None
 
     def header(self) -> str | None:
-        """The Authorization header, or None if the system wants none. Raises SetupProblem."""
+        """The Authorization header, or None if no token is configured. Raises SetupProblem."""
         if self._config.bearer_token_file is None and self._config.bearer_token_env is None:
             return None
-        stamp = self._stamp()
-        if self._header is None or stamp is None or stamp != self._read_at:
-            self._header, self._read_at = f"Bearer {self._read()}", stamp
+        version = self._file_version()
+        if self._header is None or version is None or version != self._read_version:
+            self._header, self._read_version = f"Bearer {self._read()}", version
         return self._header
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _file_version(self) -> tuple[int, int, int] | None:
         if self._config.bearer_token_file is None:
             return (0, 0, 0)  # a process's environment does not change
         try:
@@ -79,11 +79,11 @@ class Bearer:
 
 
 def certificate_refused(error: BaseException | None) -> bool:
-    """Whether a TLS alert of the other side speaks of our certificate (or of the one that we lack)."""
-    seen = 0
-    while error is not None and seen < 5:
-        reason = getattr(error, "reason", None) or ""  # of an ssl.SSLError
-        if "ALERT" in reason and any(word in reason for word in _ABOUT_US):
+    """Whether the cause of `error` is a TLS alert about our certificate, wrong or missing."""
+    depth = 0
+    while error is not None and depth < 5:
+        reason = getattr(error, "reason", None) or ""  # an ssl.SSLError has one
+        if "ALERT" in reason and any(word in reason for word in _CERTIFICATE_ALERTS):
             return True
-        error, seen = error.__cause__, seen + 1
+        error, depth = error.__cause__, depth + 1
     return False

@@ -1,4 +1,4 @@
-"""What is done for each message: functions from one validated message and the clients to a result.
+"""The business rules of each message type: functions from one validated message and the clients to a result.
 
-A handler returns or raises one of `broker.errors`; it never publishes, acknowledges, sleeps or retries.
+A handler returns a result or raises one of `broker.errors`. It never publishes, acknowledges, sleeps or retries.
 """

@@ -1,6 +1,6 @@
-"""What changes a citizen's meetings: book, straksbook, move, accept, cancel (DESIGN 4 and 5).
+"""Handlers of booking messages: book, straksbook, rebook, accept, cancel (docs/contract.md#calls).
 
-Each function ends with exactly one create, accept or cancel; what was reserved before lapses by itself.
+Each function ends with exactly one create, accept or cancel. An unused reservation lapses in the booking system.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from schemas.ids import invitation_of
 from schemas.requests import Accept, Book, BookImmediate, Cancel, Rebook
 
 TIMES_WINDOW = timedelta(days=1)
-"""How far after the wanted start the booking system is asked for times when a choice is checked (rule 3)."""
+"""The window of times, from the wanted start, in which a choice is checked (R3; docs/adr/0003)."""
 
 
 async def book(message: Book | BookImmediate, caller: Caller, clients: Clients) -> BookingResult:
-    """Check the choice against the system's own times, reserve, create (rule 3)."""
+    """Check the choice against the system's own times, reserve, create (R3)."""
+    # Of all caseworkers, so that a caseworker without this time is refused as such (docs/adr/0008).
     found = await clients.booking.times(
         caller,
         message.offer_id,
         from_at=message.starts_at,
         to_at=message.starts_at + TIMES_WINDOW,
-    )  # of every caseworker, so that one who has not this time is refused by that name
+    )
     wish = wish_of(message)
     check_choice(wish, found)
     invitation_id = invitation_of(message.request_id)
@@ -37,7 +38,7 @@ async def book(message: Book | BookImmediate, caller: Caller, clients: Clients) 
 
 
 async def rebook(message: Rebook, caller: Caller, clients: Clients) -> BookingResult:
-    """Move a meeting: may it be moved, reserve, create under the same indkaldelseId."""
+    """Move a meeting: read it and check that it may move, reserve, create under the same indkaldelseId."""
     held = await clients.booking.find(caller, message.invitation_id)
     check_movable(held)
     wish = wish_of(message)
@@ -46,18 +47,18 @@ async def rebook(message: Rebook, caller: Caller, clients: Clients) -> BookingRe
 
 
 async def accept(message: Accept, caller: Caller, clients: Clients) -> BookingResult:
-    """Say yes to a meeting that the jobcenter proposed."""
+    """Accept a meeting that the jobcenter proposed."""
     return BookingResult(booking=await clients.booking.accept(caller, message.invitation_id))
 
 
 async def cancel(message: Cancel, caller: Caller, clients: Clients) -> CancelledResult:
-    """Call a meeting off."""
+    """Cancel a meeting."""
     await clients.booking.cancel(caller, message.invitation_id)
     return CancelledResult(invitation_id=message.invitation_id)
 
 
 def wish_of(message: Book | BookImmediate | Rebook) -> Wish:
-    """The choice as reserve and create carry it; a move names no offer (rule 7)."""
+    """The body of reserve and create; a move has no moedetilbudId (R7)."""
     return Wish(
         offer_id=None if isinstance(message, Rebook) else message.offer_id,
         starts_at=message.starts_at,
@@ -67,7 +68,7 @@ def wish_of(message: Book | BookImmediate | Rebook) -> Wish:
 
 
 def check_choice(wish: Wish, found: Iterable[MeetingTime]) -> None:
-    """Refuse a start, caseworker or form that is not offered; a form is never silently changed (rule 3)."""
+    """Refuse a start, caseworker or mødeform that is not offered; a form is never changed silently (R3)."""
     at_start = [time for time in found if time.starts_at == wish.starts_at]
     if not at_start:
         raise Refused(Reason.TIME_NOT_OFFERED)
@@ -79,7 +80,7 @@ def check_choice(wish: Wish, found: Iterable[MeetingTime]) -> None:
 
 
 def check_movable(held: Booking | None, now: datetime | None = None) -> None:
-    """Refuse to move a meeting that does not exist, may not be moved, or whose ombookingsfrist is over."""
+    """Refuse to move a meeting that does not exist, may not move, or whose ombookingsfrist has passed."""
     if held is None:
         raise Refused(Reason.UNKNOWN_BOOKING)
     late = held.rebook_by is not None and held.rebook_by < (now or datetime.now(UTC))

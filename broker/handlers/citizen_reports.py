@@ -1,6 +1,6 @@
-"""What a citizen writes about a failed booking: taken over with a receipt; the report itself goes on its lane.
+"""Handler of a citizen's own report (release note 3.2): returns a receipt and calls no system.
 
-The report's row is made in the commit that settles this request (`broker.reports.enrichment`); nothing is called here.
+The report's row is made in the commit that settles this request (broker/reports/enrichment.py).
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ def receipt_of(message: CitizenReport) -> ReceiptResult:
 
 
 async def receive(message: CitizenReport, _caller: object, _clients: object) -> ReceiptResult:
-    """A handler like the others, although it calls nobody."""
+    """The handler: a receipt, without a call."""
     return receipt_of(message)

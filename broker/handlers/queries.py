@@ -1,7 +1,4 @@
-"""Questions a citizen's page asks before a booking: which offers, and which times.
-
-Nothing is changed anywhere, so these may be repeated freely.
-"""
+"""Handlers of queries: offers and times. They change nothing, so they may be repeated freely."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from schemas.external import MeetingTime
 from schemas.requests import QueryOffers, QueryTimes
 
 MOST_TIMES = 10
-"""How many times are offered; with three forms each this makes the 30 rows of release note 3.1."""
+"""Times in an answer; with three forms each they make the 30 rows of release note 3.1."""
 
 
 async def offers(message: QueryOffers, caller: Caller, clients: Clients) -> OffersResult:
-    """The meetings that this citizen may book. Raises NothingOffered 3 when there are none (rule 10)."""
+    """The offers of this citizen. Raises NothingOffered 3 if there are none (R10)."""
     found = await clients.planner.offers(caller, message.contact_group or "", immediate=message.immediate)
     if not found:
         raise NothingOffered(ErrorCode.NO_OFFERS)
@@ -28,7 +25,7 @@ async def offers(message: QueryOffers, caller: Caller, clients: Clients) -> Offe
 
 
 async def times(message: QueryTimes, caller: Caller, clients: Clients) -> TimesResult:
-    """The times of one offer as rows. Raises NothingOffered 2, or 4 for straksbooking (rules 4 and 10)."""
+    """The times of one offer as rows. Raises NothingOffered 2, or 4 for straksbooking (R4, R10)."""
     found = await clients.booking.times(
         caller,
         message.offer_id,
@@ -43,7 +40,7 @@ async def times(message: QueryTimes, caller: Caller, clients: Clients) -> TimesR
 
 
 def rows_of(found: Iterable[MeetingTime]) -> Iterator[TimeRow]:
-    """The first ten times, each once per form of that very time, at most 30 rows (rule 2, release note 3.1).
+    """The first ten times, one row for each mødeform of that time, at most 30 rows (R2, release note 3.1).
 
     A time is a start and a caseworker: by start, then in the booking system's own order, then personligt
     fremmøde, telefonisk, digitalt.
@@ -56,7 +53,7 @@ def rows_of(found: Iterable[MeetingTime]) -> Iterator[TimeRow]:
 
 
 def merged(found: Iterable[MeetingTime]) -> list[MeetingTime]:
-    """Times by start, one for each start and caseworker; forms that came in several entries are united."""
+    """Times sorted by start, one for each start and caseworker; forms of several entries are merged."""
     by_time: dict[tuple[object, str], MeetingTime] = {}
     for time in found:
         key = (time.starts_at, time.caseworker.id)

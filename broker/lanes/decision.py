@@ -1,4 +1,4 @@
-"""What the delivery policy weighs and what it can say: data only. The judgement itself is in `delivery_policy.py`."""
+"""Types of the retry policy: its input, its verdicts, its decision. Data only; the rules are in retry_policy.py."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from broker.lanes.lane import Event
 
 
 class DeliveryRules(Protocol):
-    """The numbers that the policy needs; the settings' section `reports` has them."""
+    """The settings of section `reports` that the policy needs."""
 
     @property
     def retry_delays_seconds(self) -> Sequence[float]:
-        """The pause after each counted failure; when it is used up, the report is dead."""
+        """Seconds before each counted retry; after the last one the report is dead."""
 
     @property
     def retry_after_most_seconds(self) -> float:
-        """A longer Retry-After counts as this one."""
+        """Maximum seconds of a Retry-After; a longer one counts as this."""
 
     @property
     def bug_tries(self) -> int:
-        """So many bugs of ours make a report dead."""
+        """Attempts ended by a bug of ours after which a report is dead."""
 
     @property
     def crashes_most(self) -> int:
-        """So many processes that died at it make a report dead."""
+        """Dead processes after which a report is dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryState:
-    """What a report has been through. `unanswered`: the current x-requestId was sent, nobody answered."""
+    """Counters of one report. `unanswered`: the current x-requestId was sent and got no answer."""
 
     retries: int = 0
     crashes: int = 0
@@ -42,7 +42,7 @@ class RetryState:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The supplier has it. `duplicate`: it said that it had it before."""
+    """The supplier has the report. `duplicate`: it answered that it had received it before."""
 
     label: ClassVar[str] = "delivered"
     duplicate: bool = False
@@ -50,7 +50,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Due again in `pause_s` seconds at the earliest. `counted`: one delay of the list is used up."""
+    """Due again in `pause_s` seconds at the earliest. `counted`: it uses up one delay of the list."""
 
     label: ClassVar[str] = "later"
     pause_s: float
@@ -60,7 +60,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter."""
+    """The report becomes a dead letter."""
 
     label: ClassVar[str] = "dead"
     cause: str
@@ -68,7 +68,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Waits, due at once, until a person has put the set-up right: the lane is parked meanwhile."""
+    """Kept, due at once, while the lane is parked because the set-up is wrong."""
 
     label: ClassVar[str] = "kept"
     cause: str
@@ -80,9 +80,9 @@ Action = Delivered | Retry | DeadLetter | Hold
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One attempt, judged: the verdict, the counters after it, what the lane learns, what was seen.
+    """The decision about one attempt: verdict, counters after it, event for the lane, facts of the call.
 
-    `cause_class` is one of message, moment, setup, ours (craft.md: whose fault is it?), None if delivered.
+    `cause_class`: whose fault it is: message, moment, setup or ours; None if delivered.
     """
 
     verdict: Action
@@ -93,5 +93,5 @@ class Decision:
 
     @property
     def unanswered(self) -> bool:
-        """Whether the next try keeps its x-requestId (DESIGN 4)."""
+        """Whether the next attempt keeps its x-requestId (docs/contract.md#request-ids)."""
         return self.tries.unanswered

@@ -1,4 +1,4 @@
-"""What can happen to a supplier's lane: data only. What follows from it is in `lanes.py`."""
+"""Events of a supplier's lane: data only. The transitions are in lane.py."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class DestinationAnswered:
-    """An attempt was answered as the contract says, be it with a "no": the destination works."""
+    """An attempt got an answer of the contract, also a refusal: the destination works."""
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationFailed:
-    """An attempt met a destination that does not work; `what` is a word of ours (`Seen.what`)."""
+    """The destination does not work; `what` is `CallFacts.what`. `probe`: the attempt was the lane's probe."""
 
     what: str
     probe: bool = False
@@ -21,7 +21,7 @@ class DestinationFailed:
 
 @dataclass(frozen=True, slots=True)
 class SetupWrong:
-    """An attempt met a wrong address, credential or certificate."""
+    """Address, credential or certificate is wrong, so a person must act."""
 
     what: str
     probe: bool = False
@@ -29,7 +29,7 @@ class SetupWrong:
 
 @dataclass(frozen=True, slots=True)
 class WaitRequested:
-    """The supplier asked for a pause of so many seconds; None: it did not say how long (a bare 429)."""
+    """The supplier asked for a pause of `seconds`; None: it named no length (a 429 without Retry-After)."""
 
     seconds: float | None
     what: str
@@ -37,7 +37,7 @@ class WaitRequested:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A person stops the lane."""
+    """An operator paused the lane."""
 
     by: str
     reason: str
@@ -45,7 +45,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """A person lets a paused lane go on, or a parked one probe at once."""
+    """An operator resumed a paused lane, or made a parked lane probe at once."""
 
     by: str
     reason: str
@@ -53,14 +53,14 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class TimeCame:
-    """The parked time is over; this report goes as the probe."""
+    """The parking time is over; the report `probe` goes as the probe."""
 
     probe: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeLost:
-    """The probe ended without an answer and without a failure of the destination: crash, bug, taken back."""
+    """The probe ended without proof either way: crash, bug, or its hand-over was reverted."""
 
 
 Event = (

@@ -1,7 +1,7 @@
-"""A supplier's lane as a state machine: open, parked, probing or paused (DESIGN 6).
+"""The state machine of a supplier's lane, a circuit breaker in the ledger: open, parked, probing, paused.
 
-Pure: a lane, an event and the time give the next lane. The ledger keeps the row that all processes share and
-picks the probe; the consumer obeys. Nothing here counts a report's own retries: see `delivery_policy.py`.
+Pure: lane, event and time give the next lane (docs/states.md#lane). The ledger keeps the row that all processes share
+and picks the probe. The retries of one report are counted in retry_policy.py.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = [
     "wants_probe",
 ]
 
-# The doubling has long reached its ceiling by then; a counter in a row needs an end.
+# The doubling has reached `park_most_seconds` long before; the stored counter needs a bound.
 HIGHEST_STEP = 30
 
 
 class LaneState(StrEnum):
-    """What may be handed over on a lane: everything, nothing, one probe, nothing until a person says so."""
+    """May be handed over: everything (open), nothing (parked), one probe (probing), nothing until resumed (paused)."""
 
     OPEN = "open"
     PARKED = "parked"
@@ -57,33 +57,33 @@ class LaneState(StrEnum):
 
 
 class LaneRules(Protocol):
-    """The numbers that a lane needs, in seconds; the settings' section `reports` has them."""
+    """The settings of section `reports` that a lane needs."""
 
     @property
     def park_first_seconds(self) -> float:
-        """The first parking."""
+        """Seconds of the first parking."""
 
     @property
     def park_most_seconds(self) -> float:
-        """What doubling ends at."""
+        """Maximum seconds of one parking; the doubling stops here."""
 
     @property
     def park_after_failures(self) -> int:
-        """So many failures of the destination in a row park the lane."""
+        """Consecutive failures of the destination that park the lane."""
 
     @property
     def retry_after_most_seconds(self) -> float:
-        """A longer Retry-After counts as this one, and a person is told."""
+        """Maximum seconds of a Retry-After; a longer one counts as this, and an operator is told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One supplier's lane. Times are aware and of one clock, the ledger's.
+    """One supplier's lane. Times are aware and from one clock, the ledger's.
 
-    `parked_until`: None while the lane works; kept while paused. `asked_until`: what the supplier's own
-    Retry-After said; neither an answer nor a person shortens it. `park_step`: parkings by doubling since the
-    last answer. `failures`: of the destination, in a row. `last_probe`: the next probe shall be another
-    report if there is one. `attention`: what a person has to see to, until the lane opens.
+    `parked_until`: None while the lane works; kept while paused. `asked_until`: the end of the supplier's own
+    Retry-After; neither an answer nor an operator shortens it. `park_step`: doublings since the last answer.
+    `failures`: consecutive failures of the destination. `last_probe`: the next probe is another report if there is
+    one. `attention`: a sentence for an operator, until the lane opens.
     """
 
     supplier: str
@@ -101,7 +101,7 @@ class Lane:
 
 
 def after(lane: Lane, event: Event, now: datetime, rules: LaneRules) -> Lane:
-    """The lane after `event`. An event that means nothing in the lane's state changes nothing."""
+    """The lane after `event`; unchanged if the event has no meaning in the lane's state."""
     match event:
         case Paused():
             return _paused(lane, event, now)
@@ -130,12 +130,12 @@ def may_hand_over(lane: Lane, now: datetime) -> bool:
 
 
 def wants_probe(lane: Lane, now: datetime) -> bool:
-    """Whether one report shall go as a probe now."""
+    """Whether one report is to be handed over as a probe now."""
     return lane.state is LaneState.PARKED and (lane.parked_until is None or now >= lane.parked_until)
 
 
 def tells_a_person(before: Lane, after: Lane) -> str | None:
-    """What a person must be told because of this change, once for each cause; None: nothing new."""
+    """The sentence an operator must be told because of this change, once for each cause; None: nothing new."""
     return after.attention if after.attention != before.attention else None
 
 
@@ -150,7 +150,7 @@ def _resumed(lane: Lane, event: Resumed, now: datetime) -> Lane:
     asked = _asked_for(lane, now)
     if lane.parked_until is None and asked is None:
         return replace(resumed, state=LaneState.OPEN, attention=None)
-    # It did not work before, so one report tries first; the person only spares it the rest of our own wait.
+    # The destination failed before, so one report probes first; the operator only ends our own wait.
     return replace(resumed, state=LaneState.PARKED, parked_until=asked or now)
 
 
@@ -158,10 +158,10 @@ def _asked_to_wait(lane: Lane, event: WaitRequested, now: datetime, rules: LaneR
     if event.seconds is None:
         stays = lane.state in (LaneState.PAUSED, LaneState.PARKED)
         return lane if stays else _park(lane, event.what, now, rules)
-    waiting = _promised(lane, event.seconds, event.what, now, rules)
+    waiting = _with_retry_after(lane, event.seconds, event.what, now, rules)
     if lane.state is LaneState.PAUSED:
-        return waiting  # a person's word stands; the supplier's is kept for the day the lane is resumed
-    # A probe that is told "Retry-After: 0" over and over must not become a loop.
+        return waiting  # the pause stays; the Retry-After is kept for the time when the lane is resumed
+    # A probe that gets "Retry-After: 0" each time must not become a busy loop.
     least = rules.park_first_seconds if lane.state is LaneState.PROBING else 0.0
     until = max(now + timedelta(seconds=least), waiting.asked_until or now)
     if lane.state is LaneState.PARKED:
@@ -170,8 +170,8 @@ def _asked_to_wait(lane: Lane, event: WaitRequested, now: datetime, rules: LaneR
     return replace(parked, reason=f"asked to wait: {event.what}", by=None, changed_at=now)
 
 
-def _promised(lane: Lane, seconds: float, what: str, now: datetime, rules: LaneRules) -> Lane:
-    """The lane with the supplier's wish written down; a shorter one takes nothing back."""
+def _with_retry_after(lane: Lane, seconds: float, what: str, now: datetime, rules: LaneRules) -> Lane:
+    """The lane with the supplier's Retry-After; a shorter one does not replace a longer one."""
     most = rules.retry_after_most_seconds
     asked = now + timedelta(seconds=min(seconds, most))
     promised = replace(lane, asked_until=max(asked, lane.asked_until or asked))
@@ -186,7 +186,7 @@ def _answered(lane: Lane, now: datetime) -> Lane:
     if lane.state is LaneState.OPEN:
         return well
     if (asked := _asked_for(lane, now)) is not None:
-        # It works, and it asked for a pause: another report's answer does not take that back.
+        # The destination works, and it asked for a pause: the answer of another report does not end that pause.
         return replace(well, state=LaneState.PARKED, parked_until=asked, probe=None)
     return Lane(lane.supplier, changed_at=now, last_probe=lane.last_probe)
 
@@ -195,7 +195,7 @@ def _failed(lane: Lane, event: DestinationFailed, now: datetime, rules: LaneRule
     if lane.state is LaneState.PROBING:
         return _park(lane, event.what, now, rules) if event.probe else lane
     if lane.state is not LaneState.OPEN:
-        return lane  # began before the lane was parked, and says nothing new
+        return lane  # the attempt began before the lane was parked
     failed = replace(lane, failures=lane.failures + 1)
     if failed.failures < rules.park_after_failures:
         return failed
@@ -218,7 +218,7 @@ def _time_came(lane: Lane, event: TimeCame, now: datetime) -> Lane:
 def _probe_lost(lane: Lane, now: datetime, rules: LaneRules) -> Lane:
     if lane.state is not LaneState.PROBING:
         return lane
-    # Nothing was learnt about the destination, so its next wait is as long as the one before.
+    # The lost probe proved nothing, so the next parking is as long as the last one.
     again = replace(lane, park_step=max(lane.park_step - 1, 0))
     return _park(again, "the probe was lost", now, rules)
 

@@ -1,7 +1,7 @@
-"""What one attempt to deliver a report comes to: delivered, later, dead, or kept (DESIGN 5, third column; 6).
+"""Decides what follows from one delivery attempt: delivered, retry, dead letter or hold (docs/architecture.md#outcomes).
 
-Pure judgement: no I/O, no clock; the only chance in it is handed in. It says what the report becomes and
-what the lane learns; the ledger writes both down in one commit.
+Pure: no I/O, no clock; randomness is injected. It decides the report's next state and the event for its lane; the
+ledger stores both in one commit.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def judge(
     duplicate: bool = False,
     chance: Callable[[], float] = random.random,
 ) -> Decision:
-    """Judges what `Supplier.deliver` raised, or None for delivered.
+    """Decide from the error that `Supplier.deliver` raised; None: delivered.
 
-    `overrides` are the supplier's own meanings of a status: {"422": "retry"}. `probe`: the attempt was a
-    lane's probe, and its failure counts for nobody. `chance` gives 0 to 1.
+    `overrides`: meanings of a status for this supplier (`status_means`), for example {"422": "retry"}. `probe`: the
+    attempt was the lane's probe; a failed probe does not use up a retry. `chance` returns 0 to 1.
     """
     case = _Case(tries, rules, probe, chance)
     if error is None:
@@ -92,7 +92,7 @@ def judge(
 
 
 def judge_crash(tries: RetryState, rules: DeliveryRules, *, probe: bool = False) -> Decision:
-    """The process died (or was frozen and overtaken) between the attempt's intent and its result."""
+    """Decide after the process died, or was frozen and overtaken, between the attempt's intent and its result."""
     crashed = replace(tries, crashes=tries.crashes + 1, unanswered=True)
     dead = crashed.crashes >= rules.crashes_most
     verdict: Action = DeadLetter("crash") if dead else Retry(0.0, counted=False, cause="crash")
@@ -100,7 +100,7 @@ def judge_crash(tries: RetryState, rules: DeliveryRules, *, probe: bool = False)
 
 
 def x_request_id(report_id: UUID, try_key: int) -> str:
-    """36 characters from the report and its try; the key moves on unless the try before was unanswered."""
+    """The x-requestId of an attempt, 36 characters; `try_key` changes unless the last attempt was unanswered."""
     return str(uuid5(report_id, f"fejlmelding:{try_key}"))
 
 
@@ -123,32 +123,32 @@ class _Case:
     ) -> Decision:
         return Decision(DeadLetter(cause), self._after(call_facts), event, call_facts, cause_class)
 
-    def kept(self, cause: str, call_facts: CallFacts) -> Decision:
+    def hold(self, cause: str, call_facts: CallFacts) -> Decision:
         event = SetupWrong(call_facts.what, self.probe)
         return Decision(Hold(cause), self._after(call_facts), event, call_facts, "setup")
 
     def failed(self, cause: str, call_facts: CallFacts, retry_after: float | None = None) -> Decision:
-        """The destination does not work. A failed probe counts for nobody."""
+        """The destination does not work. A failed probe does not use up a retry."""
         event: Event = DestinationFailed(call_facts.what, self.probe)
         if retry_after is not None:
             event = WaitRequested(retry_after, call_facts.what)
         if self.probe:
-            return self.later(self._wish(retry_after), cause, call_facts, event, "moment")
+            return self.later(self._capped(retry_after), cause, call_facts, event, "moment")
         return self.retry(cause, call_facts, retry_after, event)
 
     def retry(self, cause: str, call_facts: CallFacts, retry_after: float | None, event: Event) -> Decision:
-        """By the list, or by the supplier's own wish if that is later; the list used up means dead."""
+        """Retry after the next delay of the list, or after Retry-After if that is longer; dead after the last delay."""
         used, delays = self.tries.retries, self.rules.retry_delays_seconds
         if used >= len(delays):
             return self.dead("exhausted", call_facts, "moment", event)
         tries = replace(self._after(call_facts), retries=used + 1)
-        pause = max(self._spread(delays[used]), self._wish(retry_after))
+        pause = max(self._with_jitter(delays[used]), self._capped(retry_after))
         return Decision(Retry(pause, True, cause), tries, event, call_facts, "moment")
 
     def asked_to_wait(self, cause: str, call_facts: CallFacts, retry_after: float | None) -> Decision:
-        """A 429, or a 503 with Retry-After: an orderly answer that uses up nothing."""
-        wish = self._spread(self._first()) if retry_after is None else self._wish(retry_after)
-        return self.later(wish, cause, call_facts, WaitRequested(retry_after, call_facts.what), "moment")
+        """A 429, or a 503 with Retry-After: it uses up no retry."""
+        pause = self._with_jitter(self._first()) if retry_after is None else self._capped(retry_after)
+        return self.later(pause, cause, call_facts, WaitRequested(retry_after, call_facts.what), "moment")
 
     def later(
         self, pause: float, cause: str, call_facts: CallFacts | None, event: Event | None, cause_class: str
@@ -156,40 +156,40 @@ class _Case:
         return Decision(Retry(pause, False, cause), self._after(call_facts), event, call_facts, cause_class)
 
     def not_sent(self, cause: str, call_facts: CallFacts) -> Decision:
-        """Our own limits held it back: nothing was sent, and nobody learnt anything."""
-        return self.later(self._spread(self._first()), cause, call_facts, self.lost(), "ours")
+        """Our own limits stopped the call: nothing was sent, and the destination is neither proved nor disproved."""
+        return self.later(self._with_jitter(self._first()), cause, call_facts, self.probe_lost(), "ours")
 
     def bug(self) -> Decision:
-        """Nobody knows whether it was answered; a lost report is worse than a repeated one: a new id."""
+        """It is unknown whether it was answered. The retry has a new id: a lost report is worse than a repeated one."""
         tries = replace(self.tries, bugs=self.tries.bugs + 1, unanswered=False)
         delays = self.rules.retry_delays_seconds
         verdict: Action = DeadLetter("bug")
         if tries.bugs < self.rules.bug_tries:
             delay = delays[min(self.tries.bugs, len(delays) - 1)] if delays else 0.0
-            verdict = Retry(self._spread(delay), counted=False, cause="bug")
-        return Decision(verdict, tries, self.lost(), cause_class="ours")
+            verdict = Retry(self._with_jitter(delay), counted=False, cause="bug")
+        return Decision(verdict, tries, self.probe_lost(), cause_class="ours")
 
-    def lost(self) -> Event | None:
+    def probe_lost(self) -> Event | None:
         return ProbeLost() if self.probe else None
 
     def _after(self, call_facts: CallFacts | None) -> RetryState:
-        """The same x-requestId only while a try under it is unanswered and none since had an answer."""
+        """Keep the x-requestId only while an attempt under it is unanswered and no later attempt had an answer."""
         if call_facts is not None and not call_facts.sent:
             return self.tries
         return replace(self.tries, unanswered=call_facts is not None and call_facts.unanswered)
 
-    def _wish(self, retry_after: float | None) -> float:
+    def _capped(self, retry_after: float | None) -> float:
         return min(retry_after or 0.0, self.rules.retry_after_most_seconds)
 
     def _first(self) -> float:
         return next(iter(self.rules.retry_delays_seconds), 0.0)
 
-    def _spread(self, delay: float) -> float:
+    def _with_jitter(self, delay: float) -> float:
         return delay + delay * JITTER * self.chance()
 
 
 def _by_table(case: _Case, error: Exception, call_facts: CallFacts | None) -> Decision:
-    """The third column of DESIGN 5, from the top."""
+    """The table of docs/architecture.md#outcomes, column "report", rows from the top."""
     cause = _cause(error)
     match error:
         case Refused():
@@ -200,7 +200,7 @@ def _by_table(case: _Case, error: Exception, call_facts: CallFacts | None) -> De
                 return case.asked_to_wait(cause, met, wish)
             return case.failed(cause, met, wish)
         case Misconfigured(call_facts=met):
-            return case.kept(cause, met)
+            return case.hold(cause, met)
         case ContractBroken(call_facts=met):
             return case.failed(cause, met)
         case Rejected():
@@ -212,7 +212,7 @@ def _by_table(case: _Case, error: Exception, call_facts: CallFacts | None) -> De
 
 
 def _override(error: Exception, call_facts: CallFacts | None, overrides: Mapping[str, str]) -> str | None:
-    """The supplier's own meaning of the status, if it has one that may hold here."""
+    """The meaning of this status for this supplier, if one is configured and applies here."""
     meaning = overrides.get(str(call_facts.status)) if call_facts and call_facts.status is not None else None
     if meaning == "delivered" and not _may_be_delivered(error, call_facts):
         return None
@@ -220,7 +220,7 @@ def _override(error: Exception, call_facts: CallFacts | None, overrides: Mapping
 
 
 def _may_be_delivered(error: Exception, call_facts: CallFacts | None) -> bool:
-    """Redirects, web pages, wrong and oversized bodies never are, whatever the configuration says."""
+    """Redirects, web pages, wrong and oversized bodies are never delivered, whatever the configuration says."""
     return (
         call_facts is not None
         and _plain(call_facts)
@@ -229,7 +229,7 @@ def _may_be_delivered(error: Exception, call_facts: CallFacts | None) -> bool:
 
 
 def _plain(call_facts: CallFacts) -> bool:
-    """Whether the status itself was judged, and not a flaw of the body or a redirect."""
+    """Whether the status itself decided, not a flaw of the body or a redirect."""
     return call_facts.what == f"status {call_facts.status}"
 
 
@@ -259,7 +259,7 @@ def _as_delivered(case: _Case, _error: Exception, call_facts: CallFacts) -> Deci
 
 
 def _as_setup(case: _Case, error: Exception, call_facts: CallFacts) -> Decision:
-    return case.kept(_cause(error), call_facts)
+    return case.hold(_cause(error), call_facts)
 
 
 _OVERRIDES: Mapping[str, Callable[[_Case, Exception, CallFacts], Decision]] = {

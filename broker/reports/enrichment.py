@@ -1,7 +1,7 @@
-"""Enrichment: a failure with everything that a report to the supplier needs, taken at the moment of failure.
+"""Enrichment: makes a failure into a report with all that the supplier needs, at the moment of failure.
 
-Makes the ending that the ledger stores, with the report that one commit puts beside it (DESIGN 6). The texts are for
-a person at the supplier: never a stack trace, never words from outside. Which failures are reported is `wanted`.
+Builds the answer that the ledger stores and the report that it stores in the same commit
+(docs/architecture.md#reports). The texts are for a person at the supplier: no stack trace, no text from outside.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from schemas.ids import report_of
 from schemas.requests import CitizenReport
 
 MOST_TEXT = 500
-"""Fejltekst is String(500) in the contract (domain.md 1.3)."""
+"""Characters; Fejltekst is String(500) in the contract (docs/contract.md#fejlmelding)."""
 
 STEPS_DA = {
     "offers": "hentning af mødetilbud",
@@ -38,7 +38,7 @@ NOT_BOOKED_DA = (
     f"{SYSTEM_ERROR_DA} Kaldet blev sendt, men ikke besvaret, og det er siden set, at det ikke er udført."
 )
 OPENINGS_DA = {ErrorCode.NO_TIMES: "Ingen mødetider.", ErrorCode.NO_OFFERS: "Ingen mødetilbud."}
-SEEN_DA = {
+FAILURES_DA = {
     "timeout": "intet svar inden for tiden",
     "reset": "forbindelsen blev afbrudt",
     "connect-refused": "forbindelsen blev afvist",
@@ -58,14 +58,14 @@ SEEN_DA = {
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """Who hears of failures at a jobcenter: the supplier's name ("" if nobody is known) and the codes it wants."""
+    """The supplier of a jobcenter ("" if the directory names none) and the fejlkoder that it wants reported."""
 
     supplier: str
     wanted: Collection[int] = ()
 
     @classmethod
     def of(cls, directory: Directory, supplier: str) -> Addressee:
-        """As the directory says; a supplier that left it wants nothing by itself."""
+        """From the directory; a supplier that is no longer in it gets no automatic reports."""
         known = directory.suppliers.get(supplier)
         return cls(supplier, known.report_codes if known else ())
 
@@ -73,10 +73,10 @@ class Addressee:
 NOBODY = Addressee("")
 
 
-def ending_of(
+def stored_answer_of(
     message: Request, settlement: Settlement, addressee: Addressee, *, traceparent: str | None
 ) -> StoredAnswer:
-    """A settlement as the ledger stores it: the answer, its facts in clear, and the report that goes with it."""
+    """The settlement as the ledger stores it: the answer, its facts, and its report if there is one."""
     answer = settlement.answer
     return StoredAnswer(
         status=answer.status,
@@ -91,10 +91,10 @@ def ending_of(
 def report_for(
     message: Request, settlement: Settlement, addressee: Addressee, *, traceparent: str | None
 ) -> NewReport | None:
-    """The report that this ending leads to, if it leads to one.
+    """The report that follows from a settlement, or None.
 
-    A citizen's words always do. A failure does by itself if the supplier wants its code; never one that our own
-    limits, bugs or set-up made (DESIGN 5).
+    A citizen's own report always leads to one. A failure leads to one if the supplier wants its code and the failure
+    is not ours (our limits, a bug, our set-up).
     """
     if isinstance(message, CitizenReport):
         done = settlement.answer.status is Status.DONE
@@ -123,7 +123,7 @@ def _automatic(
         supplier=addressee.supplier,
         traceparent=traceparent,
     )
-    return _new(report, message.request_id, merge=sameness(report))
+    return _new(report, message.request_id, merge=merge_key(report))
 
 
 def _citizens(
@@ -165,8 +165,8 @@ def _new(
     )
 
 
-def sameness(report: Report) -> bytes:
-    """What makes automatic failures equal: citizen, jobcenter, type, offer and invitation as named, code (DESIGN 6)."""
+def merge_key(report: Report) -> bytes:
+    """The key of the deduplication window: citizen, jobcenter, type, offer and invitation as named, code."""
     same = (
         report.cpr.reveal(),
         report.jobcenter_code,
@@ -179,20 +179,20 @@ def sameness(report: Report) -> bytes:
 
 
 def text_of(code: ErrorCode, call_facts: CallFacts | None) -> str:
-    """What happened, in Danish, for a person at the supplier: which step, what was seen, how long."""
+    """The fejltekst, in Danish, for a person at the supplier: the step, the failure, the duration."""
     opening = OPENINGS_DA.get(code, SYSTEM_ERROR_DA)
     if call_facts is None:
         return opening
     step = STEPS_DA.get(call_facts.step, call_facts.step)
     fault = f" ({call_facts.fault.value})" if call_facts.fault else ""
-    what = SEEN_DA.get(call_facts.what, f"svaret var {call_facts.what}") + fault
+    what = FAILURES_DA.get(call_facts.what, f"svaret var {call_facts.what}") + fault
     return f"{opening} Trin: {step}. Set: {what}. Varighed: {call_facts.milliseconds} ms."[:MOST_TEXT]
 
 
 def joined(report: Report, failed: Request) -> Report:
-    """A citizen's report with what the failed request knows and the citizen did not say (DESIGN 6).
+    """A citizen's report, completed from the failed request.
 
-    Another citizen's request adds nothing, and is not named to the supplier.
+    The request of another citizen adds nothing and is not named to the supplier.
     """
     if report.cpr != failed.cpr:
         return report

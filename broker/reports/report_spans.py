@@ -16,7 +16,7 @@ Attempt = Callable[[ReportClaim, Systems, Settings], Awaitable[Decision]]
 
 
 def attempting(attempt: Attempt) -> Attempt:
-    """One attempt at a report, below the report's span, which is told of when the report has come to its end."""
+    """Wrap one attempt in a span below the report's span; the latter is sent when the report has ended."""
     if not TRACING.on:
         return attempt
 
@@ -28,8 +28,8 @@ def attempting(attempt: Attempt) -> Attempt:
             parent=None if claim.replayed else home,
             link=home if claim.replayed else None,
         ) as span:
-            judgement = await attempt(claim, systems, settings)
-            verdict = judgement.verdict
+            decision = await attempt(claim, systems, settings)
+            verdict = decision.verdict
             span.note(
                 report_id=str(claim.report_id),
                 attempt=claim.attempt,
@@ -41,18 +41,18 @@ def attempting(attempt: Attempt) -> Attempt:
                 span.failed(verdict.cause)
         if isinstance(verdict, Delivered | DeadLetter) and not claim.replayed:
             _reported(claim, verdict)
-        return judgement
+        return decision
 
     return traced
 
 
 def _span_id(claim: ReportClaim) -> int:
-    """The report's span has an id that every process can tell before the span is there."""
+    """The id of the report's span, derived from the report id, so that each process knows it in advance."""
     return int.from_bytes(claim.report_id.bytes[8:])
 
 
 def _reported(claim: ReportClaim, verdict: Delivered | DeadLetter) -> None:
-    """The span of the whole report, from the failure that it tells of until now."""
+    """Send the span of the whole report, from its failure until now."""
     try:
         began = Report.from_json(claim.content).occurred_at
     except InvalidMessage:

@@ -39,21 +39,21 @@ _SENT_AT = re.compile(rb'"sentAt"\s*:\s*"([0-9T:.+Z-]{19,40})"')
 
 
 def carrying(carry: Carry) -> Carry:
-    """The whole way of one request, below the frontend's span."""
+    """Wrap `carry` in the span of the whole request, a child of the frontend's span."""
     if not TRACING.on:
         return carry
 
     async def traced(arrival: Arrival) -> None:
-        theirs = arrival.headers.get("traceparent")
-        theirs = theirs if isinstance(theirs, str) else None
+        incoming = arrival.headers.get("traceparent")
+        incoming = incoming if isinstance(incoming, str) else None
         replayed = LETTER_ID in arrival.headers
         (type_,) = TYPES.get(arrival.type or "", OTHER)
         began = _sent_at(arrival.body)
         with TRACING.span(
             f"carry {type_}",
             kind=SpanKind.CONSUMER,
-            parent=None if replayed else theirs,
-            link=theirs if replayed else None,
+            parent=None if replayed else incoming,
+            link=incoming if replayed else None,
             began=began,
         ) as span:
             span.note(queue=arrival.queue, redelivered=arrival.redelivered or None, replayed=replayed or None)
@@ -66,18 +66,18 @@ def carrying(carry: Carry) -> Carry:
 
 
 def _sent_at(body: bytes) -> datetime | None:
-    """When the frontend sent it, by its own clock; read loosely, before anything is checked."""
+    """`sentAt` by the frontend's clock, read before validation; None if it is unusable."""
     found = _SENT_AT.search(body)
     try:
         sent_at = datetime.fromisoformat(found[1].decode()) if found else None
         now = datetime.now(UTC)
         return sent_at if sent_at and timedelta() <= now - sent_at < LONGEST_WAIT else None
-    except (ValueError, TypeError):  # no date, or one without an offset
+    except (ValueError, TypeError):  # not a date, or a date without an offset
         return None
 
 
 def end_span(outcome: str, request_id: UUID | None) -> None:
-    """How the request that is being carried here ended."""
+    """Note the outcome on the span of the current request."""
     if not TRACING.on:
         return
     span = TRACING.current()
@@ -87,7 +87,7 @@ def end_span(outcome: str, request_id: UUID | None) -> None:
 
 
 def handling(handler: HandlerCall) -> HandlerCall:
-    """What the handler does, from its first call to its last."""
+    """Wrap a handler in a span, from its first call to its last."""
     if not TRACING.on:
         return handler
 

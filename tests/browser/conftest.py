@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from sandbox.jobnet.__main__ import serving
 from sandbox.layout import default_layout
+from scripts import playwright_driver
 from scripts.chromium_dist import chromium
 from scripts.postgres import PostgresServer
 from scripts.processes import free_port, listens
@@ -89,7 +90,11 @@ async def console(stage: Stage) -> AsyncIterator[Console]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     found = chromium()
-    async with async_playwright() as playwright:
+    async with AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as changed:  # the driver takes its environment from this process
+            for name, value in playwright_driver.environment().items():
+                changed.setenv(name, value)
+            playwright = await stack.enter_async_context(async_playwright())
         browser = await playwright.chromium.launch(
             executable_path=found.program, args=list(found.flags), env={**os.environ, **found.environment}
         )

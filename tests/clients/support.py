@@ -20,8 +20,8 @@ from uuid import UUID, uuid4
 
 from broker.clients.calls import Caller
 from broker.clients.http import HttpSystem
-from config.directory import SystemConfig
-from config.settings import HttpLimits
+from config.sections import HttpLimits
+from config.systems import SystemConfig
 from schemas.personal import Cpr
 
 CPR = "0101364001"
@@ -211,9 +211,3 @@ def caller(
         answer_by=time.monotonic() + seconds,
         may_commit=may_commit,
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition by asking for it; the test's alarm ends a wait in vain."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is a server's list, not an event
-        await asyncio.sleep(0.002)

@@ -65,7 +65,7 @@ def wanted(status: int, body: str) -> CallClass:
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("kind", list(CallKind))
 def test_every_status_lands_in_its_row(kind: CallKind, body: str) -> None:
-    got = {status: judged(kind, status, body).verdict for status in range(100, 600)}
+    got = {status: judged(kind, status, body).call_class for status in range(100, 600)}
     assert got == {status: wanted(status, body) for status in range(100, 600)}
 
 
@@ -98,10 +98,10 @@ def test_already_received_says_that_something_arrived_and_not_what_became_of_it(
 
 
 def test_a_412_means_received_only_after_an_unanswered_try_that_was_no_read() -> None:
-    assert judged(CallKind.RESERVE, 412, "fault", after_unanswered=True).verdict is CallClass.RECEIVED
-    assert judged(CallKind.RESERVE, 412, "empty", after_unanswered=True).verdict is CallClass.RECEIVED
-    assert judged(CallKind.RESERVE, 412, "empty").verdict is CallClass.REJECTED
-    assert judged(CallKind.READ, 412, "empty", after_unanswered=True).verdict is CallClass.REJECTED
+    assert judged(CallKind.RESERVE, 412, "fault", after_unanswered=True).call_class is CallClass.RECEIVED
+    assert judged(CallKind.RESERVE, 412, "empty", after_unanswered=True).call_class is CallClass.RECEIVED
+    assert judged(CallKind.RESERVE, 412, "empty").call_class is CallClass.REJECTED
+    assert judged(CallKind.READ, 412, "empty", after_unanswered=True).call_class is CallClass.REJECTED
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -116,25 +116,28 @@ def test_every_fault_of_the_list_is_read_and_none_besides(fault: Fault) -> None:
 def test_only_a_404_with_the_named_fault_says_that_something_is_absent() -> None:
     asked = call(CallKind.READ, absent=Fault.UNKNOWN_BOOKING)
     absent = json.dumps({"type": Fault.UNKNOWN_BOOKING}).encode()
-    assert classify(asked, HttpAnswer(404, "application/problem+json", absent)).verdict is CallClass.ABSENT
-    assert classify(asked, HttpAnswer(410, "application/problem+json", absent)).verdict is CallClass.REFUSED
+    assert classify(asked, HttpAnswer(404, "application/problem+json", absent)).call_class is CallClass.ABSENT
     assert (
-        classify(asked, HttpAnswer(404, "application/problem+json", SLOT_TAKEN)).verdict is CallClass.REFUSED
+        classify(asked, HttpAnswer(410, "application/problem+json", absent)).call_class is CallClass.REFUSED
     )
-    assert classify(asked, HttpAnswer(404)).verdict is CallClass.MISCONFIGURED
+    assert (
+        classify(asked, HttpAnswer(404, "application/problem+json", SLOT_TAKEN)).call_class
+        is CallClass.REFUSED
+    )
+    assert classify(asked, HttpAnswer(404)).call_class is CallClass.MISCONFIGURED
 
 
 def test_a_204_has_no_body() -> None:
     nothing: Call[Reservation] = Call("cancel", CallKind.COMMIT, "DELETE", "/x", 204)
-    assert classify(nothing, HttpAnswer(204)).verdict is CallClass.DONE
-    assert classify(nothing, HttpAnswer(204, body=b"x")).verdict is CallClass.BROKEN
-    assert classify(nothing, HttpAnswer(204, flaw="body")).verdict is CallClass.BROKEN
-    assert classify(nothing, HttpAnswer(200, "application/json", b"{}")).verdict is CallClass.BROKEN
+    assert classify(nothing, HttpAnswer(204)).call_class is CallClass.DONE
+    assert classify(nothing, HttpAnswer(204, body=b"x")).call_class is CallClass.BROKEN
+    assert classify(nothing, HttpAnswer(204, flaw="body")).call_class is CallClass.BROKEN
+    assert classify(nothing, HttpAnswer(200, "application/json", b"{}")).call_class is CallClass.BROKEN
 
 
 def test_a_body_that_is_not_about_what_was_asked_breaks_the_contract() -> None:
     other = Call("x", CallKind.READ, "GET", "/x", 200, Reservation, agrees=lambda _: False)
-    assert classify(other, HttpAnswer(200, "application/json", GOOD)).verdict is CallClass.BROKEN
+    assert classify(other, HttpAnswer(200, "application/json", GOOD)).call_class is CallClass.BROKEN
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_what_is_no_answer_is_told_apart_by_whether_it_left(
     met: HttpAnswer | NoAnswer, verdict: CallClass, sent: bool
 ) -> None:
     judgement = classify(call(CallKind.COMMIT), met)
-    assert (judgement.verdict, judgement.sent) == (verdict, sent)
+    assert (judgement.call_class, judgement.sent) == (verdict, sent)
     assert judgement.leaves_unknown(CallKind.COMMIT) == sent
     assert judgement.unanswered == (isinstance(met, NoAnswer) and sent)
 
@@ -178,7 +181,7 @@ def test_what_is_no_answer_is_told_apart_by_whether_it_left(
     ],
 )
 def test_what_the_breaker_learns(met: HttpAnswer | NoAnswer, learnt: CallHealth) -> None:
-    assert classify(call(CallKind.READ), met).for_breaker() is learnt
+    assert classify(call(CallKind.READ), met).health is learnt
 
 
 def test_nothing_that_the_other_side_wrote_is_kept() -> None:

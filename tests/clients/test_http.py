@@ -15,7 +15,7 @@ import pytest
 
 from broker.clients.calls import Call, CallKind
 from broker.clients.http import HttpSystem
-from broker.clients.unpack import unpacked
+from broker.clients.http_transport import decompressed
 from broker.errors import (
     AtCapacity,
     BrokerError,
@@ -27,9 +27,10 @@ from broker.errors import (
     Unavailable,
     Unknown,
 )
-from config.directory import SystemConfig
+from config.systems import SystemConfig
 from schemas.external import Reservation
-from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system, until
+from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system
+from tests.support import poll
 
 pytestmark = pytest.mark.integration
 
@@ -248,7 +249,7 @@ def test_a_bomb_is_unpacked_no_further_than_its_bound() -> None:
     bomb = gzip.compress(b"0" * 10_000_000)
     tracemalloc.start()
     try:
-        assert unpacked(bomb, 20_000) == (b"", "too-large")
+        assert decompressed(bomb, 20_000) == (b"", "too-large")
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -323,7 +324,7 @@ async def test_one_hung_system_has_a_cap_a_list_and_a_breaker_and_the_others_do_
         system(well.url) as good,
     ):
         asked = [asyncio.create_task(outcome(bad, READ, 5)) for _ in range(8)]
-        await until(lambda: len(hung.requests) == 2)
+        await poll(lambda: len(hung.requests) == 2, what="both requests")
         assert [await outcome(good, READ, 5) for _ in range(5)] == [200] * 5
         assert sum(task.done() for task in asked) == 3, "only the list that was full has answered meanwhile"
         ends = await asyncio.gather(*asked)
@@ -350,7 +351,7 @@ async def test_the_breaker_lets_one_probe_through_and_closes_on_its_answer() -> 
 async def test_a_cancelled_caller_gives_its_place_and_its_connection_back() -> None:
     async with RawServer(End.HANG, default=GOOD) as server, system(server.url, in_flight=1) as to:
         asked = asyncio.create_task(outcome(to, READ, 5))
-        await until(lambda: len(server.requests) == 1)
+        await poll(lambda: len(server.requests) == 1, what="the request")
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         assert await outcome(to, READ, 5) == 200

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.clients.retry_after import retry_after
+from broker.clients.http import retry_after
 
 NOW = datetime(2031, 3, 3, 9, 0, 0, tzinfo=UTC)
 

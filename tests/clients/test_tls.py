@@ -140,12 +140,12 @@ async def test_a_single_try_tells_a_refused_certificate_from_one_that_nobody_ans
         system(known.url, set_=trusting) as to_known,
         system(elsewhere.url, set_=trusting) as to_elsewhere,
     ):
-        lost, seen_lost = await to_known.once(COMMIT, {}, after_unanswered=False)
-        good, _ = await to_known.once(COMMIT, {}, after_unanswered=True)
-        refused, seen_refused = await to_elsewhere.once(COMMIT, {}, after_unanswered=False)
-    assert (lost.verdict, seen_lost.sent, seen_lost.unanswered) == (CallClass.UNAVAILABLE, True, True)
-    assert good.verdict is CallClass.DONE
-    assert (refused.verdict, seen_refused.what) == (CallClass.MISCONFIGURED, "certificate")
+        lost, seen_lost = await to_known.call_once(COMMIT, {}, after_unanswered=False)
+        good, _ = await to_known.call_once(COMMIT, {}, after_unanswered=True)
+        refused, seen_refused = await to_elsewhere.call_once(COMMIT, {}, after_unanswered=False)
+    assert (lost.call_class, seen_lost.sent, seen_lost.unanswered) == (CallClass.UNAVAILABLE, True, True)
+    assert good.call_class is CallClass.DONE
+    assert (refused.call_class, seen_refused.what) == (CallClass.MISCONFIGURED, "certificate")
     assert (seen_refused.sent, seen_refused.unanswered) == (False, False)
     assert elsewhere.requests == []
 

@@ -63,12 +63,14 @@ def call(kind: CallKind) -> Call[Reservation]:
 
 
 async def play(
-    kind: CallKind, script: Script, asker: Caller, *, gate: Bulkhead | None = None, **changes: Any
+    kind: CallKind, script: Script, asker: Caller, *, bulkhead: Bulkhead | None = None, **changes: Any
 ) -> Reply[Reservation] | BrokerError:
-    gate = gate or Bulkhead(5, 5, Breaker(1000, 60))
-    tries = CallTries("nordby", call(kind), asker, gate=gate, limits=limits(**changes), send=script.send)
+    bulkhead = bulkhead or Bulkhead(5, 5, Breaker(1000, 60))
+    tries = CallTries(
+        "nordby", call(kind), asker, bulkhead=bulkhead, limits=limits(**changes), send=script.send
+    )
     try:
-        return await tries.carry()
+        return await tries.run()
     except BrokerError as error:
         return error
 
@@ -241,36 +243,36 @@ async def test_a_retry_after_that_does_not_fit_ends_it_at_once(kind: CallKind) -
 
 
 async def test_other_calls_need_not_be_sent_before_the_wished_time() -> None:
-    gate = Bulkhead(5, 5, Breaker(1, 60))
-    await play(CallKind.READ, Script([HttpAnswer(503, retry_after=30.0)]), caller(), gate=gate)
-    outcome = await play(CallKind.COMMIT, Script([]), caller(), gate=gate)
+    bulkhead = Bulkhead(5, 5, Breaker(1, 60))
+    await play(CallKind.READ, Script([HttpAnswer(503, retry_after=30.0)]), caller(), bulkhead=bulkhead)
+    outcome = await play(CallKind.COMMIT, Script([]), caller(), bulkhead=bulkhead)
     assert isinstance(outcome, Unavailable)
     assert outcome.call_facts.what == "retry-after"
     assert 25 < (outcome.retry_after or 0) <= 30
 
 
 async def test_an_open_breaker_is_our_own_no_but_not_for_the_call_that_opened_it() -> None:
-    gate = Bulkhead(5, 5, Breaker(2, 60))
-    assert type(await play(CallKind.READ, Script([BUSY, BUSY]), caller(), gate=gate)) is Unavailable
-    outcome = await play(CallKind.READ, Script([]), caller(), gate=gate)
+    bulkhead = Bulkhead(5, 5, Breaker(2, 60))
+    assert type(await play(CallKind.READ, Script([BUSY, BUSY]), caller(), bulkhead=bulkhead)) is Unavailable
+    outcome = await play(CallKind.READ, Script([]), caller(), bulkhead=bulkhead)
     assert isinstance(outcome, AtCapacity)
     assert outcome.call_facts.what == "breaker-open"
 
 
 async def test_what_was_not_sent_teaches_the_breaker_nothing() -> None:
-    gate, script = Bulkhead(5, 5, Breaker(1, 60)), Script([])
+    bulkhead, script = Bulkhead(5, 5, Breaker(1, 60)), Script([])
     for _ in range(3):
-        await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(0, script)), gate=gate)
-        await play(CallKind.READ, script, caller(-1), gate=gate)
-    assert type(await play(CallKind.READ, Script([DONE]), caller(), gate=gate)) is Reply
+        await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(0, script)), bulkhead=bulkhead)
+        await play(CallKind.READ, script, caller(-1), bulkhead=bulkhead)
+    assert type(await play(CallKind.READ, Script([DONE]), caller(), bulkhead=bulkhead)) is Reply
 
 
 async def test_a_try_that_its_callers_time_cut_short_teaches_the_breaker_nothing() -> None:
-    gate = Bulkhead(5, 5, Breaker(1, 60))
-    await play(CallKind.READ, Script([LOST]), caller(0.04), gate=gate, total_timeout_seconds=8.0)
-    assert type(await play(CallKind.READ, Script([DONE]), caller(), gate=gate)) is Reply
-    await play(CallKind.READ, Script([LOST]), caller(5), gate=gate, total_timeout_seconds=8.0)
-    assert type(await play(CallKind.READ, Script([]), caller(), gate=gate)) is AtCapacity
+    bulkhead = Bulkhead(5, 5, Breaker(1, 60))
+    await play(CallKind.READ, Script([LOST]), caller(0.04), bulkhead=bulkhead, total_timeout_seconds=8.0)
+    assert type(await play(CallKind.READ, Script([DONE]), caller(), bulkhead=bulkhead)) is Reply
+    await play(CallKind.READ, Script([LOST]), caller(5), bulkhead=bulkhead, total_timeout_seconds=8.0)
+    assert type(await play(CallKind.READ, Script([]), caller(), bulkhead=bulkhead)) is AtCapacity
 
 
 async def test_a_bug_of_ours_while_a_commit_is_out_leaves_it_unknown_and_is_kept_as_its_cause() -> None:

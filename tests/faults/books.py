@@ -25,7 +25,7 @@ OURS = frozenset({"at-capacity", "not-sent", "misconfigured", "bug"})
 """Causes in the log of failures that our own limits, set-up or bugs made: no supplier is told (DESIGN 5)."""
 
 
-NOT_TOLD = "outcome-not-told"
+NOT_TOLD = "outcome-not-announced"
 """The broker gave an outcome event up, and said so."""
 
 
@@ -92,7 +92,7 @@ def _causes(scene: Scene) -> dict[str, set[str]]:
     causes: dict[str, set[str]] = defaultdict(set)
     for process in scene.stage.processes:
         for line in process.lines():
-            if line.get("event") == "carried" and line.get("cause"):
+            if line.get("event") == "request-handled" and line.get("cause"):
                 causes[str(line.get("request_id"))].add(str(line["cause"]))
             elif line.get("event") == NOT_TOLD:
                 causes[str(line.get("request_id"))].add(NOT_TOLD)

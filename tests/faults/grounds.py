@@ -16,7 +16,7 @@ from typing import Self
 
 import psutil
 
-from scripts.debian import distribution, unpacked
+from scripts.debian import Package, has
 from scripts.postgres import PostgresNode
 from scripts.processes import StartFailed
 from scripts.rabbit_cluster import RabbitCluster
@@ -27,8 +27,14 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 FILE_LIMIT_BYTES = 8192
 TMPFS, FILE_SIZE = "tmpfs (ENOSPC)", "RLIMIT_FSIZE (EFBIG)"
-LIBRARY = "libfaketimeMT.so.1"
-NO_FAKETIME = "libfaketime could not be unpacked here ({why}); the clock-jump fault needs it."
+LIBRARY = "usr/lib/*/faketime/libfaketimeMT.so.1"
+FAKETIME = Package(
+    "libfaketime",
+    title="libfaketime",
+    folder="faketime",
+    finish=has(LIBRARY),
+    sorry="libfaketime could not be unpacked here ({why}); the clock-jump fault needs it.",
+)
 
 
 def own_mounts() -> bool:
@@ -58,14 +64,7 @@ def mount_tmpfs(folder: Path, size: int) -> bool:
 
 def faketime_library() -> Path:
     """libfaketime from the distribution's package, unpacked without root. Raises StartFailed."""
-    root = unpacked(
-        "libfaketime", distribution("faketime"), title="libfaketime", finish=_library, sorry=NO_FAKETIME
-    )
-    return _library(root)
-
-
-def _library(root: Path) -> Path:
-    return next(root.glob(f"usr/lib/*/faketime/{LIBRARY}"))
+    return next(FAKETIME.unpacked().glob(LIBRARY))
 
 
 class Disk:

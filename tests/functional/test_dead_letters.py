@@ -27,9 +27,9 @@ from broker.ledger.operators.desk import Operations
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
 from config.settings import Settings, build
-from tests.amqp import foreign
 from tests.ledger.dead import BO, dead_again, dead_booking, dead_reports, desk_of, replay, state_of
 from tests.ledger.support import ANN, BEN, Sql, key
+from tests.rabbitmq import foreign
 from tests.support import poll
 
 LANE = "jobnet.reports.nordsoft.dead"

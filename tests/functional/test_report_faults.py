@@ -109,7 +109,7 @@ async def test_kills_and_restarts_during_failing_bookings_and_deliveries_lose_no
         line.get("cause") in ("at-capacity", "not-sent", "misconfigured")
         for each in stage.processes
         for line in each.lines()
-        if line.get("event") == "carried"
+        if line.get("event") == "request-handled"
     )
     assert len(failed - reported) <= ours
 

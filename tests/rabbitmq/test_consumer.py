@@ -1,0 +1,313 @@
+"""The consumer's tasks, pauses, drain and watchdog, on a real RabbitMQ with a ledger that is only a switch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from broker.rabbitmq import Arrival, Rabbit
+from broker.rabbitmq.consumer import Consumer
+from config.settings import Settings
+from scripts.rabbitmq import RabbitServer
+from tests.rabbitmq import foreign
+from tests.rabbitmq.conftest import close_connections_of, settings_for
+from tests.support import poll
+
+WATCHDOG = {"check_seconds": 0.05, "recover_within_seconds": 0.5, "loop_lag_seconds": 0.2}
+
+
+class Switch:
+    """A ledger's reach that a test turns off and on."""
+
+    def __init__(self) -> None:
+        self._away, self._back = asyncio.Event(), asyncio.Event()
+        self._back.set()
+
+    @property
+    def away(self) -> bool:
+        return self._away.is_set()
+
+    def turn(self, away: bool) -> None:
+        (self._away if away else self._back).set()
+        (self._back if away else self._away).clear()
+
+    async def wait_until_away(self) -> None:
+        await self._away.wait()
+
+    async def wait_until_back(self) -> None:
+        await self._back.wait()
+
+
+class Carrier:
+    """A pipeline: acknowledges an arrival when its gate is open; bodies starting with `bug` raise."""
+
+    def __init__(self) -> None:
+        self.began: list[bytes] = []
+        self.ended: list[tuple[bytes, bool]] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, arrival: Arrival) -> None:
+        self.began.append(arrival.body)
+        await self.gate.wait()
+        if arrival.body.startswith(b"bug"):
+            raise RuntimeError("a bug")
+        self.ended.append((arrival.body, await arrival.ack()))
+
+
+class House:
+    """A consumer of the queue `q` and what it told."""
+
+    def __init__(self, settings: Settings, rabbit: Rabbit, prefetch: int) -> None:
+        self.rabbit, self.ledger, self.carrier = rabbit, Switch(), Carrier()
+        self.hopeless: list[str] = []
+        self.ready: list[bool] = []
+        self.consumer = Consumer(
+            settings,
+            rabbit,
+            self.carrier,
+            queues={"q": prefetch},
+            ledger=self.ledger,
+            on_hopeless=self.hopeless.append,
+            on_ready=self.ready.append,
+        )
+
+
+@asynccontextmanager
+async def house(vhost: str, *, prefetch: int = 10, **watchdog: Any) -> AsyncIterator[House]:
+    settings = settings_for(vhost, watchdog={**WATCHDOG, **watchdog})
+    async with Rabbit(settings, name=vhost) as rabbit:
+        made = House(settings, rabbit, prefetch)
+        async with made.consumer:
+            yield made
+
+
+@pytest.fixture
+async def queue(vhost: str) -> Callable[..., Any]:
+    """The queue `q`; call it with bodies to publish."""
+    await asyncio.to_thread(foreign.declare, vhost, "q")
+
+    async def publish(*bodies: bytes) -> None:
+        await asyncio.to_thread(foreign.publish, vhost, "q", *((body, None) for body in bodies))
+
+    return publish
+
+
+async def left(vhost: str) -> int:
+    return await asyncio.to_thread(foreign.depth, vhost, "q")
+
+
+async def test_each_arrival_is_carried_at_once_beside_the_others(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    await queue(b"1", b"2", b"3")
+    async with house(vhost) as here:
+        await poll(lambda: len(here.carrier.began) == 3, what="all three at once")
+        assert here.consumer.in_flight == 3
+        here.carrier.gate.set()
+        await poll(lambda: len(here.carrier.ended) == 3, what="their ends")
+        await poll(lambda: here.consumer.in_flight == 0, what="nothing in flight")
+    assert await left(vhost) == 0
+
+
+async def test_a_task_outlives_the_channel_it_came_on_and_its_ack_is_dropped(
+    vhost: str, queue: Callable[..., Any], rabbit: RabbitServer
+) -> None:
+    # "a lost channel does not cut a call in half" (DESIGN 8)
+    await queue(b"1")
+    async with house(vhost) as here:
+        await poll(lambda: here.carrier.began, what="the arrival")
+        await asyncio.to_thread(close_connections_of, rabbit, vhost)
+        await poll(lambda: len(here.carrier.began) == 2, what="the redelivery beside it")
+        assert here.consumer.in_flight == 2
+        here.carrier.gate.set()
+        await poll(lambda: len(here.carrier.ended) == 2, what="both ends")
+        assert sorted(here.carrier.ended) == [(b"1", False), (b"1", True)]
+        assert here.consumer.bugs == 0
+
+
+async def test_a_bug_is_counted_and_its_arrival_is_not_acknowledged(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    await queue(b"bug", b"good")
+    async with house(vhost) as here:
+        here.carrier.gate.set()
+        await poll(lambda: here.consumer.bugs == 1 and here.carrier.ended, what="the bug and the good one")
+        assert here.carrier.ended == [(b"good", True)]
+        await poll(lambda: here.consumer.ready, what="readiness in spite of the bug")
+    await poll_left(vhost, 1)
+
+
+async def poll_left(vhost: str, wanted: int) -> None:
+    condition: Callable[[], Any] = lambda: left(vhost)  # noqa: E731 - one expression
+    for _ in range(200):
+        if await condition() == wanted:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{await left(vhost)} messages left instead of {wanted}")
+
+
+async def test_bugs_that_hold_half_of_the_prefetch_are_hopeless_because_only_a_restart_frees_it(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    await queue(b"bug1", b"bug2", b"good")
+    async with house(vhost, prefetch=4) as here:
+        here.carrier.gate.set()
+        await poll(lambda: here.hopeless, what="the watchdog's word")
+        assert here.hopeless == ["bugs hold half of the prefetch of q"]
+        assert not here.consumer.ready
+
+
+async def test_nothing_is_consumed_while_the_ledger_is_away(vhost: str, queue: Callable[..., Any]) -> None:
+    # "Ledger out of reach: stop consuming, say not ready, keep the results in hand" (DESIGN 7)
+    async with house(vhost) as here:
+        await poll(lambda: here.ready == [True], what="ready")
+        await queue(b"1")
+        await poll(lambda: here.carrier.began, what="an arrival in hand")
+        # When it is away
+        here.ledger.turn(away=True)
+        await poll(lambda: here.ready == [True, False] and not here.rabbit.alive, what="the pause")
+        await queue(b"2")
+        # Then what is in hand can still end, and the rest waits
+        here.carrier.gate.set()
+        await poll(lambda: here.carrier.ended == [(b"1", True)], what="the end of what was in hand")
+        assert here.carrier.began == [b"1"]
+        # And it goes on when the ledger is back
+        here.ledger.turn(away=False)
+        await poll(lambda: here.carrier.ended == [(b"1", True), (b"2", True)], what="the second")
+        await poll(lambda: here.ready == [True, False, True], what="ready again")
+        assert here.hopeless == []
+
+
+async def test_a_ledger_that_stays_away_is_not_hopeless(vhost: str, queue: Callable[..., Any]) -> None:
+    async with house(vhost, recover_within_seconds=0.1) as here:
+        here.ledger.turn(away=True)
+        await poll(lambda: not here.rabbit.alive, what="the pause")
+        began = time.monotonic()
+        await poll(lambda: time.monotonic() - began > 0.5, what="five times the bound")
+        assert here.hopeless == []
+
+
+async def test_a_drain_lets_what_is_in_flight_end_and_takes_nothing_new(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    await queue(b"1")
+    async with house(vhost) as here:
+        await poll(lambda: here.carrier.began, what="the arrival")
+        draining = asyncio.create_task(here.consumer.drain(10))
+        await poll(lambda: not here.rabbit.alive, what="the cancel")
+        await queue(b"2")
+        here.carrier.gate.set()
+        assert await draining == 0
+        assert here.carrier.ended == [(b"1", True)]
+        assert here.ready[-1] is False
+    assert await left(vhost) == 1
+
+
+async def test_a_drain_cuts_off_what_does_not_end_and_leaves_it_unacknowledged(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    await queue(b"1", b"2")
+    async with house(vhost) as here:
+        await poll(lambda: len(here.carrier.began) == 2, what="the arrivals")
+        assert await here.consumer.drain(0.1) == 2
+        assert here.consumer.in_flight == 0
+        assert here.consumer.bugs == 0
+    await poll_left(vhost, 2)
+
+
+async def test_leaving_without_a_drain_leaves_no_task_behind(vhost: str, queue: Callable[..., Any]) -> None:
+    await queue(b"1")
+    before = asyncio.all_tasks()
+    async with house(vhost) as here:
+        await poll(lambda: here.carrier.began, what="the arrival")
+    await poll(lambda: asyncio.all_tasks() <= before, what="no task left")
+
+
+async def test_the_watchdog_calls_a_consumer_that_does_not_come_back_hopeless(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    async with house(vhost) as here:
+        await poll(lambda: here.ready == [True], what="ready")
+        await asyncio.to_thread(foreign.delete, vhost, "q")
+        await poll(lambda: here.ready == [True, False], what="not ready")
+        await poll(lambda: here.hopeless, what="the watchdog's word")
+        assert here.hopeless == ["no consumer on q"]
+
+
+async def test_a_consumer_that_comes_back_in_time_is_not_hopeless(
+    vhost: str, queue: Callable[..., Any], rabbit: RabbitServer
+) -> None:
+    async with house(vhost, recover_within_seconds=20) as here:
+        await poll(lambda: here.ready == [True], what="ready")
+        await asyncio.to_thread(foreign.delete, vhost, "q")
+        await poll(lambda: here.ready == [True, False], what="not ready")
+        await asyncio.to_thread(foreign.declare, vhost, "q")
+        await poll(lambda: here.ready == [True, False, True], what="ready again")
+        assert here.hopeless == []
+
+
+class Lines:
+    """A logger that keeps the names of its lines, whatever the process has configured."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def __getattr__(self, _level: str) -> Callable[..., None]:
+        return lambda event, **_facts: self.events.append(event)
+
+
+async def test_a_stuck_loop_is_told(
+    vhost: str, queue: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines()
+    monkeypatch.setattr("broker.rabbitmq.consumer.log", lines)
+    async with house(vhost) as here:
+        await poll(lambda: here.ready == [True], what="ready")
+        assert "loop-lag" not in lines.events
+        time.sleep(0.5)  # noqa: ASYNC251 - the fault that is being tested
+        await poll(lambda: "loop-lag" in lines.events, what="the line")
+
+
+async def test_readiness_that_could_not_be_told_is_told_again(vhost: str, queue: Callable[..., Any]) -> None:
+    settings = settings_for(vhost, watchdog=WATCHDOG)
+    told: list[bool] = []
+
+    async def tell(ready: bool) -> None:
+        told.append(ready)
+        if len(told) == 1:
+            raise RuntimeError("the ledger is away")
+
+    async with Rabbit(settings, name="test") as rabbit:
+        switch, hopeless = Switch(), list[str]()
+        consumer = Consumer(
+            settings,
+            rabbit,
+            Carrier(),
+            queues={"q": 1},
+            ledger=switch,
+            on_hopeless=hopeless.append,
+            on_ready=tell,
+        )
+        async with consumer:
+            await poll(lambda: told[:2] == [True, True], what="the second try")
+            assert hopeless == []
+
+
+async def test_a_cancelled_carrier_is_a_bug_unless_we_stop(vhost: str, queue: Callable[..., Any]) -> None:
+    settings = settings_for(vhost, watchdog=WATCHDOG)
+
+    async def cancelled(_arrival: Arrival) -> None:
+        raise asyncio.CancelledError
+
+    await queue(b"1")
+    async with Rabbit(settings, name="test") as rabbit:
+        consumer = Consumer(
+            settings, rabbit, cancelled, queues={"q": 10}, ledger=Switch(), on_hopeless=print, on_ready=print
+        )
+        async with consumer:
+            await poll(lambda: consumer.bugs == 1, what="the bug")
