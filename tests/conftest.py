@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -20,8 +21,13 @@ from broker.ledger import upgrade
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer
+from tests.levels import UNIT, level_of, no_servers
+from tests.support import Patience
 
+pytest_plugins = ["tests.operators"]
 TEST_TIMEOUT_S = 120.0
+# How often within its limit a test is checked.
+ALARMS = 20
 
 
 @pytest.fixture(scope="session")
@@ -90,17 +96,35 @@ def ledger_database(postgres: PostgresServer, upgraded: str) -> Iterator[str]:
     postgres.drop_database(name)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its level, before `-m` chooses."""
+    for item in items:
+        item.add_marker(level_of(item))
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_need_no_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    with no_servers() if request.node.get_closest_marker(UNIT) else nullcontext():
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """An alarm per test: what hangs fails, and says where. `@pytest.mark.timeout(s)` sets another limit."""
+    """An alarm for each test: a test that hangs fails, and its traceback shows where.
+
+    `@pytest.mark.timeout(seconds)` sets another limit; both are in seconds of an idle machine, see `Patience`.
+    """
     marker = item.get_closest_marker("timeout")
     seconds = float(marker.args[0]) if marker else TEST_TIMEOUT_S
+    patience = Patience(seconds)
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"the test took longer than {seconds:.0f} s")
+        if patience.is_over():
+            raise TimeoutError(f"the test took longer than {seconds:.0f} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds / ALARMS, seconds / ALARMS)
     try:
         return (yield)
     finally:

@@ -8,12 +8,9 @@ from typing import Any
 from broker import ops
 from broker.cli.base import sparkline
 from broker.ledger.operators.desk import Operations
-from tests.desks import desk, settings, sql
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql
-from tests.test_ops import Command, command
-
-__all__ = ["command", "desk", "settings", "sql"]  # fixtures
+from tests.operators import Command
 
 
 async def parsed(command: Command, *words: object) -> Any:

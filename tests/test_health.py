@@ -85,6 +85,7 @@ async def fetched(url: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+@pytest.mark.integration
 async def test_a_worker_that_carries_requests_is_alive_and_ready() -> None:
     async with served(vitals()) as base:
         assert await fetched(f"{base}/healthz") == (200, "alive\n")
@@ -100,6 +101,7 @@ async def test_a_worker_that_carries_requests_is_alive_and_ready() -> None:
         (vitals(stopping=True), "stopping: what is under way is being finished"),
     ],
 )
+@pytest.mark.integration
 async def test_one_that_does_not_says_why_in_words(of: Vitals, why: str) -> None:
     async with served(of) as base:
         assert await fetched(f"{base}/healthz") == (200, "alive\n")
@@ -110,6 +112,7 @@ def test_an_alarm_of_rabbitmq_is_a_reason() -> None:
     assert "an alarm" in vitals(blocked=True).why_not_ready()[0]
 
 
+@pytest.mark.integration
 async def test_a_port_that_is_taken_is_served_as_soon_as_it_is_free() -> None:
     port = free_port()
     settings, base = HealthSettings(port=port), f"http://127.0.0.1:{port}"
@@ -194,6 +197,7 @@ def test_keys_and_certificates_show_when_they_end(tmp_path: Path) -> None:
     assert ends > (datetime.now(UTC) - timedelta(days=1)).timestamp()
 
 
+@pytest.mark.integration
 async def test_the_certificate_that_a_system_shows_is_seen_without_asking_it_anything(tmp_path: Path) -> None:
     certificates = made_in(tmp_path)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -399,6 +399,7 @@ asyncio.run(crash())
 """
 
 
+@pytest.mark.integration
 def test_a_process_that_crashes_in_every_way_prints_no_marked_number() -> None:
     # The number stands in the program itself: read from standard input, no traceback can quote it.
     done = subprocess.run(
@@ -419,6 +420,7 @@ structlog.get_logger("x").info("for {MARKED}", cpr="{MARKED}")
 """
 
 
+@pytest.mark.integration
 def test_a_process_that_forgets_to_configure_is_no_less_careful() -> None:
     done = subprocess.run(
         [sys.executable, "-"], input=FORGOTTEN, capture_output=True, text=True, timeout=60, check=False

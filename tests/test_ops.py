@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from click.testing import CliRunner, Result
 
 from broker import ops
-from broker.cli.main import main
 from broker.ledger.operators.desk import Operations
 from broker.ops import Actor, Filter, Refusal
-from config.settings import Settings
 from schemas.personal import Cpr
-from tests.desks import desk, settings, sql
 from tests.ledger.dead import BO, dead_booking, dead_reports, sealed_report
-from tests.ledger.support import ANN, BEN, Sql, key
-
-__all__ = ["desk", "settings", "sql"]  # fixtures
-
-Command = Callable[..., Awaitable[Result]]
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    """What a command needs to find this ledger."""
-    assert settings.ledger.dsn
-    return {
-        "JOBNET_BROKER__RABBITMQ__URL": "amqp://guest:guest@127.0.0.1/",
-        "JOBNET_BROKER__LEDGER__DSN": settings.ledger.dsn.get_secret_value(),
-        "JOBNET_BROKER__KEYS__SEALING": json.dumps({"s1": key(1)}),
-        "JOBNET_BROKER__KEYS__SEAL_WITH": "s1",
-        "JOBNET_BROKER__KEYS__TOKENS": json.dumps({"t1": key(11)}),
-        "JOBNET_BROKER__KEYS__TOKEN_ORDER": json.dumps(["t1"]),
-    }
-
-
-@pytest.fixture
-def command(settings: Settings) -> Command:
-    """The command line, in a thread since it makes a loop of its own."""
-    environment = environment_of(settings)
-
-    async def run(*words: object, stdin: str = "") -> Result:
-        words_ = [str(word) for word in words]
-        return await asyncio.to_thread(CliRunner().invoke, main, words_, input=stdin, env=environment)
-
-    return run
+from tests.ledger.support import ANN, BEN, Sql
+from tests.operators import Command
 
 
 async def parsed(command: Command, *words: object, stdin: str = "") -> Any:

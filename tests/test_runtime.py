@@ -21,6 +21,8 @@ from scripts.processes import StartFailed, free_port, listens
 from scripts.rabbitmq import RabbitNode, RabbitServer
 from tests.support import poll
 
+pytestmark = pytest.mark.integration
+
 QUEUE = "kept"
 
 

@@ -73,6 +73,7 @@ def test_a_machine_of_another_kind_is_told_so(apt: Path, tmp_path: Path) -> None
         written(tmp_path)
 
 
+@pytest.mark.integration
 def test_a_program_is_started_by_the_loader_beside_it_under_its_own_name(tmp_path: Path) -> None:
     root = tmp_path / "root"
     library, programs = root / "usr/lib/some-linux-gnu", root / "usr/lib/erlang/bin"

@@ -30,6 +30,7 @@ def test_while_it_is_off_everything_is_what_it_was() -> None:
     assert calling("birk", work) is work
 
 
+@pytest.mark.integration
 def test_while_it_is_off_nothing_of_the_sdk_is_loaded() -> None:
     look = "import sys, broker.app; print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)

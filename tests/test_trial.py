@@ -11,20 +11,11 @@ from broker.ledger.operators.desk import Operations
 from broker.ops import Actor, Refusal
 from broker.sealing import Sealer
 from config.directory import Directory, load_directory
-from config.settings import DEFAULTS, Settings
-from tests.ledger.dead import desk_of
+from config.settings import DEFAULTS
 from tests.ledger.support import Sql
-from tests.test_ops import settings, sql
 
-__all__ = ["settings", "sql"]
 BO = Actor("bo", "before the new certificate")
 AGREED = "0101364999"
-
-
-@pytest.fixture
-async def desk(settings: Settings) -> object:
-    async with desk_of(settings) as opened:
-        yield opened
 
 
 def directory(test_cpr: str | None) -> Directory:

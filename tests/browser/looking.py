@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 PICTURES = os.environ.get("JOBNET_PICTURES")
 STICKS_OUT = """() => {
@@ -40,3 +40,11 @@ async def picture(page: Page, name: str) -> None:
     if PICTURES:
         # Playwright makes the folder.
         await page.screenshot(path=f"{PICTURES}/{name}.png", animations="disabled")
+
+
+async def set_switch(page: Page, jobnet: str, system: str, name: str) -> None:
+    """Press a switch on the sandbox page, such as a fault of a booking system."""
+    await page.goto(f"{jobnet}/sandbox")
+    card = page.locator(f"#{system}")
+    await card.get_by_role("button", name=name, exact=True).click()
+    await expect(card.get_by_role("button", name=name, exact=True)).to_have_attribute("aria-pressed", "true")

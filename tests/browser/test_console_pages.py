@@ -11,8 +11,7 @@ from playwright.async_api import Page, expect
 from broker.console.page_routes import TABLE
 from broker.console.table import PageRoute
 from tests.browser.conftest import DESK, PHONE, Console, NewPage
-from tests.browser.looking import barriers, overflow, picture
-from tests.browser.test_jobnet_pages import set_switch
+from tests.browser.looking import barriers, overflow, picture, set_switch
 from tests.functional.stage import Stage
 from tests.support import poll
 

@@ -9,18 +9,11 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import DESK, PHONE, NewPage
-from tests.browser.looking import barriers, overflow, picture
+from tests.browser.looking import barriers, overflow, picture, set_switch
 from tests.functional.stage import Stage
 from tests.support import poll
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
-
-
-async def set_switch(page: Page, jobnet: str, system: str, name: str) -> None:
-    await page.goto(f"{jobnet}/sandbox")
-    card = page.locator(f"#{system}")
-    await card.get_by_role("button", name=name, exact=True).click()
-    await expect(card.get_by_role("button", name=name, exact=True)).to_have_attribute("aria-pressed", "true")
 
 
 async def choose_first_time(page: Page, jobnet: str, citizen: str, way: str = "Book et møde") -> None:

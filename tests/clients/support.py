@@ -207,9 +207,3 @@ def caller(
         answer_by=time.monotonic() + seconds,
         may_commit=may_commit,
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition by polling; the timeout of the test bounds the wait."""
-    while not condition():  # noqa: ASYNC110 - the condition is on a server's list, not an event
-        await asyncio.sleep(0.002)

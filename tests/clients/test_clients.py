@@ -31,8 +31,10 @@ from tests.clients.support import (
     fault,
     http,
     system,
-    until,
 )
+from tests.support import poll
+
+pytestmark = pytest.mark.integration
 
 WISH = Wish(
     offer_id=OFFER,
@@ -215,7 +217,7 @@ async def test_a_reload_keeps_what_is_unchanged_and_cuts_no_call_in_flight() -> 
             await client.find(caller(), INVITATION)
         moved_from.script.append(End.HANG)
         in_flight = asyncio.create_task(old["moved"].find(caller(2), INVITATION))
-        await until(lambda: len(moved_from.requests) == 2)
+        await poll(lambda: len(moved_from.requests) == 2, what="both requests")
         retired = systems._bookings["moved"]
 
         await systems.replace(

@@ -29,7 +29,10 @@ from broker.errors import (
 )
 from config.systems import SystemConfig
 from schemas.external import Reservation
-from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system, until
+from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system
+from tests.support import poll
+
+pytestmark = pytest.mark.integration
 
 UNTIL = '{"reserveretTil": "2031-03-03T09:00:00+01:00"}'
 GOOD = http(200, UNTIL, kind="application/json")
@@ -321,7 +324,7 @@ async def test_a_hung_system_is_bounded_by_its_bulkhead_and_breaker_and_others_a
         system(well.url) as good,
     ):
         asked = [asyncio.create_task(outcome(bad, READ, 5)) for _ in range(8)]
-        await until(lambda: len(hung.requests) == 2)
+        await poll(lambda: len(hung.requests) == 2, what="both requests")
         assert [await outcome(good, READ, 5) for _ in range(5)] == [200] * 5
         assert sum(task.done() for task in asked) == 3, "only the calls over the full waiting list have ended"
         ends = await asyncio.gather(*asked)
@@ -348,7 +351,7 @@ async def test_the_breaker_lets_one_probe_through_and_closes_on_its_answer() -> 
 async def test_a_cancelled_call_releases_its_slot_and_its_connection() -> None:
     async with RawServer(End.HANG, default=GOOD) as server, system(server.url, in_flight=1) as to:
         asked = asyncio.create_task(outcome(to, READ, 5))
-        await until(lambda: len(server.requests) == 1)
+        await poll(lambda: len(server.requests) == 1, what="the request")
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         assert await outcome(to, READ, 5) == 200

@@ -48,8 +48,10 @@ from tests.clients.support import (
     fault,
     http,
     limits,
-    until,
 )
+from tests.support import poll
+
+pytestmark = pytest.mark.integration
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 REPORT_ID = UUID("0f0f0f0f-0000-4000-8000-00000000000a")
@@ -309,7 +311,7 @@ async def test_at_most_in_flight_deliveries_run_at_once_and_the_rest_are_not_sen
     async with RawServer(default=End.HANG) as server:
         to = supplier(config(server.url), in_flight=2, waiting=0)
         first = [asyncio.create_task(attempt(to)) for _ in range(2)]
-        await until(lambda: server.at_once == 2)
+        await poll(lambda: server.at_once == 2, what="both requests")
         with pytest.raises(AtCapacity, match="waiting-list-full") as caught:
             await attempt(to)
         assert not caught.value.call_facts.sent
@@ -369,7 +371,7 @@ async def test_the_systems_of_a_directory_serve_its_suppliers_and_take_a_reload(
             assert await attempt(kept) is SupplierReceipt.DELIVERED
             with pytest.raises(Misconfigured, match="unknown-system"):
                 systems.supplier("gone")
-        await until(lambda: len(server.requests) == 2)
+        await poll(lambda: len(server.requests) == 2, what="both requests")
 
 
 def directory(url: str) -> Directory:

@@ -20,6 +20,8 @@ from schemas.external import Reservation
 from tests.certificates import Certificates, Pair, made_in
 from tests.clients.support import End, RawServer, caller, http, system
 
+pytestmark = pytest.mark.integration
+
 GOOD = http(200, {"reserveretTil": "2031-03-03T09:00:00+01:00"})
 COMMIT: Call[Reservation] = Call("accept", CallKind.COMMIT, "POST", "/x", 200, Reservation)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import aiohttp
 from aiohttp import web
@@ -16,8 +17,11 @@ from yarl import URL
 from broker.console.context import SESSIONS, SETTINGS
 from broker.console.cookies import SESSION
 from broker.console.session_store import Session
+from broker.console.table import PageRoute
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
+ANY_ID = str(UUID(int=7))
+PARTS = {"{id}": ANY_ID, "{name}": "console.css", "{link}": "none", "{supplier}": "nordsoft"}
 TOKEN = re.compile(r'name="token" value="([^"]+)"')
 
 
@@ -126,3 +130,12 @@ async def _text(answer: aiohttp.ClientResponse) -> str:
 
 def _names(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def address(row: PageRoute) -> str:
+    """A path of this route, with a value for each of its parts."""
+    path = row.path
+    for part, value in PARTS.items():
+        path = path.replace(part, value)
+    assert "{" not in path, f"PARTS needs a value for {row.path}"
+    return path

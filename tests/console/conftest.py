@@ -17,9 +17,6 @@ from config.sections import DirectorySettings
 from config.settings import DEFAULTS, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser
-from tests.desks import desk, settings, sql
-
-__all__ = ["desk", "settings", "sql"]  # fixtures
 
 Serve = Callable[..., Any]
 

@@ -17,8 +17,8 @@ from config.console_section import ConsoleUser
 from config.settings import Settings
 from scripts.processes import free_port
 from tests.console.browser import TOKEN
+from tests.operators import environment_of
 from tests.support import poll
-from tests.test_ops import environment_of
 
 
 def test_a_password_is_hashed_for_the_configuration() -> None:

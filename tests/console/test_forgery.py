@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.console.page_routes import TABLE
-from tests.console.browser import Browser
-from tests.console.test_matrix import address
+from tests.console.browser import Browser, address
 from tests.ledger.support import Sql
 
 POSTS = [row for row in TABLE if row.method == "POST"]

@@ -16,9 +16,8 @@ from broker.console.table import Open, PageRoute, TableBroken, add_rows, check_r
 from broker.console.web_app import build
 from broker.ledger.operators.desk import Operations
 from config.settings import Settings
-from tests.console.browser import Browser
+from tests.console.browser import Browser, address
 from tests.console.conftest import Serve
-from tests.console.test_matrix import address
 
 HERE = Path(console.__file__).parent
 ALL_ROLES = ("viewer", "operator", "privacy", "admin")

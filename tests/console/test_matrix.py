@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import pytest
 
 from broker.console.page_routes import TABLE
 from broker.console.rights import ROLES, Right
-from broker.console.table import Open, PageRoute
-from tests.console.browser import Browser
+from broker.console.table import Open
+from tests.console.browser import Browser, address
 
-ANY_ID = str(UUID(int=7))
-PARTS = {"{id}": ANY_ID, "{name}": "console.css", "{link}": "none", "{supplier}": "nordsoft"}
 REFUSED = "none of your roles gives the right"
-
-
-def address(row: PageRoute) -> str:
-    path = row.path
-    for part, value in PARTS.items():
-        path = path.replace(part, value)
-    assert "{" not in path, f"PARTS needs a value for {row.path}"
-    return path
 
 
 async def test_nobody_gets_anywhere_without_logging_in(browser: Browser) -> None:

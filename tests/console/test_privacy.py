@@ -9,8 +9,7 @@ import pytest
 from broker import ops
 from broker.console.page_routes import TABLE
 from broker.ledger.operators.desk import Operations
-from tests.console.browser import Browser
-from tests.console.test_matrix import address
+from tests.console.browser import Browser, address
 from tests.ledger.dead import dead_booking, sealed_report
 from tests.ledger.support import ANN, Sql
 

@@ -14,9 +14,8 @@ from broker.ops import Actor, Filter
 from tests.console.browser import Browser
 from tests.ledger.dead import dead_booking, dead_reports, sealed_report
 from tests.ledger.support import ANN, Sql
-from tests.test_ops import Command, command
+from tests.operators import Command
 
-__all__ = ["command"]
 WHY = "as agreed by telephone"
 Prepare = Callable[[Operations, Sql], Awaitable[UUID]]
 

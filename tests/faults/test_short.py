@@ -32,6 +32,7 @@ NOW = datetime(2031, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.integration
 async def test_a_short_matrix_loses_nothing_and_does_nothing_twice() -> None:
     with private_folder(LOCAL / "faults") as folder, Grounds(folder, mounts=False) as grounds:
         result = await run(plan_of(SEED, 100, SHORT), grounds, folder / "stage")
@@ -146,6 +147,7 @@ class TestTheAudit:
         assert audit([one], books(one, waited=20, windows=[window])).count(LATE) == found
 
 
+@pytest.mark.integration
 def test_the_documents_hold_what_is_asked_of_them(tmp_path: Path) -> None:
     one = errand()
     result = Result(plan_of(3, 100), audit([one], books(one, answers={})), 1.0, [])

@@ -401,7 +401,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, call)
 
     for owner, names in (
-        (QueueReader, ("take", "lay", "throw")),
+        (QueueReader, ("get", "put", "ack")),
         (Places, ("begin", "keep", "take_in", "placed", "end")),
     ):
         for name in names:

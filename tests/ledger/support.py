@@ -22,6 +22,11 @@ Sql = Any
 THRESHOLD_S = 1.0
 BEAT_S = 0.15
 ANN, BEN = "0101364001", "0202354002"
+# Sets the heartbeats of these workers back by hours, and makes all others long unbroken.
+LIVES = """
+UPDATE workers SET unbroken_since = clock_timestamp() - interval '9 hours',
+    heartbeat_at = clock_timestamp() - CASE WHEN id = ANY($1::uuid[]) THEN interval '8h' ELSE interval '0' END
+"""
 _numbers = itertools.count(1)
 
 

@@ -37,15 +37,10 @@ from broker.ledger import (
     bring_up_to_date,
 )
 from schemas.codes import Status
-from tests.ledger.support import ask, citizen, ending, sealer_for, settings_for, uncertain
+from tests.ledger.support import LIVES, ask, citizen, ending, sealer_for, settings_for, uncertain
 
 WORKERS, CITIZENS, REQUESTS = range(3), range(2), range(5)
 worker, request = st.sampled_from(WORKERS), st.sampled_from(REQUESTS)
-
-LIVES = """
-UPDATE workers SET unbroken_since = clock_timestamp() - interval '9 hours',
-    heartbeat_at = clock_timestamp() - CASE WHEN id = ANY($1::uuid[]) THEN interval '8h' ELSE interval '0' END
-"""
 
 
 @dataclass

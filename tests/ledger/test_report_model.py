@@ -41,8 +41,7 @@ from tests.ledger.report_support import (
     web_page,
     wrong_address,
 )
-from tests.ledger.support import sealer_for
-from tests.ledger.test_model import LIVES
+from tests.ledger.support import LIVES, sealer_for
 
 WORKERS = range(3)
 LANES = (NORTH, SOUTH)

@@ -86,6 +86,7 @@ def test_the_newest_migration_is_the_head() -> None:
     assert ScriptDirectory.from_config(migrations()).get_current_head() == HEAD
 
 
+@pytest.mark.integration
 async def test_nobody_there_is_the_ledger_being_away() -> None:
     nowhere = "postgresql://postgres@127.0.0.1:9/nothing"
     with pytest.raises(LedgerAway):
@@ -144,6 +145,7 @@ async def end(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
+@pytest.mark.integration
 async def test_the_embedded_server_upgrades_itself_is_shared_and_ends_with_the_last(tmp_path: Path) -> None:
     directory = tmp_path / "ledger"
     first = start(directory, ANN)
@@ -157,6 +159,7 @@ async def test_the_embedded_server_upgrades_itself_is_shared_and_ends_with_the_l
     assert not (directory / "postmaster.pid").exists()
 
 
+@pytest.mark.integration
 async def test_a_killed_process_does_not_keep_the_embedded_server_for_ever(tmp_path: Path) -> None:
     directory = tmp_path / "ledger"
     killed = start(directory, ANN)

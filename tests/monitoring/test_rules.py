@@ -21,12 +21,14 @@ from tests.monitoring.support import (
 )
 
 
+@pytest.mark.integration
 def test_prometheus_reads_the_rules_and_our_example_configuration() -> None:
     run_promtool("check", "rules", RULES.name)
     run_promtool("check", "config", "prometheus.yml")
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.integration
 def test_each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> None:
     assert "SUCCESS" in run_promtool("test", "rules", RULES_TEST.name)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import uvloop
 
 from broker.rabbitmq import Arrival
 from config.settings import Settings, build
-from scripts.rabbitmq import RabbitNode
-from tests.support import poll
+from scripts.rabbitmq import RabbitNode, RabbitServer
 
 QUICK = {
     "heartbeat_seconds": 5,
@@ -48,12 +50,6 @@ def own_node(run_folder: Path, request: pytest.FixtureRequest) -> Iterator[Rabbi
     node.kill()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, within: float = 20.0, what: str) -> None:
-    """`poll` for an async condition, typed for mypy."""
-    typed: Callable[[], bool | Awaitable[bool]] = condition
-    await poll(typed, timeout=within, what=what)
-
-
 class Seen(list[Arrival]):
     """Arrivals in their order; passed as `on_arrival`."""
 
@@ -62,3 +58,16 @@ class Seen(list[Arrival]):
 
     def bodies(self) -> list[bytes]:
         return [arrival.body for arrival in self]
+
+
+def close_connections_of(server: RabbitServer, name: str) -> None:
+    """Both connections of that name, as soon as the management API shows them."""
+    closed: set[str] = set()
+    until = time.monotonic() + 20
+    while len(closed) < 2 and time.monotonic() < until:
+        for row in server.api("GET", "/connections"):
+            if name in str(row.get("client_properties")) and row["name"] not in closed:
+                with suppress(LookupError):
+                    server.api("DELETE", f"/connections/{quote(row['name'])}")
+                closed.add(row["name"])
+        time.sleep(0.1)

@@ -15,7 +15,8 @@ from broker.rabbitmq import Outgoing, Published, Rabbit, RpcClient, open_rpc_cli
 from broker.rabbitmq.confirms import is_forged
 from config.settings import Settings
 from tests.rabbitmq import foreign
-from tests.rabbitmq.conftest import settings_for, until
+from tests.rabbitmq.conftest import settings_for
+from tests.support import poll
 
 DIRECT = "amq.rabbitmq.reply-to."
 PROCESS = b"\x83Xv\x00\x0ereply@97353316" + bytes(12)
@@ -64,14 +65,14 @@ async def test_a_full_queue_refuses_until_there_is_room(settings: Settings, vhos
             taken += published is Published.CONFIRMED
             return published is Published.REFUSED
 
-        await until(refused, what="a refusal")
+        await poll(refused, what="a refusal")
         for _ in range(taken):
             await asyncio.to_thread(foreign.get, vhost, "q")
 
         async def confirmed() -> bool:
             return await rabbit.publish(answer("q")) is Published.CONFIRMED
 
-        await until(confirmed, what="a confirm")
+        await poll(confirmed, what="a confirm")
 
 
 async def test_concurrent_publishes_keep_their_own_outcomes(settings: Settings, vhost: str) -> None:
@@ -83,7 +84,7 @@ async def test_concurrent_publishes_keep_their_own_outcomes(settings: Settings, 
         async def full() -> bool:
             return await rabbit.publish(answer("full")) is Published.REFUSED
 
-        await until(full, what="a full queue")
+        await poll(full, what="a full queue")
         # When six hundred publishes to all of them are in flight at once
         to = {"q": Published.CONFIRMED, "nobody": Published.UNROUTABLE, "full": Published.REFUSED}
         queues = [queue for _ in range(200) for queue in to]
@@ -107,7 +108,7 @@ async def test_a_missing_exchange_is_away_for_its_own_publishes_and_no_others(
         assert set(confirmed) == {Published.CONFIRMED}
         # And when the exchange is declared, publishing works on the same connection
         await asyncio.to_thread(declare_exchange, vhost, "missing")
-        await until(lambda: works(rabbit), what="the exchange to be found")
+        await poll(lambda: works(rabbit), what="the exchange to be found")
 
 
 def declare_exchange(url: str, name: str) -> None:
@@ -241,6 +242,7 @@ async def test_close_waits_for_unanswered_publishes(settings: Settings, vhost: s
     assert set(await asyncio.gather(*publishes)) == {Published.CONFIRMED}
 
 
+@pytest.mark.integration
 async def test_a_wrong_address_raises_within_the_bound_and_without_the_password(tmp_path: Path) -> None:
     settings = settings_for("amqp://somebody:secret-word@127.0.0.1:1/")
     with pytest.raises(RabbitAway, match=r"not reached within 1 s: connecting") as told:

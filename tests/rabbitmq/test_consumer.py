@@ -15,8 +15,7 @@ from broker.rabbitmq.consumer import Consumer
 from config.settings import Settings
 from scripts.rabbitmq import RabbitServer
 from tests.rabbitmq import foreign
-from tests.rabbitmq.conftest import settings_for
-from tests.rabbitmq.test_subscription import close_connections_of
+from tests.rabbitmq.conftest import close_connections_of, settings_for
 from tests.support import poll
 
 WATCHDOG = {"check_seconds": 0.05, "recover_within_seconds": 0.5, "loop_lag_seconds": 0.2}

@@ -14,7 +14,7 @@ from broker.rabbitmq import Outgoing, Published, Rabbit
 from scripts.rabbitmq import RabbitNode
 from tests.proxy import TcpProxy
 from tests.rabbitmq import foreign
-from tests.rabbitmq.conftest import Seen, settings_for, until
+from tests.rabbitmq.conftest import Seen, settings_for
 from tests.support import poll
 
 pytestmark = pytest.mark.timeout(300)
@@ -125,7 +125,7 @@ async def test_a_memory_alarm_times_publishes_out_and_they_work_when_it_is_over(
             except RabbitAway:
                 return False
 
-        await until(works, within=30, what="publishing after the alarm")
+        await poll(works, timeout=30, what="publishing after the alarm")
     # Few publishes arrived late, because nothing was sent while RabbitMQ said that it is blocked
     bodies = await asyncio.to_thread(drain, own_vhost, "out")
     assert b"after" in bodies

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from pamqp.commands import Basic
 from pika.spec import BasicProperties
@@ -16,7 +14,7 @@ from broker.rabbitmq import Outgoing, Published, Rabbit
 from config.settings import Settings
 from scripts.rabbitmq import RabbitServer
 from tests.rabbitmq import foreign
-from tests.rabbitmq.conftest import Seen, until
+from tests.rabbitmq.conftest import Seen, close_connections_of
 from tests.support import poll
 
 FLAGS = Basic.Properties.flags
@@ -86,7 +84,8 @@ async def test_a_missing_queue_does_not_stop_the_others_and_is_consumed_when_it_
         await asyncio.to_thread(foreign.publish, vhost, "here", (b"1", None))
         await poll(lambda: here, what="the arrival on the first queue")
         assert rabbit.expected == {"here", "there"}
-        await poll(lambda: rabbit.alive == {"here"}, what="the first queue's consumer")
+        # An arrival may be there before RabbitMQ has confirmed the consumer.
+        await poll(lambda: rabbit.alive == {"here"}, what="the neighbour's consumer to be confirmed")
         await asyncio.to_thread(foreign.declare, vhost, "there")
         await asyncio.to_thread(foreign.publish, vhost, "there", (b"2", None))
         await poll(lambda: there, what="the late queue's arrival")
@@ -159,7 +158,7 @@ async def depth_is(vhost: str, wanted: int) -> None:
     async def there() -> bool:
         return await asyncio.to_thread(foreign.depth, vhost, "q") == wanted
 
-    await until(there, within=10, what=f"{wanted} messages left")
+    await poll(there, timeout=10, what=f"{wanted} messages left")
 
 
 async def test_resuming_at_once_after_a_pause_consumes_again(settings: Settings, vhost: str) -> None:
@@ -270,16 +269,3 @@ async def test_connections_closed_by_an_operator_are_reopened_and_old_acks_are_d
         assert seen[1].redelivered
         assert await seen[1].ack()
         assert await ours.publish(Outgoing("", "q", b"2")) is Published.CONFIRMED
-
-
-def close_connections_of(server: RabbitServer, name: str) -> None:
-    """Both connections of that name, as soon as the management API shows them."""
-    closed: set[str] = set()
-    until = time.monotonic() + 20
-    while len(closed) < 2 and time.monotonic() < until:
-        for row in server.api("GET", "/connections"):
-            if name in str(row.get("client_properties")) and row["name"] not in closed:
-                with suppress(LookupError):
-                    server.api("DELETE", f"/connections/{quote(row['name'])}")
-                closed.add(row["name"])
-        time.sleep(0.1)

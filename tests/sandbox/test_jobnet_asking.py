@@ -9,10 +9,8 @@ import pytest
 
 from sandbox.jobnet import asking
 from sandbox.jobnet.asking import OUTCOMES, Asking, NoAnswer
-from tests.sandbox.test_frontend import Echo, echo
+from tests.sandbox.conftest import Echo
 from tests.support import poll
-
-__all__ = ["echo"]  # the fixture: a few lines in the broker's place
 
 
 async def test_each_asker_gets_the_answer_to_its_own_request(vhost: str, echo: Echo) -> None:

@@ -21,6 +21,8 @@ from sandbox.post import Posted
 from sandbox.samples import Line
 from tests.support import the_only_day
 
+pytestmark = pytest.mark.integration
+
 COMMAND = [sys.executable, "-m", "sandbox.play"]
 
 

@@ -14,9 +14,7 @@ import pytest
 from sandbox.books import citizen_token
 from sandbox.scripting import MAX_SECONDS, BadStep, Step, step_from
 from sandbox.servers import Sandbox
-from tests.sandbox.conftest import ANNA, BO, JOBCENTER, Plain
-
-CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+from tests.sandbox.conftest import ANNA, BO, CUT, JOBCENTER, Plain
 
 
 @pytest.mark.parametrize(

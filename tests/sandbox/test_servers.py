@@ -61,6 +61,7 @@ async def test_the_directory_names_the_real_ports(sandbox: Sandbox, tmp_path: Pa
     assert "http://elsewhere:" in sandbox.directory_toml("elsewhere")
 
 
+@pytest.mark.integration
 async def test_a_layout_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "layout.toml"
     file.write_text(LAYOUT)

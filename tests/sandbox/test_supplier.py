@@ -18,8 +18,7 @@ from standardwebhooks import Webhook
 from sandbox.books import citizen_token
 from sandbox.servers import Sandbox
 from sandbox.supplier import CONTRACT_PATH, WEBHOOK_PATH, SupplierServer, new_secret
-from tests.sandbox.conftest import ANNA, JOBCENTER
-from tests.sandbox.test_scripting import CUT
+from tests.sandbox.conftest import ANNA, CUT, JOBCENTER
 
 FACTS: dict[str, Any] = {
     "moedetilbudId": "11111111-2222-4333-8444-555555555555",

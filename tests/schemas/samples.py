@@ -6,12 +6,16 @@ The CPR numbers have birth dates in the 2030s, so they belong to no person.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
+from schemas.answers import BookingResult, CancelledResult, OffersResult, Result, TimeRow, TimesResult
+from schemas.codes import MeetingForm
 from schemas.envelope import Request
+from schemas.external import Booking, Caseworker, Offer
 from schemas.requests import REQUESTS, read_request
 from schemas.wire import InvalidMessage
 
@@ -86,3 +90,50 @@ def request(type: str, **changes: Any) -> Request:
     """The sample of a type with some wire fields changed; a value of `...` leaves the field out."""
     fields = {name: value for name, value in {**SAMPLES[type], **changes}.items() if value is not ...}
     return REQUESTS[type].from_json(body(fields))
+
+
+OFFER: Final[dict[str, Any]] = {
+    "moedetilbudId": OFFER_ID,
+    "samtaletype": 7,
+    "moedeGruppeType": 1,
+    "moedeformer": ["personligtFremmoede", "digitalt"],
+    "lokation": "Rådhuspladsen 1",
+}
+BOOKING: Final[dict[str, Any]] = {
+    "indkaldelseId": INVITATION_ID,
+    "moedetilbudId": OFFER_ID,
+    "starttidspunkt": "2026-03-10T09:30:00+01:00",
+    "sluttidspunkt": "2026-03-10T10:00:00+01:00",
+    "moedeform": "telefonisk",
+    "sagsbehandler": {"id": "RID:1", "navn": "Anna Østergård"},
+    "accepteret": True,
+    "kanOmbookes": True,
+    "ombookingsfrist": "2026-03-09T12:00:00+01:00",
+    "kanAflyses": False,
+}
+
+ANNA = Caseworker(id="RID:1", name="Anna")
+ROW = TimeRow(starts_at=NOW, ends_at=NOW + timedelta(minutes=30), caseworker=ANNA, form=MeetingForm.DIGITAL)
+BOOK = request("booking.book.v1")
+RESULTS: list[tuple[Result, dict[str, Any]]] = [
+    (OffersResult(offers=(Offer.model_validate(OFFER),)), {"moedetilbud": [OFFER]}),
+    (OffersResult(offers=()), {"moedetilbud": []}),
+    (
+        TimesResult(rows=(ROW,)),
+        {
+            "tider": [
+                {
+                    "starttidspunkt": "2026-03-02T12:00:00Z",
+                    "sluttidspunkt": "2026-03-02T12:30:00Z",
+                    "sagsbehandler": {"id": "RID:1", "navn": "Anna"},
+                    "moedeform": "digitalt",
+                }
+            ]
+        },
+    ),
+    (BookingResult(booking=Booking.model_validate(BOOKING)), {"booking": BOOKING}),
+    (
+        CancelledResult(invitation_id=UUID(INVITATION_ID)),
+        {"indkaldelseId": INVITATION_ID, "aflyst": True},
+    ),
+]

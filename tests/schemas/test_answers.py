@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
 
-from schemas.answers import Answer, BookingResult, CancelledResult, OffersResult, Result, TimeRow, TimesResult
+from schemas.answers import Answer, Result, TimesResult
 from schemas.codes import FAULT_REASONS, TEXTS_DA, ErrorCode, Fault, MeetingForm, Origin, Reason, Status
-from schemas.external import Booking, Caseworker, Offer
+from schemas.external import Offer
 from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.wire import FieldProblem
-from tests.schemas.samples import CPR, INVITATION_ID, NOW, OFFER_ID, REQUEST_ID, request
-from tests.schemas.test_external import BOOKING, OFFER
+from tests.schemas.samples import (
+    BOOK,
+    CPR,
+    NOW,
+    OFFER,
+    OFFER_ID,
+    REQUEST_ID,
+    RESULTS,
+    ROW,
+)
 
-ANNA = Caseworker(id="RID:1", name="Anna")
-ROW = TimeRow(starts_at=NOW, ends_at=NOW + timedelta(minutes=30), caseworker=ANNA, form=MeetingForm.DIGITAL)
-BOOK = request("booking.book.v1")
 HEAD = {"requestId": REQUEST_ID, "type": "booking.book.v1", "answeredAt": "2026-03-02T12:00:00Z"}
 PLAIN = {"fields": [], "canReport": False}
 SYSTEM_ERROR = "Systemfejl i kontakten med jobcentrets bookingsystem."
-
-RESULTS: list[tuple[Result, dict[str, Any]]] = [
-    (OffersResult(offers=(Offer.model_validate(OFFER),)), {"moedetilbud": [OFFER]}),
-    (OffersResult(offers=()), {"moedetilbud": []}),
-    (
-        TimesResult(rows=(ROW,)),
-        {
-            "tider": [
-                {
-                    "starttidspunkt": "2026-03-02T12:00:00Z",
-                    "sluttidspunkt": "2026-03-02T12:30:00Z",
-                    "sagsbehandler": {"id": "RID:1", "navn": "Anna"},
-                    "moedeform": "digitalt",
-                }
-            ]
-        },
-    ),
-    (BookingResult(booking=Booking.model_validate(BOOKING)), {"booking": BOOKING}),
-    (
-        CancelledResult(invitation_id=UUID(INVITATION_ID)),
-        {"indkaldelseId": INVITATION_ID, "aflyst": True},
-    ),
-]
 
 
 @pytest.mark.parametrize(("result", "wire"), RESULTS, ids=range(len(RESULTS)))

@@ -23,32 +23,13 @@ from schemas.external import (
     Wish,
 )
 from schemas.wire import MOST_PROBLEMS, Wire, problems_of
-from tests.schemas.samples import CPR, INVITATION_ID, OFFER_ID
+from tests.schemas.samples import BOOKING, CPR, OFFER, OFFER_ID
 
-OFFER: Final[dict[str, Any]] = {
-    "moedetilbudId": OFFER_ID,
-    "samtaletype": 7,
-    "moedeGruppeType": 1,
-    "moedeformer": ["personligtFremmoede", "digitalt"],
-    "lokation": "Rådhuspladsen 1",
-}
 TIME: Final[dict[str, Any]] = {
     "starttidspunkt": "2026-03-10T09:30:00+01:00",
     "sluttidspunkt": "2026-03-10T10:00:00+01:00",
     "sagsbehandler": {"id": "RID:1", "navn": "Anna Østergård"},
     "moedeformer": ["telefonisk"],
-}
-BOOKING: Final[dict[str, Any]] = {
-    "indkaldelseId": INVITATION_ID,
-    "moedetilbudId": OFFER_ID,
-    "starttidspunkt": "2026-03-10T09:30:00+01:00",
-    "sluttidspunkt": "2026-03-10T10:00:00+01:00",
-    "moedeform": "telefonisk",
-    "sagsbehandler": {"id": "RID:1", "navn": "Anna Østergård"},
-    "accepteret": True,
-    "kanOmbookes": True,
-    "ombookingsfrist": "2026-03-09T12:00:00+01:00",
-    "kanAflyses": False,
 }
 WHOLE: Final[list[tuple[type[Wire], dict[str, Any], set[str]]]] = [
     (Offer, OFFER, {"lokation"}),

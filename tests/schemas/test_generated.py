@@ -16,8 +16,7 @@ from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.requests import REQUESTS
 from schemas.wire import FieldProblem
 from tests.schemas.checker import accepts
-from tests.schemas.samples import CPR, NOW, SAMPLES, body, problems, read
-from tests.schemas.test_answers import BOOK, RESULTS
+from tests.schemas.samples import BOOK, CPR, NOW, RESULTS, SAMPLES, body, problems, read
 
 
 def stored(type: str) -> dict[str, Any]:
