@@ -19,7 +19,7 @@ from broker.errors import RabbitAway
 from broker.health.checks import PeriodicChecks
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
 from broker.ledger.upkeep.retention import Retention

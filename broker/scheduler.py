@@ -15,7 +15,9 @@ from uuid import UUID
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
 from broker.handlers.citizen_reports import receipt_of
-from broker.ledger import Claim, HandedOver, Joinable, LaneLimits, Ledger, StoredAnswer
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claim, StoredAnswer
+from broker.ledger.reports.report_model import HandedOver, Joinable, LaneLimits
 from broker.publisher import Publisher
 from broker.reports.enrichment import Addressee, ending_of, joined
 from broker.requests.routes import ROUTES

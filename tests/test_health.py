@@ -20,7 +20,7 @@ from broker.clients.certificates import certificate_ends, certificates_shown
 from broker.health.metrics import METRICS, Metrics
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.operators.figures import OTHER, Backlog, grouped
 from broker.rabbitmq.consumer import Consumer
 from broker.telemetry.counters import Counters

@@ -112,7 +112,7 @@ def ledger() -> None:
 @click.pass_obj
 def ledger_upgrade(configuration: Configuration) -> None:
     """Bring the ledger's tables to this version; may be repeated, old and new processes may run beside it."""
-    from broker.ledger import upgrade
+    from broker.ledger.postgres.versions import upgrade
 
     settings = configuration.settings()
     if settings.ledger.dsn is None:
@@ -172,7 +172,7 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
 @asynchronously
 async def open_requests(configuration: Configuration, system: str) -> None:
     """List the open requests that need SYSTEM (at most 100), one id per line: they keep it in the directory."""
-    from broker.ledger import Ledger
+    from broker.ledger.ledger import Ledger
     from broker.sealing import Sealer
 
     settings = configuration.settings()
@@ -187,7 +187,7 @@ async def open_requests(configuration: Configuration, system: str) -> None:
 @asynchronously
 async def status(configuration: Configuration, as_json: bool) -> None:
     """Say which processes are alive and ready; exit code 0 if at least one is ready."""
-    from broker.ledger import Ledger
+    from broker.ledger.ledger import Ledger
     from broker.sealing import Sealer
 
     settings = configuration.settings()

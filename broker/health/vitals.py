@@ -12,7 +12,8 @@ from datetime import date, datetime
 from time import monotonic, time
 
 from broker.dead_letters.reconcile import ReconcileResult
-from broker.ledger import ConsumerStatus, Ledger
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ConsumerStatus
 from broker.ledger.operators.figures import Figures
 from broker.ledger.upkeep.conservation import Balance
 from broker.rabbitmq import Rabbit

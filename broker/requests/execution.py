@@ -18,14 +18,14 @@ from uuid import UUID
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError, CallFacts, LedgerAway, Misconfigured, NotSent, Unknown
-from broker.ledger import (
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import (
     CitizenBusy,
     Claim,
     Claimed,
     ClaimedElsewhere,
     ClaimRequest,
     Conflict,
-    Ledger,
     Settled,
     StoredAnswer,
     TakenOver,

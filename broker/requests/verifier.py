@@ -14,7 +14,8 @@ from uuid import UUID
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError
-from broker.ledger import Claim, Ledger
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claim
 from broker.reports.enrichment import Addressee, ending_of
 from broker.requests.routes import ROUTES
 from broker.settle import Settlement, done, not_carried_out

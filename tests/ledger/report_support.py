@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 from broker.errors import CallFacts, ContractBroken, Misconfigured, Refused, Unavailable
 from broker.lanes.decision import Decision
 from broker.lanes.retry_policy import judge
-from broker.ledger import ClaimRequest, HandedOver, LaneLimits, Ledger, NewReport, ReportClaim, StoredAnswer
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ClaimRequest, NewReport, StoredAnswer
+from broker.ledger.reports.report_model import HandedOver, LaneLimits, ReportClaim
 from config.settings import Settings
 from schemas.codes import Reason, ReportKind, Status
 from tests.ledger.support import Sql, ask, claimed, ending, settings_for

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.ledger import Claim, Claimed, ClaimRequest, Ledger, StoredAnswer, TakenOver
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claim, Claimed, ClaimRequest, StoredAnswer, TakenOver
 from broker.sealing import Sealer
 from config.settings import Settings, build
 from schemas.codes import Status

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import Claimed, ClaimedElsewhere, Ledger, RowRefused
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed, ClaimedElsewhere, RowRefused
 from broker.ledger.postgres.group_commit import GroupCommit
 from broker.ledger.postgres.reachability import Availability
 from tests.ledger.support import Openers, Sql, ask, citizen, claimed, ending

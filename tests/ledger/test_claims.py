@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker.ledger import CitizenBusy, Claimed, ClaimedElsewhere, Conflict, Ledger, Settled, State, TakenOver
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Claimed, ClaimedElsewhere, Conflict, Settled, State, TakenOver
 from schemas.codes import Status
 from tests.ledger.support import (
     Openers,

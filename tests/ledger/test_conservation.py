@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance
 from schemas.codes import Status

@@ -15,15 +15,9 @@ import psutil
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import (
-    Claimed,
-    ClaimedElsewhere,
-    ClaimRequest,
-    Ledger,
-    Settled,
-    TakenOver,
-    bring_up_to_date,
-)
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed, ClaimedElsewhere, ClaimRequest, Settled, TakenOver
+from broker.ledger.postgres.versions import bring_up_to_date
 from scripts.postgres import PostgresNode
 from tests.ledger.lossy import LossyProxy
 from tests.ledger.support import Openers, Sql, ask, claimed, ending, freeze, row, taken_over, uncertain

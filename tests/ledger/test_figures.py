@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from broker import ops
-from broker.ledger import ConsumerStatus, Ledger
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ConsumerStatus
 from broker.ledger.operators.desk import Operations
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Actor, Refusal

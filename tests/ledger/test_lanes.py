@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from broker.lanes.lane import LaneState
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.reports.handover import allowance
 from config.settings import Settings
 from tests.ledger.report_support import (

@@ -24,18 +24,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broker.ledger import (
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import (
     CitizenBusy,
     Claim,
     Claimed,
     ClaimedElsewhere,
     ClaimRequest,
-    Ledger,
     Settled,
     StoredAnswer,
     TakenOver,
-    bring_up_to_date,
 )
+from broker.ledger.postgres.versions import bring_up_to_date
 from schemas.codes import Status
 from tests.ledger.support import ask, citizen, ending, sealer_for, settings_for, uncertain
 

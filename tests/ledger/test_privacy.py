@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from schemas.codes import Status
 from tests.ledger.report_support import delivering, failed, report_on
 from tests.ledger.support import ANN, BEN, Sql, ask, claimed, ending, left_uncertain

@@ -11,7 +11,7 @@ import pytest
 
 from broker.errors import LedgerAway
 from broker.lanes.retry_policy import x_request_id
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from config.settings import Settings
 from tests.ledger.lossy import LossyProxy
 from tests.ledger.report_support import (

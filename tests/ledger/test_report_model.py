@@ -26,9 +26,11 @@ from hypothesis.stateful import (
 )
 
 from broker.lanes.decision import Retry
-from broker.ledger import HandedOver, LaneLimits, Ledger, ReportClaim, bring_up_to_date
 from broker.ledger.dead_letters.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
 from broker.ledger.dead_letters.replay_steps import REPORT as REPLAY
+from broker.ledger.ledger import Ledger
+from broker.ledger.postgres.versions import bring_up_to_date
+from broker.ledger.reports.report_model import HandedOver, LaneLimits, ReportClaim
 from tests.ledger.report_support import (
     NORTH,
     SOUTH,

@@ -11,7 +11,9 @@ import pytest
 
 from broker.lanes.decision import RetryState
 from broker.lanes.retry_policy import x_request_id
-from broker.ledger import LaneLimits, Ledger, NewReport, ReportState, RowRefused
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import NewReport, RowRefused
+from broker.ledger.reports.report_model import LaneLimits, ReportState
 from config.settings import Settings
 from schemas.codes import ReportKind, Status
 from schemas.personal import Cpr

@@ -16,8 +16,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from broker.dead_letters.intake import LetterReader
-from broker.ledger import CitizenBusy, Ledger, Settled
 from broker.ledger.audit_log import Actor
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Settled
 from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.key_places import LOGGED_FOR, PLACES
 from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary

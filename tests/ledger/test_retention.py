@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from broker.ledger import Claimed, Ledger
 from broker.ledger.audit_log import Actor
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed
 from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.retention import LOCK, STEPS, Retention
 from broker.ledger.upkeep.walking import Walk

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from broker.ledger import CitizenBusy, Claim, Claimed, Ledger, Settled, State, StoredAnswer, TakenOver
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Claim, Claimed, Settled, State, StoredAnswer, TakenOver
 from schemas.codes import Status
 from tests.ledger.support import (
     Openers,
