@@ -67,7 +67,7 @@ FROM (SELECT ledger_now() AS at) AS now, {_given(FINISH_COLUMNS)}
 WHERE report_id = given.id AND reports.owner = given.owner AND reports.epoch = given.epoch
     AND reports.state = 'delivering'
 RETURNING report_id, reports.epoch
-"""  # noqa: S608  built from the names above only
+"""
 
 RESULT = f"""
 INSERT INTO attempt_results
@@ -75,7 +75,7 @@ SELECT given.id, given.at, ledger_now(), given.verdict, given.cause, given.statu
     given.milliseconds, given.counted, given.applied, given.token, given.supplier
 FROM {_given(RESULT_COLUMNS)}
 ON CONFLICT DO NOTHING
-"""  # noqa: S608  built from the names above only
+"""
 
 WRITTEN = """
 SELECT token, applied FROM attempt_results WHERE report_id = ANY($1::uuid[]) AND token = ANY($2::uuid[])

@@ -39,13 +39,13 @@ FROM unnest($2::uuid[], $3::bigint[], $4::uuid[]) AS given (id, at, token)
 WHERE report_id = given.id AND number = given.at AND state = 'handed'
 RETURNING {CLAIMED}, {REPLAYED}, coalesce(
     (SELECT probe = report_id FROM lanes WHERE lanes.supplier = reports.supplier), false) AS probe
-"""  # noqa: S608  built from constants only
+"""
 
 RECOGNISE = f"""
 SELECT {CLAIMED}, {REPLAYED}, (SELECT probe FROM attempts AS a
                    WHERE a.report_id = reports.report_id AND a.number = reports.attempts) AS probe
 FROM reports WHERE report_id = ANY($1::uuid[]) AND claim_token = ANY($2::uuid[]) AND state = 'delivering'
-"""  # noqa: S608  built from constants only
+"""
 
 INTENT = """
 INSERT INTO attempts SELECT given.id, given.at, $1, ledger_now(), given.x_request_id, given.probe

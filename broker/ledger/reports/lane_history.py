@@ -35,7 +35,7 @@ class LaneChange:
 
 
 NAMES = ", ".join(f.name for f in fields(LaneChange))
-OF_SUPPLIER = f"SELECT {NAMES} FROM lane_changes WHERE supplier = $1 ORDER BY id DESC LIMIT $2"  # noqa: S608  our own names
+OF_SUPPLIER = f"SELECT {NAMES} FROM lane_changes WHERE supplier = $1 ORDER BY id DESC LIMIT $2"
 
 
 async def remember(connection: Connection, before: Lane, then: Lane, now: datetime) -> None:

@@ -23,15 +23,15 @@ log = get_logger("ledger.lanes")
 NAMES = [f.name for f in fields(Lane)]
 LANE = ", ".join(NAMES)
 
-READ = f"SELECT {LANE}, next_start_at, ledger_now() AS now FROM lanes WHERE supplier = $1"  # noqa: S608  our own names
+READ = f"SELECT {LANE}, next_start_at, ledger_now() AS now FROM lanes WHERE supplier = $1"
 LOCKED = READ + " FOR UPDATE"
 FREE = READ + " FOR UPDATE SKIP LOCKED"
 
-THESE = f"SELECT {LANE}, next_start_at, ledger_now() AS now FROM lanes WHERE supplier = ANY($1::text[])"  # noqa: S608  our own names
+THESE = f"SELECT {LANE}, next_start_at, ledger_now() AS now FROM lanes WHERE supplier = ANY($1::text[])"
 THESE_LOCKED = THESE + " ORDER BY supplier FOR UPDATE"
 
 _values = ", ".join(f"{name} = ${number}" for number, name in enumerate(NAMES, 1))
-WRITE = f"UPDATE lanes SET {_values} WHERE supplier = ${NAMES.index('supplier') + 1}"  # noqa: S608  our own names
+WRITE = f"UPDATE lanes SET {_values} WHERE supplier = ${NAMES.index('supplier') + 1}"
 
 ADD = "INSERT INTO lanes (supplier) VALUES ($1) ON CONFLICT DO NOTHING"
 
@@ -51,7 +51,7 @@ SELECT {LANE}, next_start_at,
     (SELECT row(count(*) FILTER (WHERE r.state = 'handed'), count(*) FILTER (WHERE r.state = 'delivering'))
      FROM reports AS r WHERE r.supplier = lanes.supplier AND r.state IN ('handed', 'delivering')) AS taken
 FROM lanes ORDER BY supplier
-"""  # noqa: S608  built from our own names
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ SELECT given.*, now.at + CASE state WHEN 'joining' THEN $1::interval ELSE interv
     CASE state WHEN 'dead' THEN now.at END, CASE state WHEN 'dead' THEN now.at END
 FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)}), (SELECT ledger_now() AS at) AS now
 ON CONFLICT DO NOTHING
-"""  # noqa: S608  built from the names above only
+"""
 
 LANES = "INSERT INTO lanes (supplier) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
 

@@ -40,7 +40,7 @@ SELECT report_id, supplier, attempts, retries, crashes, bugs, unanswered FROM re
 WHERE state = 'delivering' AND ((owner = $1 AND report_id <> ALL($3::uuid[]))
     OR (owner <> $1 AND {owner_is_dead("reports.owner")}))
 ORDER BY report_id LIMIT $4 FOR UPDATE SKIP LOCKED
-"""  # noqa: S608  built from constants only
+"""
 
 CRASHED = """
 UPDATE reports SET state = $2, owner = NULL, handed_at = NULL, epoch = epoch + 1,

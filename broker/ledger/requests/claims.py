@@ -40,7 +40,7 @@ LOOK_UP = f"""
 SELECT {ENDING}, epoch, owner, claim_token, dead_owners, business_hmac, business_key, deadline_at,
     traceparent, verify_tries, state = 'running' AND {owner_is_dead("requests.owner")} AS owner_dead
 FROM requests WHERE request_id = ANY($3::uuid[])
-"""  # noqa: S608  built from constants only
+"""
 
 HOLDERS = "SELECT turn, request_id, state FROM requests WHERE turn = ANY($1::bytea[])"
 
@@ -52,7 +52,7 @@ FROM unnest($3::uuid[], $4::bigint[], $5::uuid[]) AS seen (id, epoch, token)
 WHERE request_id = seen.id AND requests.epoch = seen.epoch AND state = 'running'
     AND (requests.owner = $1 OR {owner_is_dead("requests.owner")})
 RETURNING {qualified(CLAIM, "requests")}
-"""  # noqa: S608  built from constants only
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ SELECT given.*, CASE WHEN given.state = 'settled' THEN clock_timestamp() END
 FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)})
 ON CONFLICT DO NOTHING
 RETURNING claim_token, settled_at
-"""  # noqa: S608  built from the names above only
+"""
 
 
 @dataclass(frozen=True, slots=True)

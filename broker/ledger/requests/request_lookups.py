@@ -18,7 +18,7 @@ from schemas.personal import Cpr
 FIND_MOST = 1000
 
 STORY = [name for name in Story.__slots__ if name != "state"]
-TRACE = f"SELECT state, {', '.join(STORY)} FROM requests WHERE request_id = $1"  # noqa: S608  our own field names
+TRACE = f"SELECT state, {', '.join(STORY)} FROM requests WHERE request_id = $1"
 
 FIND = """
 SELECT request_id FROM requests JOIN unnest($1::bytea[], $2::text[]) AS wanted (token, key)

@@ -55,12 +55,12 @@ FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)})
 WHERE request_id = given.id AND requests.owner = given.owner AND requests.epoch = given.epoch
     AND state IN ('running', 'uncertain')
 RETURNING {qualified(FACTS, "requests")}, uncertain_since, settle_token
-"""  # noqa: S608  built from constants only
+"""
 
 RECOGNISE = f"""
 SELECT {FACTS}, uncertain_since, settle_token FROM requests
 WHERE request_id = ANY($1::uuid[]) AND settle_token = ANY($2::uuid[])
-"""  # noqa: S608  built from constants only
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ GRACE = timedelta(seconds=5)
 TAKE = f"""
 UPDATE requests SET owner = $1, epoch = epoch + 1, claim_token = NULL
 WHERE request_id = ANY($2::uuid[]) RETURNING {CLAIM}, message
-"""  # noqa: S608  built from constants only; $2 was locked in the same transaction
+"""
 
 # No system gets more than its part of the places, so that a slow one with many does not hold the others.
 DUE = """
@@ -52,7 +52,7 @@ WHERE request_id = $3 AND state = 'uncertain' AND (
     owner IS NULL OR (owner = $1 AND request_id <> ALL($4::uuid[]))
     OR (owner <> $1 AND {owner_is_dead("requests.owner")}))
 FOR UPDATE SKIP LOCKED
-"""  # noqa: S608  built from constants only
+"""
 
 POSTPONE = """
 UPDATE requests SET
@@ -81,7 +81,7 @@ UPDATE requests SET
     owner = NULL, epoch = epoch + 1, verify_due_at = clock_timestamp(),
     dead_owners = dead_owners + {deaths("requests.owner")}
 WHERE state = 'uncertain' AND owner IS NOT NULL AND {LEFT}
-"""  # noqa: S608  built from constants only
+"""
 
 TAKE_EXPIRED = f"""
 UPDATE requests SET owner = $1, epoch = epoch + 1, claim_token = NULL,
@@ -91,7 +91,7 @@ WHERE request_id IN (
     WHERE state = 'running' AND deadline_at < clock_timestamp() - $4::interval AND {LEFT}
     ORDER BY deadline_at LIMIT $5 FOR UPDATE SKIP LOCKED)
 RETURNING {CLAIM}, message
-"""  # noqa: S608  built from constants only
+"""
 
 
 class Verifications:
