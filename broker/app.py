@@ -100,7 +100,7 @@ class App:
                 rabbit,
                 carry,
                 queues=self._queues(self._directory),
-                ledger=ledger,
+                ledger=ledger.availability,
                 on_hopeless=self._hopeless,
                 on_ready=ledger.set_ready,
             )
@@ -113,7 +113,7 @@ class App:
             stack.push_async_callback(cancel_and_wait, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
-            ledger.show(self._vitals.sight)
+            ledger.heartbeat.consumer_status = self._vitals.sight
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
@@ -210,11 +210,10 @@ class App:
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
         """Sentences for systems that would go or move while requests that began with them are open."""
         changed = changed_systems(self._directory, fresh)
-        reported = {("supplier", name) for name in await ledger.reports.open_suppliers()}
         return [
             f"{kind} {name} still has open requests or reports and may not be removed or readdressed yet;"
             f" see them with: jobnet-broker open {name}"
-            for kind, name in sorted(await ledger.open_systems() | reported)
+            for kind, name in sorted(await ledger.lookups.open_systems())
             if name in changed
         ]
 

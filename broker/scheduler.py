@@ -71,7 +71,7 @@ class Scheduler:
         )
         async with asyncio.TaskGroup() as loops:
             loops.create_task(
-                self._again_and_again(self.deliver, lambda: self._ledger.reports.wait_due(tick))
+                self._again_and_again(self.deliver, lambda: self._ledger.reports.wake.wait(tick))
             )
             for chore in duties:
                 pause = partial(asyncio.sleep, chore.every_seconds)
@@ -86,7 +86,7 @@ class Scheduler:
                 await pause()
                 continue
             except LedgerAway:
-                await self._ledger.wait_until_back()
+                await self._ledger.availability.wait_until_back()
             except RabbitAway as away:
                 log.warning("rabbit-away", reason=away)
             except asyncio.CancelledError:
@@ -101,9 +101,9 @@ class Scheduler:
 
     async def deliver(self) -> None:
         """Hand due reports over to their lanes, as much as each lane takes."""
-        for joinable in await self._ledger.reports.joinable(self._settings.scheduler.batch):
-            await self._ledger.reports.join(joinable.report_id, content_of(joinable))
-        handed = await self._ledger.reports.hand_over(self._limits())
+        for joinable in await self._ledger.reports.joins.joinable(self._settings.scheduler.batch):
+            await self._ledger.reports.joins.join(joinable.report_id, content_of(joinable))
+        handed = await self._ledger.reports.handover.hand_over(self._limits())
         await asyncio.gather(*(self._hand_over(each) for each in handed))
 
     def _limits(self) -> dict[str, LaneLimits]:
@@ -115,32 +115,32 @@ class Scheduler:
     async def _hand_over(self, handed: HandedOver) -> None:
         if not await self._publisher.hand_over(handed):
             log.warning("given-back", report_id=handed.report_id, supplier=handed.supplier)
-            await self._ledger.reports.give_back(handed)
+            await self._ledger.reports.handover.revert(handed)
 
     # -- bookings --------------------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
         """Take back what dead processes left behind."""
-        swept = await self._ledger.sweep(self._abandoned) + await self._ledger.reports.sweep()
+        swept = await self._ledger.verifications.sweep(self._abandoned) + await self._ledger.reports.sweep()
         if swept:
             log.warning("swept", count=swept)
 
     async def verify(self) -> None:
         """Look uncertain bookings up."""
-        claims = await self._ledger.verifications_due(self._settings.verification.batch)
+        claims = await self._ledger.verifications.due(self._settings.verification.batch)
         await asyncio.gather(*(self._verify(claim) for claim in claims))
 
     async def announce(self) -> None:
         """Tell the outcomes of bookings that no arrival will tell; one that cannot be told stays due."""
-        due = await self._ledger.events_due(self._settings.scheduler.batch)
+        due = await self._ledger.events.due(self._settings.scheduler.batch)
         told = await _told((event.request_id, self._publisher.announce_due(event)) for event in due)
-        await self._ledger.event_sent(told)
+        await self._ledger.events.mark_sent(told)
 
     async def announce_reports(self) -> None:
         """Tell what became of reports."""
-        due = await self._ledger.reports.events_due(self._settings.scheduler.batch)
+        due = await self._ledger.reports.events.due(self._settings.scheduler.batch)
         told = await _told((event.report_id, self._publisher.announce_report(event)) for event in due)
-        await self._ledger.reports.event_sent(told)
+        await self._ledger.reports.events.mark_sent(told)
 
     def _abandoned(self, claim: Claim) -> StoredAnswer:
         return abandoned(claim, Addressee.of(self._systems.directory, claim.supplier))
@@ -152,7 +152,9 @@ class Scheduler:
             raise
         except Exception:
             log.exception("verification-bug", request_id=claim.request_id)
-            await self._ledger.postpone(claim, self._settings.verification.longest_pause_seconds)
+            await self._ledger.verifications.postpone(
+                claim, self._settings.verification.longest_pause_seconds
+            )
 
 
 async def _told(events: Iterable[tuple[UUID, Awaitable[None]]]) -> list[UUID]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -46,10 +47,8 @@ class FakeConsumer:
 
 class FakeLedger:
     def __init__(self, *, away: bool = False) -> None:
-        self.away = away
-
-    def heartbeat_age(self) -> float:
-        return 0.5
+        self.availability = SimpleNamespace(away=away)
+        self.heartbeat = SimpleNamespace(age_s=0.5)
 
 
 def vitals(problem: str | None = None, *, away: bool = False, **rest: Any) -> Vitals:

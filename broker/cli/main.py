@@ -173,11 +173,10 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
 async def open_requests(configuration: Configuration, system: str) -> None:
     """List the open requests that need SYSTEM (at most 100), one id per line: they keep it in the directory."""
     from broker.ledger.ledger import Ledger
-    from broker.sealing import Sealer
 
     settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        for request_id, state in await ledger_.open_requests(system):
+    async with Ledger.reading(settings) as lookups:
+        for request_id, state in await lookups.open_requests(system):
             click.echo(f"{request_id} {state}")
 
 
@@ -188,11 +187,10 @@ async def open_requests(configuration: Configuration, system: str) -> None:
 async def status(configuration: Configuration, as_json: bool) -> None:
     """Say which processes are alive and ready; exit code 0 if at least one is ready."""
     from broker.ledger.ledger import Ledger
-    from broker.sealing import Sealer
 
     settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        workers = await ledger_.workers()
+    async with Ledger.reading(settings) as lookups:
+        workers = await lookups.workers()
     rows = [asdict(worker) for worker in workers]
     if as_json:
         click.echo(json.dumps(rows, default=str))

@@ -77,7 +77,7 @@ class Vitals:
             return ["stopping: what is under way is being finished"]
         if self.consumer is None or self.ledger is None:
             return ["starting"]
-        found = ["PostgreSQL is out of reach"] if self.ledger.away else []
+        found = ["PostgreSQL is out of reach"] if self.ledger.availability.away else []
         if (problem := self.consumer.problem()) is not None:
             found.append(problem)
         elif self.blocked:

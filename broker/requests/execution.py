@@ -128,9 +128,9 @@ class Execution:
         instead = self._before_any_claim(errand)
         while True:
             if instead is None:
-                outcome = await self._ledger.claim(ask)
+                outcome = await self._ledger.requests.claim(ask)
             else:
-                outcome = await self._ledger.record(ask, self._ending(errand, instead))
+                outcome = await self._ledger.requests.record(ask, self._ending(errand, instead))
             match outcome:
                 case Settled():
                     ours = instead is not None and outcome.ending.answer == instead.answer.to_json()
@@ -138,11 +138,11 @@ class Execution:
                 case TakenOver(claim=claim) if (
                     claim.dead_owners == DEAD_OWNERS_SUSPECT and not errand.suspect
                 ):
-                    await self._patiently(lambda: self._ledger.release(claim))
+                    await self._patiently(lambda: self._ledger.requests.release(claim))
                     return Unconcluded.SUSPECT
                 case Claimed(claim=claim) | TakenOver(claim=claim):
                     settlement = await self._carry_out(errand, claim)
-                    stored = await self._ledger.settle(claim, self._ending(errand, settlement))
+                    stored = await self._ledger.requests.settle(claim, self._ending(errand, settlement))
                     if stored is not None:
                         return Concluded(stored, settlement)
                 case CitizenBusy():
@@ -214,12 +214,12 @@ class Execution:
             try:
                 return await ask()
             except LedgerAway:
-                await self._ledger.wait_until_back()
+                await self._ledger.availability.wait_until_back()
                 await self._pause()
 
     async def tell_later(self, request_id: UUID) -> None:
         """RabbitMQ did not take the outcome event of this request: it stays due in the ledger."""
-        await self._patiently(lambda: self._ledger.event_due(request_id))
+        await self._patiently(lambda: self._ledger.events.make_due(request_id))
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._settings.requests.poll_ms / 1000)
@@ -227,7 +227,7 @@ class Execution:
     async def remember(self, errand: RoutedRequest, settlement: Settlement) -> None:
         """A failed query leaves a row, because a citizen may report it (DESIGN 5)."""
         ask = self._ask(errand, errand.message.business_fields())
-        await self._ledger.record_query(ask, self._ending(errand, settlement))
+        await self._ledger.requests.record(ask, self._ending(errand, settlement))
 
     @staticmethod
     def _ending(errand: RoutedRequest, settlement: Settlement) -> StoredAnswer:
@@ -252,7 +252,7 @@ class Execution:
 
     async def _heartbeat_of_ours(self, errand: RoutedRequest) -> None:
         """After an outage of PostgreSQL claims may come through before the heartbeat does: a moment, not a failure."""
-        while self._ledger.heartbeat_age() >= self._too_old and not errand.late:
+        while self._ledger.heartbeat.age_s >= self._too_old and not errand.late:
             await self._pause()
 
     def _permit(self, claim: Claim, answer_by: float) -> Callable[[float], None]:
@@ -264,7 +264,7 @@ class Execution:
         def may_commit(timeout: float) -> None:
             if monotonic() + timeout > answer_by:
                 raise NotSent(CallFacts(claim.booking_system, "commit", "no-time-left"))
-            if self._ledger.heartbeat_age() >= self._too_old:
+            if self._ledger.heartbeat.age_s >= self._too_old:
                 raise NotSent(CallFacts(claim.booking_system, "commit", "heartbeat-too-old"))
 
         return may_commit

@@ -42,7 +42,7 @@ class Verifier:
 
         None: somebody else is looking, or it is not uncertain any more.
         """
-        claim = await self._ledger.claim_verification(request_id)
+        claim = await self._ledger.verifications.claim(request_id)
         return await self.verify(claim, answer_by=answer_by) if claim is not None else None
 
     async def verify(self, claim: Claim, *, answer_by: float | None = None) -> bool:
@@ -52,7 +52,7 @@ class Verifier:
         """
         if claim.dead_owners >= DEAD_OWNERS_MOST:
             log.error("unverified", request_id=claim.request_id, cause="crash")
-            await self._ledger.give_up(claim)
+            await self._ledger.verifications.give_up(claim)
             return False
         message = opened(claim)
         if message is None:
@@ -74,7 +74,7 @@ class Verifier:
         addressee = Addressee.of(self._systems.directory, claim.supplier)
         ending = ending_of(message, settlement, addressee, traceparent=claim.traceparent)
         log.info("verified", request_id=claim.request_id, type=claim.type, outcome=ending.status.value)
-        return await self._ledger.settle(claim, ending) is not None
+        return await self._ledger.requests.settle(claim, ending) is not None
 
     async def _look(
         self, claim: Claim, message: Request, caller: Caller, clients: Clients
@@ -92,10 +92,10 @@ class Verifier:
         waited = self._waited(claim)
         if waited >= self._settings.verification.give_up_after_seconds:
             log.error("unverified", request_id=claim.request_id, system=claim.booking_system)
-            await self._ledger.give_up(claim)
+            await self._ledger.verifications.give_up(claim)
         else:
             pause = pause_after(waited, claim.verify_tries, self._settings.verification)
-            await self._ledger.postpone(claim, pause)
+            await self._ledger.verifications.postpone(claim, pause)
 
     @staticmethod
     def _waited(claim: Claim) -> float:

@@ -94,13 +94,13 @@ def uncertain(**changes: Any) -> StoredAnswer:
 
 async def claimed(ledger: Ledger, wanted: ClaimRequest) -> Claim:
     """A claim that must be new."""
-    outcome = await ledger.claim(wanted)
+    outcome = await ledger.requests.claim(wanted)
     assert isinstance(outcome, Claimed), outcome
     return outcome.claim
 
 
 async def left_uncertain(ledger: Ledger, wanted: ClaimRequest) -> None:
-    assert await ledger.settle(await claimed(ledger, wanted), uncertain())
+    assert await ledger.requests.settle(await claimed(ledger, wanted), uncertain())
 
 
 def freeze(ledger: Ledger) -> None:
@@ -112,7 +112,7 @@ async def taken_over(ledger: Ledger, wanted: ClaimRequest) -> Claim:
     """Ask until the owner is dead."""
 
     async def look() -> Any:
-        outcome = await ledger.claim(wanted)
+        outcome = await ledger.requests.claim(wanted)
         return outcome.claim if isinstance(outcome, TakenOver) else None
 
     claim: Claim = await poll(look, what="the owner's death")

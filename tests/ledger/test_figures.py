@@ -61,7 +61,7 @@ class TestOverview:
     async def test_a_process_is_shown_with_what_it_sees_of_itself(
         self, desk: Operations, ledger: Ledger
     ) -> None:
-        ledger.show(lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings"))
+        ledger.heartbeat.consumer_status = lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings")
         await ledger.set_ready(False)
 
         async def seen() -> Any:

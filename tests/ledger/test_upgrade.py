@@ -55,7 +55,7 @@ async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql
     await sql.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LedgerMisfit, match="newer"):
         await bring_up_to_date(dsn)
-    assert isinstance(await (await opened()).claim(ask()), Claimed)
+    assert isinstance(await (await opened()).requests.claim(ask()), Claimed)
 
 
 async def test_a_process_of_0003_works_on_beside_it(sql: Sql) -> None:
@@ -124,8 +124,8 @@ async def main():
     settings = settings_for("postgresql://x@y/z", embedded_directory=sys.argv[1])
     settings = settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"dsn": None})})
     async with Ledger.open(settings, sealer_for(settings)) as ledger:
-        assert isinstance(await ledger.claim(ask(sys.argv[2])), Claimed)
-        print(len(await ledger.workers()), flush=True)
+        assert isinstance(await ledger.requests.claim(ask(sys.argv[2])), Claimed)
+        print(len(await ledger.lookups.workers()), flush=True)
         sys.stdin.readline()
 asyncio.run(main())
 """

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 
 from broker.ledger.audit_log import Actor, write_down
+from broker.ledger.postgres.advisory_locks import PURGE
 from broker.ledger.postgres.connections import Connection, Server
 from broker.ledger.upkeep.walking import FIRST_MOMENT, FIRST_UUID, Page, RowKey, Walk, walking
 from broker.telemetry.log import get_logger
@@ -22,8 +23,6 @@ from config.settings import Settings
 
 log = get_logger("ledger.retention")
 
-LOCK = 0x7075726765
-"""Any number, the same for every process: "purge" in ASCII."""
 ACTION, SUBJECT = "ledger.purge", "ledger"
 BY_ITSELF = Actor("jobnet-broker", "daily retention")
 LOOK_AGAIN_S = 600.0
@@ -172,7 +171,7 @@ class Retention:
             if (left := await self._left_s(walk)) > 0:
                 self._look_at = time.monotonic() + min(left, LOOK_AGAIN_S)
                 return None
-            if not await walk.only_one(LOCK) or await self._left_s(walk) > 0:
+            if not await walk.only_one(PURGE) or await self._left_s(walk) > 0:
                 return None
             counts = await self._purge(walk, BY_ITSELF, polite=True)
         self._look_at = time.monotonic() + min(self._settings.purge_every_seconds, LOOK_AGAIN_S)
@@ -187,7 +186,7 @@ class Retention:
     async def purge(self, by: Actor, tell: OnDeleted | None = None) -> Counts | None:
         """At once; None if another process is at it. `tell` hears of each table that is done."""
         async with walking(self._target) as walk:
-            return await self._purge(walk, by, tell=tell) if await walk.only_one(LOCK) else None
+            return await self._purge(walk, by, tell=tell) if await walk.only_one(PURGE) else None
 
     async def _purge(
         self, walk: Walk, by: Actor, *, tell: OnDeleted | None = None, polite: bool = False
