@@ -122,7 +122,7 @@ async def test_two_hundred_at_once_with_two_of_one_citizen(ledger: Ledger) -> No
 async def test_the_same_request_twice_in_one_batch_is_new_once(ledger: Ledger) -> None:
     wanted = ask()
     outcomes = await asyncio.gather(*(ledger.requests.claim(wanted) for _ in range(5)))
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["New"] + ["Running"] * 4
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Claimed"] + ["ClaimedElsewhere"] * 4
     assert ClaimedElsewhere() in outcomes
 
 

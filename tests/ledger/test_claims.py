@@ -267,7 +267,7 @@ async def test_two_ledgers_race_for_the_same_requests_and_each_has_one_owner(ope
     wanted = [ask() for _ in range(100)]
     outcomes = await asyncio.gather(*(ledger.requests.claim(w) for w in wanted for ledger in (one, other)))
     for pair in zip(outcomes[::2], outcomes[1::2], strict=True):
-        assert sorted(type(outcome).__name__ for outcome in pair) == ["New", "Running"]
+        assert sorted(type(outcome).__name__ for outcome in pair) == ["Claimed", "ClaimedElsewhere"]
 
 
 async def test_two_ledgers_race_for_the_same_citizens_and_each_has_one_turn(opened: Openers) -> None:
@@ -277,7 +277,7 @@ async def test_two_ledgers_race_for_the_same_citizens_and_each_has_one_turn(open
         *(ledger.requests.claim(ask(n)) for n in numbers for ledger in (one, other))
     )
     for pair in zip(outcomes[::2], outcomes[1::2], strict=True):
-        assert sorted(type(outcome).__name__ for outcome in pair) == ["Busy", "New"]
+        assert sorted(type(outcome).__name__ for outcome in pair) == ["CitizenBusy", "Claimed"]
 
 
 async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Openers) -> None:
