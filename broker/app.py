@@ -19,7 +19,7 @@ from broker.errors import RabbitAway
 from broker.health.checks import PeriodicChecks
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
 from broker.ledger.upkeep.retention import Retention
@@ -98,7 +98,7 @@ class App:
                 rabbit,
                 carry,
                 queues=self._queues(self._directory),
-                ledger=ledger,
+                ledger=ledger.availability,
                 on_give_up=self._give_up,
                 on_ready=ledger.set_ready,
             )
@@ -111,7 +111,7 @@ class App:
             stack.push_async_callback(cancel_and_wait, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
-            ledger.show(self._vitals.sight)
+            ledger.heartbeat.consumer_status = self._vitals.sight
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("configuration-notice", reason=notice)
@@ -212,11 +212,10 @@ class App:
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
         """One sentence for each system that would be removed or readdressed while it has open requests or reports."""
         changed = changed_systems(self._directory, fresh)
-        reported = {("supplier", name) for name in await ledger.reports.open_suppliers()}
         return [
             f"{kind} {name} still has open requests or reports and may not be removed or readdressed yet;"
             f" see them with: jobnet-broker open {name}"
-            for kind, name in sorted(await ledger.open_systems() | reported)
+            for kind, name in sorted(await ledger.lookups.open_systems())
             if name in changed
         ]
 

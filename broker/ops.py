@@ -231,7 +231,7 @@ async def report(desk: Operations, report_id: UUID) -> ReportStory:
 
 async def lanes(desk: Operations) -> list[LaneRow]:
     """Every lane and what stands on it."""
-    return await desk.lanes.lanes()
+    return await desk.lanes.all()
 
 
 async def lane(desk: Operations, supplier: str) -> LaneRow:

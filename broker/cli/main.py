@@ -112,7 +112,7 @@ def ledger() -> None:
 @click.pass_obj
 def ledger_upgrade(configuration: Configuration) -> None:
     """Bring the ledger's tables to this version; may be repeated, old and new processes may run beside it."""
-    from broker.ledger import upgrade
+    from broker.ledger.postgres.versions import upgrade
 
     settings = configuration.settings()
     if settings.ledger.dsn is None:
@@ -172,12 +172,11 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
 @asynchronously
 async def open_requests(configuration: Configuration, system: str) -> None:
     """List the open requests that need SYSTEM (at most 100), one id per line: they keep it in the directory."""
-    from broker.ledger import Ledger
-    from broker.sealing import Sealer
+    from broker.ledger.ledger import Ledger
 
     settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        for request_id, state in await ledger_.open_requests(system):
+    async with Ledger.reading(settings) as lookups:
+        for request_id, state in await lookups.open_requests(system):
             click.echo(f"{request_id} {state}")
 
 
@@ -187,12 +186,11 @@ async def open_requests(configuration: Configuration, system: str) -> None:
 @asynchronously
 async def status(configuration: Configuration, as_json: bool) -> None:
     """Say which processes are alive and ready; exit code 0 if at least one is ready."""
-    from broker.ledger import Ledger
-    from broker.sealing import Sealer
+    from broker.ledger.ledger import Ledger
 
     settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        workers = await ledger_.workers()
+    async with Ledger.reading(settings) as lookups:
+        workers = await lookups.workers()
     rows = [asdict(worker) for worker in workers]
     if as_json:
         click.echo(json.dumps(rows, default=str))

@@ -20,10 +20,10 @@ import pytest
 from broker.dead_letters.headers import LETTER_ID, LETTER_TYPE, REASON, LetterProperties, properties_header
 from broker.dead_letters.reconcile import Reconciler, ReconcileResult
 from broker.dead_letters.replayer import Replayer
-from broker.ledger import bring_up_to_date
 from broker.ledger.dead_letters.letters import Filter
 from broker.ledger.dead_letters.places import Places
 from broker.ledger.operators.desk import Operations
+from broker.ledger.postgres.versions import bring_up_to_date
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
 from config.settings import Settings, build

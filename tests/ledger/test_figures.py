@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from broker import ops
-from broker.ledger import ConsumerStatus, Ledger
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ConsumerStatus
 from broker.ledger.operators.desk import Operations
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Actor, Refusal
@@ -60,7 +61,7 @@ class TestOverview:
     async def test_a_process_is_shown_with_what_it_sees_of_itself(
         self, desk: Operations, ledger: Ledger
     ) -> None:
-        ledger.show(lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings"))
+        ledger.heartbeat.consumer_status = lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings")
         await ledger.set_ready(False)
 
         async def seen() -> Any:

@@ -18,10 +18,10 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker import ops
-from broker.ledger import bring_up_to_date
 from broker.ledger.operators.desk import Operations
 from broker.ledger.postgres.connections import Connection, LazyConnection
 from broker.ledger.postgres.indexes import INDEXES, build_beside
+from broker.ledger.postgres.versions import bring_up_to_date
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Filter, PageCursor
 from scripts.postgres import PostgresServer

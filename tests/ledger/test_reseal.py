@@ -16,8 +16,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from broker.dead_letters.intake import LetterReader
-from broker.ledger import CitizenBusy, Ledger, Settled
 from broker.ledger.audit_log import Actor
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Settled
 from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.key_places import LOGGED_FOR, PLACES
 from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary
@@ -90,7 +91,7 @@ async def a_day(settings: Settings, sql: Sql) -> dict[str, Any]:
     async with ledger_of(settings) as ledger:
         done, doubtful = ask(ANN), ask(citizen())
         secret = {"answer": b'{"status":"failed","cpr":"masked"}'}
-        await ledger.settle(await claimed(ledger, done), ending(Status.FAILED, **secret))
+        await ledger.requests.settle(await claimed(ledger, done), ending(Status.FAILED, **secret))
         await left_uncertain(ledger, doubtful)
     report = await sealed_report(sql, Sealer(settings.keys))
     message = await take_in(
@@ -154,9 +155,9 @@ async def test_a_held_turn_stays_as_it_is_and_still_holds(dsn: str, sql: Sql) ->
         turn = await sql.fetchrow("SELECT turn, turn_key FROM requests")
         done = await resealed(between)
         assert await sql.fetchrow("SELECT turn, turn_key FROM requests") == turn
-        assert isinstance(await new.claim(ask(BEN)), CitizenBusy)
+        assert isinstance(await new.requests.claim(ask(BEN)), CitizenBusy)
         assert key_of(done, "t1").rows["requests.turn_key: turns that are held"] == 1
-        assert await old.settle(claim, ending()) is not None
+        assert await old.requests.settle(claim, ending()) is not None
 
 
 async def test_what_names_a_token_key_keeps_it_until_retention(dsn: str, sql: Sql) -> None:
@@ -199,7 +200,7 @@ async def test_working_brokers_and_a_reseal_lose_nothing_of_each_other(dsn: str,
         while not over.is_set():
             wanted = ask()
             answer = b"answer of %s" % wanted.request_id.bytes
-            await ledger.settle(await claimed(ledger, wanted), ending(answer=answer))
+            await ledger.requests.settle(await claimed(ledger, wanted), ending(answer=answer))
             answers[wanted.request_id], asks[wanted.request_id] = answer, wanted
 
     async with ledger_of(before) as old, ledger_of(between) as new:
@@ -214,7 +215,7 @@ async def test_working_brokers_and_a_reseal_lose_nothing_of_each_other(dsn: str,
     after = keyed(dsn, "s2", "t1 t2")
     async with ledger_of(after) as ledger:
         for request_id, answer in answers.items():
-            again = await ledger.claim(asks[request_id])
+            again = await ledger.requests.claim(asks[request_id])
             assert isinstance(again, Settled)
             assert again.ending.answer == answer
 
@@ -339,7 +340,7 @@ async def test_a_reseal_that_is_killed_in_the_middle_goes_on_where_it_was(dsn: s
     before, between = keyed(dsn, "s1", "t1"), keyed(dsn, "s1 s2", "t1 t2")
     async with ledger_of(before) as ledger:
         for _ in range(10):
-            await asyncio.gather(*(ledger.record(ask(), ending()) for _ in range(300)))
+            await asyncio.gather(*(ledger.requests.record(ask(), ending()) for _ in range(300)))
     count = "SELECT count(*) FROM requests WHERE get_byte(message, 3) = ascii('2')"
     killed = await command(between, "ledger", "reseal")
     assert killed.stderr is not None
@@ -358,7 +359,7 @@ async def test_a_reseal_that_is_killed_in_the_middle_goes_on_where_it_was(dsn: s
 async def test_the_purge_prints_what_is_gone_from_each_table(dsn: str, sql: Sql) -> None:
     settings = keyed(dsn, "s1", "t1")
     async with ledger_of(settings) as ledger:
-        await ledger.record(ask(), ending())
+        await ledger.requests.record(ask(), ending())
     await sql.execute("UPDATE requests SET settled_at = now() - interval '31 days'")
     process = await command(settings, "ledger", "purge", "--json", "--as", "bo", "-m", "a test")
     out, err = await process.communicate()

@@ -126,7 +126,7 @@ class Letters:
         by: Actor,
     ) -> int:
         where, values = wanted.where(2)
-        find = f"SELECT letter_id, kind FROM {view} WHERE {where} ORDER BY letter_id LIMIT $1"  # noqa: S608
+        find = f"SELECT letter_id, kind FROM {view} WHERE {where} ORDER BY letter_id LIMIT $1"
         moved: list[UUID] = []
         async with connection.transaction():
             found = await connection.fetch(find, MOST_AT_ONCE, *values)

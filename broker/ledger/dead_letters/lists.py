@@ -56,7 +56,7 @@ async def page_of(
         OF_KIND.format(columns=COLUMNS, view=view, where=where, newest=NEWEST)
         for view in (DISCARDED if discarded else OPEN)
     ]
-    statement = f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS letters {NEWEST}"  # noqa: S608  our own names
+    statement = f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS letters {NEWEST}"
     rows = await connection.fetch(statement, limit + 1, *values)
     letters = tuple(Letter(**row) for row in rows[:limit])
     more = len(rows) > limit

@@ -13,11 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from broker.errors import LedgerAway
+from broker.ledger.postgres.advisory_locks import RECONCILE_DEAD_QUEUES
 from broker.ledger.postgres.connections import Connection, Pool, Server, is_foreign
 from broker.sealing import Token
-
-LOCK = 0x64656164
-"""Any number, the same for every process: "dead" in ASCII."""
 
 STANDINGS = """
 SELECT queue, coalesce(lain.open, 0) AS open, coalesce(lain.placed, 0) AS placed,
@@ -135,7 +133,9 @@ class Places:
             try:
                 connection = await self._target.connect()
                 stack.callback(connection.terminate)
-                mine = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+                mine = bool(
+                    await connection.fetchval("SELECT pg_try_advisory_lock($1)", RECONCILE_DEAD_QUEUES)
+                )
             except Exception as error:
                 if is_foreign(error):
                     raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error

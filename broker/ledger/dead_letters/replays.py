@@ -118,13 +118,13 @@ class Replays:
             SELECT $1, letter_id, row_number() OVER (ORDER BY first_seen_at, letter_id), kind, fingerprint
             FROM letters WHERE kind <> 'booking' AND {where}
             ORDER BY first_seen_at, letter_id LIMIT {MOST_ITEMS}
-        """  # noqa: S608  built from our own names
+        """
         where_only, values_only = wanted.where(1)
-        bookings = f"SELECT count(*) FROM letters WHERE kind = 'booking' AND {where_only}"  # noqa: S608
+        bookings = f"SELECT count(*) FROM letters WHERE kind = 'booking' AND {where_only}"
         look = f"""
             SELECT {", ".join("l." + name.strip() for name in COLUMNS.split(","))} FROM replay_items AS i
             JOIN letters AS l USING (letter_id) WHERE i.replay_id = $1 ORDER BY i.position LIMIT {SAMPLE}
-        """  # noqa: S608  built from our own names
+        """
         async with connection.transaction():
             await connection.execute(FORGET)
             await connection.execute(OPEN, replay_id, wanted.in_words(), by.name, by.reason, rate)

@@ -28,9 +28,8 @@ from broker.ledger.postgres.connections import Connection, Pool, Server
 from broker.ledger.postgres.reachability import Availability
 from broker.ledger.postgres.sealed import FieldSealer
 from broker.ledger.postgres.versions import check_version
-from broker.ledger.reports.lanes import LOCKED, LaneDesk, learn, look
+from broker.ledger.reports.lanes import LOCKED, LaneLookups, apply_event, read_lane
 from broker.ledger.reports.new_reports import NewReports, report_entry
-from broker.ledger.requests.request_lookups import Lookups
 from broker.sealing import Sealer
 from config.settings import Settings
 
@@ -52,8 +51,7 @@ class Operations:
         self.log = OperatorLog(lines)
         self.stories = Stories(lines)
         self.people = People(lines, sealer)
-        self.lookups = Lookups(threshold, lines, FieldSealer(sealer))
-        self.lanes = LaneDesk(lines, settings.reports)
+        self.lanes = LaneLookups(lines)
         self.overviews = Overviews(lines, threshold)
         self.suppliers = Suppliers(lines)
         self.figures = FiguresReader(lines, threshold)
@@ -68,10 +66,10 @@ class Operations:
 
         async def work(connection: Connection) -> Lane:
             async with connection.transaction():
-                at = await look(connection, supplier, LOCKED)
+                at = await read_lane(connection, supplier, LOCKED)
                 if at is None:
                     raise Refusal(f"no lane {supplier} is known")
-                then = await learn(connection, at, event, self.settings.reports)
+                then = await apply_event(connection, at, event, self.settings.reports)
                 details = {"before": at.lane.state.value, "after": then.state.value}
                 await write_down(connection, by, action, supplier, details)
             return then
@@ -84,7 +82,9 @@ class Operations:
 
         async def work(connection: Connection) -> None:
             async with connection.transaction():
-                await NewReports(timedelta(0), timedelta(0)).make(connection, [entry])
+                await NewReports(merge_within=timedelta(0), join_within=timedelta(0)).make(
+                    connection, [entry]
+                )
                 await write_down(connection, by, action, str(report.report_id), {"supplier": report.supplier})
 
         await self._lines.run(work)

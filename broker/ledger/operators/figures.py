@@ -25,18 +25,18 @@ _AGE = "extract(epoch FROM ledger_now() - min({}))::float8 AS age"
 UNCERTAIN = f"""
 SELECT booking_system AS one, count(*) AS number, {_AGE.format("coalesce(uncertain_since, created_at)")}
 FROM requests WHERE state = 'uncertain' GROUP BY 1
-"""  # noqa: S608  built from our own names
+"""
 # A statement for each index: PostgreSQL finds none for all the states together.
 WAITING_IN = f"""
 SELECT coalesce(supplier, '') AS one, state AS two, count(*) AS number, {_AGE.format("created_at")}
 FROM reports WHERE {{}} GROUP BY 1, 2
-"""  # noqa: S608  built from our own names
+"""
 STATES = ("state = 'waiting'", "state IN ('handed', 'delivering')", "state = 'joining'")
 WAITING = " UNION ALL ".join(WAITING_IN.format(states) for states in STATES)
 LETTERS = f"""
 SELECT queue AS one, cause AS two, count(*) AS number, {_AGE.format("first_seen_at")}
 FROM letters GROUP BY 1, 2 ORDER BY 3 DESC
-"""  # noqa: S608  built from our own names
+"""
 LANES = """
 SELECT supplier, state, attention IS NOT NULL AS attention,
     extract(epoch FROM ledger_now() - changed_at)::float8 AS since

@@ -26,7 +26,7 @@ UNION SELECT joins FROM reports WHERE report_id = $1 AND joins IS NOT NULL
 UNION SELECT request_id FROM dead_messages WHERE letter_id = $1 AND request_id IS NOT NULL
 """
 STORY = ", ".join(f.name for f in fields(Story))
-REQUESTS = f"SELECT {STORY} FROM requests WHERE request_id = ANY($1::uuid[])"  # noqa: S608  our own names
+REQUESTS = f"SELECT {STORY} FROM requests WHERE request_id = ANY($1::uuid[])"
 
 REPORT = ", ".join(f.name for f in fields(ReportRow))
 REPORTS_OF = f"""
@@ -36,13 +36,13 @@ SELECT {REPORT} FROM reports WHERE report_id IN (
     UNION SELECT p.report_id FROM reports AS p WHERE p.joins = ANY($1::uuid[])
     UNION SELECT q.report_id FROM requests AS q WHERE q.request_id = ANY($1::uuid[]))
 ORDER BY created_at LIMIT {MOST}
-"""  # noqa: S608  our own names
+"""
 REPORTS = f"""
 SELECT {REPORT} FROM reports
 WHERE ($1::text IS NULL OR supplier = $1) AND ($2::text IS NULL OR state = $2)
     AND ($3::text IS NULL OR jobcenter_code = $3) AND ($4::text IS NULL OR kind = $4)
 ORDER BY created_at DESC LIMIT $5
-"""  # noqa: S608  our own names
+"""
 ATTEMPTS = """
 SELECT a.report_id, a.number, a.owner, a.started_at, a.x_request_id, a.probe, r.finished_at, r.verdict, r.cause,
     r.status, r.fault, r.what, r.milliseconds, r.counted, r.applied
@@ -55,7 +55,7 @@ MESSAGES = (
 LETTERS = f"""
 SELECT {COLUMNS} FROM letters WHERE letter_id = ANY($1::uuid[])
 UNION ALL SELECT {COLUMNS} FROM discarded_letters WHERE letter_id = ANY($1::uuid[])
-"""  # noqa: S608  our own names
+"""
 REPLAYED = """
 SELECT replay_id, letter_id, state, note, replayed_at FROM replay_items
 WHERE letter_id = ANY($1::uuid[]) AND replay_id NOT IN (SELECT r.replay_id FROM replays AS r WHERE r.state = 'prepared')
@@ -146,7 +146,7 @@ class Stories:
         """One report and all its attempts."""
 
         async def work(connection: Connection) -> list[ReportStory]:
-            statement = f"SELECT {REPORT} FROM reports WHERE report_id = $1"  # noqa: S608  our own names
+            statement = f"SELECT {REPORT} FROM reports WHERE report_id = $1"
             return await _told(connection, await connection.fetch(statement, report_id))
 
         found = await self._lines.run(work)

@@ -47,7 +47,7 @@ UNION ALL SELECT 'reports', state, count(*) FROM reports GROUP BY 2
 
 # Each state from the index that is made for it. A state that nobody knows cannot be: the tables refuse it.
 OPEN_COUNTS = " UNION ALL ".join(
-    f"SELECT '{table}' AS what, '{state}' AS state, count(*) AS rows FROM {table} WHERE state = '{state}'"  # noqa: S608  our own names
+    f"SELECT '{table}' AS what, '{state}' AS state, count(*) AS rows FROM {table} WHERE state = '{state}'"
     for table, states in (("requests", (*IN_FLIGHT, *PUT_ASIDE)), ("reports", (*WAITING, "dead")))
     for state in states
 )
@@ -70,14 +70,14 @@ GAPS: tuple[tuple[str, str, str], ...] = (
         "running-without-owner",
         "past its deadline, not answered, and no living process has it",
         f"""SELECT request_id FROM requests WHERE state = 'running'
-            AND deadline_at < clock_timestamp() - $2::interval AND {NOBODY.format(owner="requests.owner")}""",  # noqa: S608  our own names
+            AND deadline_at < clock_timestamp() - $2::interval AND {NOBODY.format(owner="requests.owner")}""",
     ),
     (
         "verification-overdue",
         "uncertain, its verification was due, and no living process looks it up",
         f"""SELECT request_id FROM requests WHERE state = 'uncertain'
             AND coalesce(verify_due_at, uncertain_since, created_at) < clock_timestamp() - $2::interval
-            AND {NOBODY.format(owner="requests.owner")}""",  # noqa: S608  our own names
+            AND {NOBODY.format(owner="requests.owner")}""",
     ),
     (
         "settled-without-answer",
@@ -131,7 +131,7 @@ GAPS: tuple[tuple[str, str, str], ...] = (
         "delivering-without-owner",
         "being delivered, and no living process does it",
         f"""SELECT report_id FROM reports WHERE state = 'delivering' AND handed_at < ledger_now() - $2::interval
-            AND {NOBODY.format(owner="reports.owner")}""",  # noqa: S608  our own names
+            AND {NOBODY.format(owner="reports.owner")}""",
     ),
     (
         "handed-over-too-long",

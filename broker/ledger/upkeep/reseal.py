@@ -127,7 +127,7 @@ class Reseal:
 
     async def _about(self, walk: Walk, place: SealedTable) -> int:
         """Rows of the table; exact, for a progress bar that ends at its end."""
-        return int(await walk.run(lambda c: c.fetchval(f"SELECT count(*) FROM {place.table}")) or 0)  # noqa: S608
+        return int(await walk.run(lambda c: c.fetchval(f"SELECT count(*) FROM {place.table}")) or 0)
 
     async def _count(self, walk: Walk) -> tuple[KeyUse, ...]:
         found: dict[tuple[bool, str], Counter[str]] = {}

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 
 from broker.ledger.audit_log import Actor, write_down
+from broker.ledger.postgres.advisory_locks import PURGE
 from broker.ledger.postgres.connections import Connection, Server
 from broker.ledger.upkeep.walking import FIRST_MOMENT, FIRST_UUID, Page, RowKey, Walk, walking
 from broker.telemetry.log import get_logger
@@ -22,8 +23,6 @@ from config.settings import Settings
 
 log = get_logger("ledger.retention")
 
-LOCK = 0x7075726765
-"""Any number, the same for every process: "purge" in ASCII."""
 ACTION, SUBJECT = "ledger.purge", "ledger"
 BY_ITSELF = Actor("jobnet-broker", "daily retention")
 LOOK_AGAIN_S = 600.0
@@ -40,12 +39,12 @@ NOBODY_NEEDS = f"""
     AND NOT EXISTS (SELECT FROM reports AS p WHERE p.report_id = r.report_id AND p.state {OPEN})
     AND NOT EXISTS (SELECT FROM dead_messages AS m
                     WHERE m.request_id = r.request_id AND m.state IN ('open', 'replaying'))
-"""  # noqa: S608  built from constants only
+"""
 
 REQUESTS = f"""
 DELETE FROM requests AS r WHERE r.request_id BETWEEN $1 AND $2
     AND r.state = 'settled' AND r.settled_at {OLD} AND r.event_due_at IS NULL AND {NOBODY_NEEDS}
-"""  # noqa: S608  built from constants only
+"""
 
 # By way of the row that a restore would delete: either the restore finds it, or this does.
 DISCARDED_BOOKINGS = f"""
@@ -55,7 +54,7 @@ WITH aside AS (
         AND r.state = 'unverified' AND r.event_due_at IS NULL AND {NOBODY_NEEDS}
     RETURNING d.request_id)
 DELETE FROM requests USING aside WHERE requests.request_id = aside.request_id AND requests.state = 'unverified'
-"""  # noqa: S608  built from constants only
+"""
 
 NOT_IN_A_REPLAY = f"""
     NOT EXISTS (SELECT FROM replay_items AS i JOIN replays AS v USING (replay_id)
@@ -66,48 +65,48 @@ REPORTS = f"""
 DELETE FROM reports AS it WHERE it.report_id BETWEEN $1 AND $2
     AND it.state IN ('delivered', 'discarded') AND coalesce(it.discarded_at, it.settled_at) {OLD}
     AND it.event_due_at IS NULL AND {NOT_IN_A_REPLAY.format(key="report_id")}
-"""  # noqa: S608  built from constants only
+"""
 
 DEAD_MESSAGES = f"""
 DELETE FROM dead_messages AS it WHERE it.letter_id BETWEEN $1 AND $2
     AND it.state IN ('replayed', 'discarded') AND it.changed_at {OLD}
     AND {NOT_IN_A_REPLAY.format(key="letter_id")}
-"""  # noqa: S608  built from constants only
+"""
 
 ATTEMPT_RESULTS = f"""
 DELETE FROM attempt_results AS a WHERE a.report_id BETWEEN $1 AND $2 AND a.finished_at {OLD}
     AND NOT EXISTS (SELECT FROM reports AS p WHERE p.report_id = a.report_id AND p.state {OPEN})
-"""  # noqa: S608  built from constants only
+"""
 
 ATTEMPTS = f"""
 DELETE FROM attempts AS a WHERE a.report_id BETWEEN $1 AND $2 AND a.started_at {OLD}
     AND NOT EXISTS (SELECT FROM reports AS p WHERE p.report_id = a.report_id AND p.state {OPEN})
     AND NOT EXISTS (SELECT FROM attempt_results AS b WHERE b.report_id = a.report_id AND b.number = a.number)
-"""  # noqa: S608  built from constants only
+"""
 
 REPLAY_ITEMS = f"""
 DELETE FROM replay_items AS i USING replays AS v WHERE i.letter_id BETWEEN $1 AND $2
     AND v.replay_id = i.replay_id AND v.state NOT IN ('canary', 'running')
     AND coalesce(v.ended_at, v.created_at) {OLD}
-"""  # noqa: S608  built from constants only
+"""
 
 REPLAYS = f"""
 DELETE FROM replays AS v WHERE v.replay_id BETWEEN $1 AND $2 AND v.state NOT IN ('canary', 'running')
     AND coalesce(v.ended_at, v.created_at) {OLD}
     AND NOT EXISTS (SELECT FROM replay_items AS i WHERE i.replay_id = v.replay_id)
-"""  # noqa: S608  built from constants only
+"""
 
-OPERATOR_LOG = f"DELETE FROM operator_log WHERE id BETWEEN $1 AND $2 AND at {OLD}"  # noqa: S608  our own names
+OPERATOR_LOG = f"DELETE FROM operator_log WHERE id BETWEEN $1 AND $2 AND at {OLD}"
 
-LANE_CHANGES = f"DELETE FROM lane_changes WHERE id BETWEEN $1 AND $2 AND at {OLD}"  # noqa: S608  our own names
+LANE_CHANGES = f"DELETE FROM lane_changes WHERE id BETWEEN $1 AND $2 AND at {OLD}"
 
-FLOW = f"DELETE FROM flow WHERE minute BETWEEN $1 AND $2 AND minute {OLD}"  # noqa: S608  our own names
+FLOW = f"DELETE FROM flow WHERE minute BETWEEN $1 AND $2 AND minute {OLD}"
 
 WORKERS = f"""
 DELETE FROM workers AS w WHERE w.id BETWEEN $1 AND $2 AND w.heartbeat_at {OLD}
     AND NOT EXISTS (SELECT FROM requests AS r WHERE r.owner = w.id AND r.state = 'running')
     AND NOT EXISTS (SELECT FROM reports AS p WHERE p.owner = w.id AND p.state = 'delivering')
-"""  # noqa: S608  built from constants only
+"""
 
 AGE_S = """
 SELECT extract(epoch FROM ledger_now() - max(at))::float8 FROM operator_log WHERE subject = $1 AND action = $2
@@ -172,7 +171,7 @@ class Retention:
             if (left := await self._left_s(walk)) > 0:
                 self._look_at = time.monotonic() + min(left, LOOK_AGAIN_S)
                 return None
-            if not await walk.only_one(LOCK) or await self._left_s(walk) > 0:
+            if not await walk.only_one(PURGE) or await self._left_s(walk) > 0:
                 return None
             counts = await self._purge(walk, BY_ITSELF, polite=True)
         self._look_at = time.monotonic() + min(self._settings.purge_every_seconds, LOOK_AGAIN_S)
@@ -187,7 +186,7 @@ class Retention:
     async def purge(self, by: Actor, tell: OnDeleted | None = None) -> Counts | None:
         """At once; None if another process is at it. `tell` hears of each table that is done."""
         async with walking(self._target) as walk:
-            return await self._purge(walk, by, tell=tell) if await walk.only_one(LOCK) else None
+            return await self._purge(walk, by, tell=tell) if await walk.only_one(PURGE) else None
 
     async def _purge(
         self, walk: Walk, by: Actor, *, tell: OnDeleted | None = None, polite: bool = False
