@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from config.settings import Settings
 from tests.ledger.dead import desk_of
 from tests.ledger.support import Sql, settings_for

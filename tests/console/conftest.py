@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from broker.console.web_app import build
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser

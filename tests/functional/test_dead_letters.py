@@ -20,9 +20,9 @@ import pytest
 from broker.dead_letters.headers import LETTER_ID, LETTER_TYPE, REASON, LetterProperties, properties_header
 from broker.dead_letters.reconcile import Reconciler, ReconcileResult
 from broker.dead_letters.replayer import Replayer
-from broker.ledger.dead_letters.letters import Filter
+from broker.ledger.dead_letters.letter_model import Filter
 from broker.ledger.dead_letters.places import Places
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from broker.ledger.postgres.versions import bring_up_to_date
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
@@ -70,8 +70,8 @@ class Place:
     sql: Sql
     sealer: Sealer
 
-    async def pass_over(self, *, turn: bool = False) -> ReconcileResult:
-        report = await Reconciler(self.settings, self.desk.places, self.sealer).pass_over(ALL, turn=turn)
+    async def reconcile(self, *, rotate: bool = False) -> ReconcileResult:
+        report = await Reconciler(self.settings, self.desk.places, self.sealer).reconcile(ALL, rotate=rotate)
         assert report is not None
         return report
 
@@ -133,7 +133,7 @@ class TestTrueness:
     async def test_what_is_dead_in_the_ledger_lies_in_the_queue_with_ids_only(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 3)
         booking = await dead_booking(place.sql)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.is_true()
         letters = await place.held(LANE) + await place.held(BOOKINGS)
         assert {UUID(m[1].headers[LETTER_ID]) for m in letters} == {*ids, booking}
@@ -141,37 +141,37 @@ class TestTrueness:
 
     async def test_a_pass_that_finds_all_well_reads_nothing(self, place: Place) -> None:
         await dead_reports(place.sql, 3)
-        await place.pass_over()
-        again = await place.pass_over()
-        assert (again.read, again.published, again.thrown) == (0, 0, 0)
+        await place.reconcile()
+        again = await place.reconcile()
+        assert (again.read, again.published, again.dropped) == (0, 0, 0)
 
     async def test_a_new_letter_is_added_without_turning_the_queue(self, place: Place) -> None:
         await dead_reports(place.sql, 3)
-        await place.pass_over()
+        await place.reconcile()
         await dead_reports(place.sql, 1)
-        again = await place.pass_over()
+        again = await place.reconcile()
         assert (again.read, again.published) == (0, 1)
         assert await place.is_true()
 
     async def test_discarded_and_replayed_letters_leave_the_queue(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 120)
-        await place.pass_over()
+        await place.reconcile()
         await place.desk.letters.discard(Filter(ids=tuple(ids[:7])), BO)
         await replay(place.desk, ids=(ids[8],))
         await place.desk.replays.step(lambda _: None, canary_wait=60)
         assert await state_of(place.sql, ids[8]) == "waiting"
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 112}
         assert await place.is_true()
         await place.desk.letters.restore(Filter(ids=tuple(ids[:7])), BO)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 119}
 
     async def test_a_purge_by_hand_is_repaired(self, place: Place) -> None:
         await dead_reports(place.sql, 120)
-        await place.pass_over()
+        await place.reconcile()
         await place.purge(LANE)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 120}
 
     async def test_copies_are_removed(self, place: Place) -> None:
@@ -179,32 +179,32 @@ class TestTrueness:
         headers = {LETTER_ID: str(report_id)}
         for _ in range(3):
             await place.put(LANE, b"", type=LETTER_TYPE, headers=headers)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 1}
 
     async def test_one_taken_out_by_hand_while_another_came_is_noticed_by_a_turn(self, place: Place) -> None:
         await dead_reports(place.sql, 2)
-        await place.pass_over()
+        await place.reconcile()
         await asyncio.to_thread(foreign.get, place.url, LANE)
         await place.put(LANE, b"?")
-        assert (await place.pass_over()).read == 0  # the numbers are equal
-        await place.pass_over(turn=True)
-        await place.pass_over()
+        assert (await place.reconcile()).read == 0  # the numbers are equal
+        await place.reconcile(rotate=True)
+        await place.reconcile()
         assert await place.depths() == {LANE: 3}
         assert await place.is_true()
 
     async def test_only_one_process_is_at_it(self, place: Place) -> None:
-        async with place.desk.places.only_one() as mine:
-            assert mine
+        async with place.desk.places.exclusive() as exclusive:
+            assert exclusive
             other = Reconciler(place.settings, place.desk.places, place.sealer)
-            assert await other.pass_over(ALL) is None
+            assert await other.reconcile(ALL) is None
 
     async def test_a_queue_that_does_not_exist_keeps_no_other_from_being_made_true(
         self, place: Place
     ) -> None:
         await dead_reports(place.sql, supplier="aaa-unknown")
         await dead_reports(place.sql)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 1}
 
 
@@ -215,7 +215,7 @@ class TestStrangers:
         await asyncio.to_thread(
             foreign.publish, place.url, "booking.buy", message, exchange="jobnet.requests"
         )
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert (letter.kind, letter.cause, letter.type) == ("message", "unrouted", "booking.buy.v1")
         assert letter.jobcenter_code == "10100"
@@ -228,7 +228,7 @@ class TestStrangers:
     @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"{" * 5000, b"[]", b'{"cpr": 7}'])
     async def test_any_garbage_becomes_a_letter(self, place: Place, body: bytes) -> None:
         await place.put(QUERIES, body, headers={"x": {"y": [1]}})
-        await place.pass_over()
+        await place.reconcile()
         assert await place.is_true()
         assert await place.desk.letters.counts() == {QUERIES: 1}
 
@@ -237,7 +237,7 @@ class TestStrangers:
         sealed = place.sealer.seal(b"not JSON", of=str(letter_id), field="body")
         headers = {LETTER_ID: str(letter_id), REASON: "invalid", "x-jobnet-fields": "body"}
         await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert (letter.letter_id, letter.cause, letter.cause_class) == (letter_id, "invalid", "message")
         [(_, _, held)] = await place.held(BOOKINGS)
@@ -247,7 +247,7 @@ class TestStrangers:
         await place.put(
             BOOKINGS, b"mine", type=LETTER_TYPE, headers={LETTER_ID: str(uuid4()), REASON: "x" * 99}
         )
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert letter.cause == "unknown"
 
@@ -272,7 +272,7 @@ class TestStrangers:
             return foreign.depth(place.url, BOOKINGS) == 1
 
         await poll(lambda: asyncio.to_thread(kill), what="a delivery limit reached")
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert (letter.cause, letter.cause_class, letter.type) == (
             "delivery-limit",
@@ -293,7 +293,7 @@ class TestCrash:
         while more:
             # Given letters to keep, to remove, to add and to take in
             ids = await dead_reports(place.sql, 4)
-            await small.pass_over()
+            await small.reconcile()
             await place.desk.letters.discard(Filter(ids=(ids[0],)), BO)
             await dead_reports(place.sql, 1)
             bodies = {b"stranger %d of %d" % (number, step) for number in range(2)}
@@ -316,7 +316,7 @@ class TestCrash:
         """False when the pass has fewer steps."""
         _cut_before(step, patch)
         try:
-            await place.pass_over()
+            await place.reconcile()
         except _Cut:
             return True
         return False
@@ -330,7 +330,7 @@ class TestCrash:
         self, place: Place
     ) -> None:
         ids = await dead_reports(place.sql, 2000)
-        await place.pass_over()
+        await place.reconcile()
         await place.desk.letters.discard(Filter(ids=tuple(ids[:100])), BO)
         for number in range(3):
             process = await _passing(place)
@@ -342,7 +342,7 @@ class TestCrash:
 
 
 async def _passed(place: Place) -> bool:
-    done = await Reconciler(place.settings, place.desk.places, place.sealer).pass_over(ALL)
+    done = await Reconciler(place.settings, place.desk.places, place.sealer).reconcile(ALL)
     return done is not None and await place.is_true()
 
 
@@ -351,18 +351,18 @@ async def _passing(place: Place) -> asyncio.subprocess.Process:
     program = textwrap.dedent(
         """
         import asyncio, sys
-        from broker.dead_letters.reconcile import DeadLetters
-        from broker.ledger.operators.desk import Desk
+        from broker.dead_letters.reconcile import Reconciler
+        from broker.ledger.operators.operations import Operations
         from broker.sealing import Sealer
         from tests.functional.test_dead_letters import ALL, settings_of
 
         async def main():
             url, dsn = sys.stdin.read().split()
             settings = settings_of(url, dsn)
-            async with Desk.open(settings, Sealer(settings.keys)) as desk:
+            async with Operations.open(settings, Sealer(settings.keys)) as desk:
                 print("ready", flush=True)
                 while True:
-                    await DeadLetters(settings, desk.places, Sealer(settings.keys)).pass_over(ALL, turn=True)
+                    await Reconciler(settings, desk.places, Sealer(settings.keys)).reconcile(ALL, rotate=True)
 
         asyncio.run(main())
         """
@@ -401,8 +401,8 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, call)
 
     for owner, names in (
-        (QueueReader, ("take", "lay", "throw")),
-        (Places, ("begin", "keep", "take_in", "placed", "end")),
+        (QueueReader, ("get", "put", "ack")),
+        (Places, ("begin_rotation", "keep", "import_messages", "record_placed", "end_rotation")),
     ):
         for name in names:
             cutting(owner, name)
@@ -414,7 +414,7 @@ class TestReplay:
             place.desk.replays,
             place.sealer,
             rabbit.publish,
-            allowed_reply_to=place.settings.answers.allowed_reply_to,
+            may_reply_to=place.settings.answers.allows,
             supplier_of=lambda _: None,
             canary_wait=canary_wait,
         )
@@ -441,7 +441,7 @@ class TestReplay:
             "booking.book.v1", "application/json", "c-1", reply_to, {"traceparent": "00-1"}
         )
         letter_id = await self._put_aside(place, b'{"cpr": "%s"}' % BEN.encode(), was)
-        await place.pass_over()
+        await place.reconcile()
         await replay(place.desk, ids=(letter_id,))
         async with Rabbit(place.settings, name="replay") as rabbit:
             replayer = await self._replayer(place, rabbit)
@@ -450,7 +450,7 @@ class TestReplay:
         assert body == b'{"cpr": "%s"}' % BEN.encode()
         assert (got.type, got.correlation_id, got.reply_to) == ("booking.book.v1", "c-1", kept)
         assert got.headers["traceparent"] == "00-1"
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {}
 
     @staticmethod
@@ -465,14 +465,14 @@ class TestReplay:
         was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(place, b"{}", was)
         other = await self._put_aside(place, b"[]", was)
-        await place.pass_over()
+        await place.reconcile()
         await replay(place.desk, cause="invalid")
         async with Rabbit(place.settings, name="replay") as rabbit:
             replayer = await self._replayer(place, rabbit, canary_wait=60)
             assert await replayer.advance() == 1
             _, _, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings")
             await self._put_aside(place, body, was)  # what the broker does with it again
-            await place.pass_over()
+            await place.reconcile()
             await replayer.advance()
         [progress] = await place.desk.replays.progress()
         assert (progress.state, progress.waiting) == ("stopped", 1)
@@ -489,7 +489,7 @@ class TestReplay:
         await asyncio.to_thread(
             foreign.publish, place.url, "query.offer", message, exchange="jobnet.requests"
         )
-        await place.pass_over()
+        await place.reconcile()
         replay_id = await replay(place.desk, queue=UNROUTED)
         async with Rabbit(place.settings, name="replay") as rabbit:
             await (await self._replayer(place, rabbit)).advance()
@@ -505,7 +505,7 @@ class TestReplay:
         sealed = place.sealer.seal(b"{}", of=str(letter_id), field="body")
         headers = {LETTER_ID: str(letter_id), REASON: "invalid"}
         await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
-        await place.pass_over()
+        await place.reconcile()
         replay_id = await replay(place.desk, ids=(letter_id,))
         async with Rabbit(place.settings, name="replay") as rabbit:
             await (await self._replayer(place, rabbit)).advance()
@@ -516,7 +516,7 @@ class TestReplay:
     async def test_a_crash_before_the_publish_was_noted_publishes_again_later(self, place: Place) -> None:
         was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(place, b"{}", was)
-        await place.pass_over()
+        await place.reconcile()
         await replay(place.desk, ids=(letter_id,))
         await place.desk.replays.step(lambda _: None, canary_wait=300)  # and dies before it publishes
         assert len(await place.desk.letters.listed(Filter())) == 1
@@ -531,7 +531,7 @@ async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Pl
     """And a group of them is replayed until the same failure returns."""
     for _ in range(10):
         await dead_reports(place.sql, 1000)
-    await place.pass_over()
+    await place.reconcile()
     assert await place.depths() == {LANE: 10_000}
     [first, *_] = await place.desk.letters.listed(Filter(), limit=1)
     await place.desk.letters.discard(Filter(ids=(first.letter_id,)), BO)
@@ -568,5 +568,5 @@ async def _most_in_hand(place: Place) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(QueueReader, "get", taking)
         patch.setattr(QueueReader, "ack", throwing)
-        await place.pass_over()
+        await place.reconcile()
     return most

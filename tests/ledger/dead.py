@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from broker.ledger.audit_log import Actor
-from broker.ledger.dead_letters.letters import Filter
-from broker.ledger.operators.desk import Operations
+from broker.ledger.dead_letters.letter_model import Filter
+from broker.ledger.operators.operations import Operations
 from broker.sealing import Sealer
 from config.settings import Settings
 from tests.ledger.support import ANN, Sql, sealer_for
