@@ -1,4 +1,4 @@
-"""The words on dead letters: whose fault a cause is, what is kept of a message, where a replay goes."""
+"""Causes of dead letters, the properties that are kept of a message, and where a replay is published."""
 
 from __future__ import annotations
 

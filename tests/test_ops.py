@@ -1,4 +1,4 @@
-"""What operators can do, as functions and as commands: stories, lanes, reveal, find, the log (issue 3, items 7, 8)."""
+"""What operators can do, as functions and as commands: stories, lanes, reveal, find, the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dead-letter queues are true to the ledger: real RabbitMQ, real PostgreSQL (issue 3, "What must be seen")."""
+"""Reconciliation keeps the dead-letter queues equal to the ledger: real RabbitMQ, real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def dsn_of(settings: Settings) -> str:
 
 @dataclass
 class Place:
-    """Queues, tables, and hands in both."""
+    """The queues and tables of one test."""
 
     url: str
     settings: Settings
@@ -129,7 +129,7 @@ def declare(url: str) -> None:
         channel.queue_bind(UNROUTED, "jobnet.unrouted")
 
 
-class TestTrueness:
+class TestReconciliation:
     async def test_what_is_dead_in_the_ledger_lies_in_the_queue_with_ids_only(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 3)
         booking = await dead_booking(place.sql)
@@ -139,13 +139,13 @@ class TestTrueness:
         assert {UUID(m[1].headers[LETTER_ID]) for m in letters} == {*ids, booking}
         assert all(body == b"" and m.type == LETTER_TYPE for _, m, body in letters)
 
-    async def test_a_pass_that_finds_all_well_reads_nothing(self, place: Place) -> None:
+    async def test_a_reconciliation_without_differences_reads_nothing(self, place: Place) -> None:
         await dead_reports(place.sql, 3)
         await place.reconcile()
         again = await place.reconcile()
         assert (again.read, again.published, again.dropped) == (0, 0, 0)
 
-    async def test_a_new_letter_is_added_without_turning_the_queue(self, place: Place) -> None:
+    async def test_a_new_letter_is_added_without_a_rotation(self, place: Place) -> None:
         await dead_reports(place.sql, 3)
         await place.reconcile()
         await dead_reports(place.sql, 1)
@@ -182,7 +182,7 @@ class TestTrueness:
         await place.reconcile()
         assert await place.depths() == {LANE: 1}
 
-    async def test_one_taken_out_by_hand_while_another_came_is_noticed_by_a_turn(self, place: Place) -> None:
+    async def test_a_letter_exchanged_by_hand_is_noticed_by_a_rotation(self, place: Place) -> None:
         await dead_reports(place.sql, 2)
         await place.reconcile()
         await asyncio.to_thread(foreign.get, place.url, LANE)
@@ -199,16 +199,14 @@ class TestTrueness:
             other = Reconciler(place.settings, place.desk.places, place.sealer)
             assert await other.reconcile(ALL) is None
 
-    async def test_a_queue_that_does_not_exist_keeps_no_other_from_being_made_true(
-        self, place: Place
-    ) -> None:
+    async def test_a_missing_queue_does_not_stop_the_others(self, place: Place) -> None:
         await dead_reports(place.sql, supplier="aaa-unknown")
         await dead_reports(place.sql)
         await place.reconcile()
         assert await place.depths() == {LANE: 1}
 
 
-class TestStrangers:
+class TestForeignMessages:
     async def test_a_message_no_route_took_is_sealed_and_only_its_id_stays(self, place: Place) -> None:
         body = json.dumps({"cpr": ANN, "requestId": str(uuid4()), "jobcenterkode": "10100"}).encode()
         message = (body, pika.BasicProperties(type="booking.buy.v1", reply_to="jobnet.answers.x"))
@@ -232,7 +230,7 @@ class TestStrangers:
         assert await place.is_true()
         assert await place.desk.letters.counts() == {QUERIES: 1}
 
-    async def test_what_the_broker_put_aside_keeps_its_id_and_its_reason(self, place: Place) -> None:
+    async def test_a_message_dead_lettered_by_the_broker_keeps_its_id_and_reason(self, place: Place) -> None:
         letter_id = uuid4()
         sealed = place.sealer.seal(b"not JSON", of=str(letter_id), field="body")
         headers = {LETTER_ID: str(letter_id), REASON: "invalid", "x-jobnet-fields": "body"}
@@ -243,7 +241,7 @@ class TestStrangers:
         [(_, _, held)] = await place.held(BOOKINGS)
         assert held == b""
 
-    async def test_a_forged_letter_is_a_strangers_message(self, place: Place) -> None:
+    async def test_a_forged_letter_is_a_foreign_message(self, place: Place) -> None:
         await place.put(
             BOOKINGS, b"mine", type=LETTER_TYPE, headers={LETTER_ID: str(uuid4()), REASON: "x" * 99}
         )
@@ -283,7 +281,7 @@ class TestStrangers:
 
 
 class TestCrash:
-    async def test_a_pass_that_ends_at_any_of_its_steps_is_finished_by_the_next(
+    async def test_a_reconciliation_that_dies_at_any_step_is_finished_by_the_next(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Acks that get lost make copies, as a crash does.
@@ -299,10 +297,10 @@ class TestCrash:
             bodies = {b"stranger %d of %d" % (number, step) for number in range(2)}
             for body in bodies:
                 await place.put(LANE, body)
-            # When the pass dies before this step
+            # When the process dies before this step
             with pytest.MonkeyPatch.context() as patch:
                 more = await self._dies(small, step, patch)
-            # Then later passes find everything: no letter is missing, and no stranger is lost or doubled
+            # Then later runs repair everything: no letter is missing, no foreign message is lost or doubled
             await poll(lambda: _passed(small), what=f"the queue made true after step {step}")
             messages = await place.desk.letters.listed(Filter(kind="message"))
             assert {await self._body(place, each.letter_id) for each in messages} == bodies, step
@@ -313,7 +311,7 @@ class TestCrash:
 
     @staticmethod
     async def _dies(place: Place, step: int, patch: pytest.MonkeyPatch) -> bool:
-        """False when the pass has fewer steps."""
+        """False if the reconciliation has fewer steps."""
         _cut_before(step, patch)
         try:
             await place.reconcile()
@@ -326,15 +324,15 @@ class TestCrash:
         sealed = await place.sql.fetchval("SELECT body FROM dead_messages WHERE letter_id = $1", letter_id)
         return place.sealer.open(sealed, of=str(letter_id), field="body")
 
-    async def test_a_killed_process_leaves_nothing_that_the_next_pass_does_not_repair(
-        self, place: Place
-    ) -> None:
+    async def test_a_killed_process_is_repaired_by_the_next_reconciliation(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 2000)
         await place.reconcile()
         await place.desk.letters.discard(Filter(ids=tuple(ids[:100])), BO)
         for number in range(3):
             process = await _passing(place)
-            await asyncio.sleep(0.1 + 0.2 * number)  # anywhere in its pass: no test can wait for "anywhere"
+            await asyncio.sleep(
+                0.1 + 0.2 * number
+            )  # at some point of the run: there is no condition to wait for
             process.send_signal(signal.SIGKILL)
             await process.wait()
         await poll(lambda: _passed(place), timeout=60, what="the queue made true again")
@@ -347,7 +345,7 @@ async def _passed(place: Place) -> bool:
 
 
 async def _passing(place: Place) -> asyncio.subprocess.Process:
-    """A process of its own that turns the queues for ever."""
+    """A process that rotates the queues for ever."""
     program = textwrap.dedent(
         """
         import asyncio, sys
@@ -394,7 +392,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
 
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if next(counted) >= step:
-                await asyncio.sleep(ACKS_PASS_S)  # the worse crash: its acks have all been heard
+                await asyncio.sleep(ACKS_PASS_S)  # the worse crash: all earlier acks have reached RabbitMQ
                 raise _Cut
             return await real(self, *args, **kwargs)
 
@@ -527,8 +525,8 @@ class TestReplay:
         assert (await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings"))[2] == b"{}"
 
 
-async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Place) -> None:
-    """And a group of them is replayed until the same failure returns."""
+async def test_ten_thousand_letters_are_rotated_in_bounded_memory(place: Place) -> None:
+    """Then a group of them is replayed until the same failure returns."""
     for _ in range(10):
         await dead_reports(place.sql, 1000)
     await place.reconcile()
@@ -549,7 +547,7 @@ async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Pl
 
 
 async def _most_in_hand(place: Place) -> int:
-    """A pass; how many messages were taken and not yet acknowledged at most."""
+    """Runs a rotation; returns how many messages were read and not yet acknowledged at most."""
     in_hand, most = 0, 0
     take, throw = QueueReader.get, QueueReader.ack
 

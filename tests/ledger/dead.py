@@ -1,4 +1,4 @@
-"""What tests of dead letters share: dead reports, unverified bookings and messages put straight into the tables."""
+"""Helpers for tests of dead letters: dead reports, unverified bookings and messages, inserted into the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console's first page and its suppliers' pages read: overview, suppliers, the history of lanes (issue 5)."""
+"""The read models of the console: overview, suppliers, the history of lanes."""
 
 from __future__ import annotations
 

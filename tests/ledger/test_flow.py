@@ -1,4 +1,4 @@
-"""Flow: what each process counted, minute by minute, in the ledger; nothing twice, nothing personal (issue 5)."""
+"""Flow: the counts of each process per minute; nothing is counted twice, nothing is personal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of dead letters page by page, and groups with their trend (issue 5)."""
+"""Lists of dead letters page by page, and groups with their trend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters, replays and the operators' log in PostgreSQL (DESIGN 6, "Dead letters"; delivery.md 5, 9 to 11)."""
+"""Dead letters, replays and the operators' log in PostgreSQL (docs/architecture.md#dead-letters)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys rotated: everything sealed again beside working brokers, citizens found, old keys retired (DESIGN 9)."""
+"""Key rotation: everything is sealed again while brokers work, citizens are found, old keys retire."""
 
 from __future__ import annotations
 

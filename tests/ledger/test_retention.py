@@ -1,4 +1,4 @@
-"""Retention: what ended is deleted on time, what is open never is, and one process at a time does it (DESIGN 7)."""
+"""Retention: ended rows are deleted in time, open rows never, by one process at a time (docs/privacy.md#retention)."""
 
 from __future__ import annotations
 
