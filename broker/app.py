@@ -20,8 +20,8 @@ from broker.health.checks import PeriodicChecks
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
 from broker.ledger.ledger import Ledger
-from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
+from broker.ledger.operators.operations import Operations
 from broker.ledger.upkeep.retention import Retention
 from broker.publisher import Publisher
 from broker.rabbitmq import Rabbit
@@ -130,19 +130,19 @@ class App:
     ) -> list[Chore]:
         """Periodic tasks: reconciliation of dead-letter queues, replays, retention, health checks."""
         settings = self._settings
-        retention = Retention(settings, operations.target)
+        retention = Retention(settings, operations.server)
         letters = Reconciler(settings, operations.places, sealer)
         replayer = Replayer(
             operations.replays,
             sealer,
             rabbit.publish,
-            allowed_reply_to=settings.answers.allowed_reply_to,
+            may_reply_to=settings.answers.allows,
             supplier_of=lambda code: supplier_of(systems.directory, code),
             canary_wait=settings.dead.canary_wait_seconds,
         )
 
         async def pass_over() -> None:
-            self._vitals.saw_pass(await letters.pass_over(dead_queues(systems.directory.suppliers)))
+            self._vitals.saw_pass(await letters.reconcile(dead_queues(systems.directory.suppliers)))
 
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),

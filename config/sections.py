@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import fnmatch
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -156,6 +158,14 @@ class AnswerSettings(Section):
                     f"must be queue names of letters, digits and . _ - *: number {number + 1} is not"
                 )
         return patterns
+
+    @cached_property
+    def _reply_to(self) -> re.Pattern[str]:
+        return re.compile("|".join(fnmatch.translate(pattern) for pattern in self.allowed_reply_to))
+
+    def allows(self, reply_to: str | None) -> bool:
+        """Whether an answer may be sent to this queue."""
+        return self._reply_to.fullmatch(reply_to or "") is not None
 
 
 def _key(text: object) -> bytes:

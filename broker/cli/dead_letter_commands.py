@@ -101,7 +101,7 @@ async def dead_list(
     """List dead letters, newest first; when there are more, standard error says how to go on."""
     after = ops.PageCursor.read(behind) if behind else None
     async with ops.open_operations(configuration.settings()) as desk:
-        page = await ops.letter_page(desk, filter_of(given), limit=limit, after=after, discarded=discarded)
+        page = await desk.letters.page(filter_of(given), limit=limit, after=after, discarded=discarded)
     if page.next:
         click.echo(f"more: --behind {page.next}", err=True)
     told(
@@ -120,7 +120,7 @@ async def dead_list(
 async def dead_groups(configuration: Configuration, limit: int, as_json: bool, **given: Any) -> None:
     """Group dead letters by what failed: queue, supplier, cause and fault type; the largest group first."""
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.groups(desk, filter_of(given), limit=limit)
+        found = await desk.letters.groups(filter_of(given), limit=limit)
     columns = "fingerprint count last_hours queue cause cause_class fault first_seen_at last_seen_at"
     if as_json:
         told(found, as_json)
@@ -136,7 +136,7 @@ async def dead_groups(configuration: Configuration, limit: int, as_json: bool, *
 async def dead_show(configuration: Configuration, letter_id: UUID, as_json: bool) -> None:
     """Show one dead letter, without personal data."""
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.letter(desk, letter_id)
+        found = await desk.letters.one(letter_id)
     show(asdict(found), as_json)
 
 
@@ -152,7 +152,7 @@ async def dead_discard(
     """Put dead letters aside, by id or filter. They can be restored until retention deletes them."""
     actor = actor_of(name, reason)
     async with ops.open_operations(configuration.settings()) as desk:
-        count = await ops.discard(desk, filter_of(given, ids), actor)
+        count = await desk.letters.discard(filter_of(given, ids), actor)
     click.echo(f"discarded: {count}; undo with: jobnet-broker dead restore")
     _perhaps_more(count)
 
@@ -169,7 +169,7 @@ async def dead_restore(
     """Undo a discard, by id or filter."""
     actor = actor_of(name, reason)
     async with ops.open_operations(configuration.settings()) as desk:
-        count = await ops.restore(desk, filter_of(given, ids), actor)
+        count = await desk.letters.restore(filter_of(given, ids), actor)
     click.echo(f"restored: {count}")
     _perhaps_more(count)
 
@@ -188,7 +188,7 @@ async def dead_verify(configuration: Configuration, request_id: UUID, name: str 
     """Look a dead booking's fate up again; a running broker does it now."""
     actor = actor_of(name, reason)
     async with ops.open_operations(configuration.settings()) as desk:
-        await ops.verify(desk, request_id, actor)
+        await desk.letters.verify(request_id, actor)
     click.echo(f"verification is due; see: jobnet-broker trace {request_id}")
 
 
@@ -223,13 +223,13 @@ async def dead_replay(
     """
     actor = actor_of(name, reason)
     async with ops.open_operations(configuration.settings()) as desk:
-        preview = await ops.prepare_replay(desk, filter_of(given, ids), actor, rate=rate)
+        preview = await desk.replays.prepare(filter_of(given, ids), actor, rate=rate)
         show({**asdict(preview), "sample": [str(each.letter_id) for each in preview.sample]}, as_json)
         if dry_run:
             return
         if not yes and not click.confirm(f"replay these {preview.count}?", err=True):
             raise CommandFailed("nothing was replayed")
-        await ops.start_replay(desk, preview.replay_id, actor)
+        await desk.replays.start(preview.replay_id, actor)
         progress = await _watched(desk, preview.replay_id, wait)
     show(asdict(progress), as_json)
     if progress.state == "stopped":
@@ -241,7 +241,7 @@ async def _watched(desk: ops.Operations, replay_id: UUID, seconds: float) -> ops
     loop = asyncio.get_running_loop()
     until, before = loop.time() + seconds, ""
     while True:
-        progress, _ = await ops.replay(desk, replay_id)
+        progress, _ = await desk.replays.one(replay_id)
         now = (
             f"{progress.state}: {progress.replayed} of {progress.total} replayed, {progress.skipped} skipped"
         )
@@ -277,13 +277,13 @@ async def dead_replays(
     async with ops.open_operations(configuration.settings()) as desk:
         if replay_id is None:
             columns = "replay_id name state total replayed skipped waiting actor created_at stopped_because"
-            told(await ops.replays(desk), as_json, columns)
+            told(await desk.replays.progress(), as_json, columns)
             return
         if stop:
-            await ops.stop_replay(desk, replay_id, actor_of(name, reason))
+            await desk.replays.stop(replay_id, actor_of(name, reason))
         if resume:
-            await ops.resume_replay(desk, replay_id, actor_of(name, reason))
-        progress, items = await ops.replay(desk, replay_id)
+            await desk.replays.resume(replay_id, actor_of(name, reason))
+        progress, items = await desk.replays.one(replay_id)
     if as_json:
         show({**asdict(progress), "items": [asdict(item) for item in items]}, as_json)
         return

@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from broker.cli.base import CommandFailed, Configuration, actor_of, as_json, asynchronously, show_rows
-from broker.ledger.upkeep.conservation import Balance, Conservation, wanted
+from broker.ledger.upkeep.conservation import Balance, Conservation, report_codes
+from broker.ledger.upkeep.ledger_server import ledger_server
 from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary
 from broker.ledger.upkeep.retention import Retention
-from broker.ledger.upkeep.whole import ledger_target
 from broker.sealing import Sealer
 
 ShowProgress = Callable[[ResealProgress], None]
@@ -40,7 +40,7 @@ async def purge(configuration: Configuration, reason: str, name: str | None, as_
     """
     settings = configuration.settings()
     by = actor_of(name, reason)
-    async with ledger_target(settings) as target:
+    async with ledger_server(settings) as target:
         counts = await Retention(settings, target).purge(by)
     if counts is None:
         raise CommandFailed("another process is purging the ledger now")
@@ -62,7 +62,7 @@ async def reseal(configuration: Configuration, as_json: bool) -> None:
     """
     settings = configuration.settings()
     with progress() as tell:
-        async with ledger_target(settings) as target:
+        async with ledger_server(settings) as target:
             done = await Reseal(settings, Sealer(settings.keys), target, tell).run()
     if as_json:
         click.echo(json.dumps(_facts(done)))
@@ -85,11 +85,11 @@ async def conserve(configuration: Configuration, as_json: bool) -> None:
     Exit code 1 if there is a gap.
     """
     settings = configuration.settings()
-    codes = wanted(configuration.directory(settings).suppliers)
-    async with ledger_target(settings) as target:
-        seen = await Conservation(settings, target, codes).look()
+    codes = report_codes(configuration.directory(settings).suppliers)
+    async with ledger_server(settings) as target:
+        seen = await Conservation(settings, target, codes).read_balance()
     _show_balance(seen, as_json)
-    if not seen.closes:
+    if not seen.complete:
         raise CommandFailed(f"{len(seen.gaps)} cannot be accounted for; see: jobnet-broker trace ID")
 
 

@@ -35,7 +35,7 @@ async def overview(configuration: Configuration, hours: float, step: int, as_jso
     Exit code 1 if something needs a person now.
     """
     async with ops.open_operations(configuration.settings()) as desk:
-        seen = await ops.overview(desk, hours=hours, step_minutes=step)
+        seen = await desk.overviews.overview(hours=hours, step_minutes=step)
     if as_json:
         facts = asdict(seen) | {"problems": [asdict(problem) for problem in seen.problems]}
         click.echo(json.dumps(facts, default=str, ensure_ascii=False))
@@ -91,7 +91,7 @@ def suppliers() -> None:
 async def suppliers_list(configuration: Configuration, as_json: bool) -> None:
     """List every supplier with the figures of its last day."""
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.suppliers(desk)
+        found = await desk.suppliers.figures()
     rows = [_figures(each) for each in found]
     if as_json:
         click.echo(json.dumps(rows, default=str, ensure_ascii=False))
@@ -114,7 +114,7 @@ def _figures(each: ops.SupplierFigures) -> dict[str, Any]:
 async def suppliers_show(configuration: Configuration, supplier: str, limit: int, as_json: bool) -> None:
     """Show one supplier: its lane and how it changed, what waits and why, its newest attempts."""
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.supplier(desk, supplier, limit=limit)
+        found = await desk.suppliers.story(supplier, limit=limit)
     if as_json:
         show(asdict(found) | {"figures": _figures(found.figures)}, as_json)
         return

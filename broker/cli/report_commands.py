@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -60,8 +59,8 @@ async def reports_list(
 ) -> None:
     """List failure reports, newest first."""
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.reports(
-            desk, supplier=supplier, state=state, jobcenter_code=jobcenter, kind=kind, limit=limit
+        found = await desk.stories.reports(
+            supplier=supplier, state=state, jobcenter_code=jobcenter, kind=kind, limit=limit
         )
     told(
         found,
@@ -78,7 +77,7 @@ async def reports_list(
 async def reports_show(configuration: Configuration, report_id: UUID, as_json: bool) -> None:
     """Show a failure report and every attempt to deliver it, without personal data."""
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.report(desk, report_id)
+        found = await desk.stories.report(report_id)
     if as_json:
         show(asdict(found), as_json)
         return
@@ -102,7 +101,7 @@ def lanes() -> None:
 async def lanes_list(configuration: Configuration, as_json: bool) -> None:
     """List every lane and what stands on it."""
     async with ops.open_operations(configuration.settings()) as desk:
-        rows = await ops.lanes(desk)
+        rows = await desk.lanes.all()
     if as_json:
         click.echo(json.dumps([_flat(row) for row in rows], default=str))
         return
@@ -128,12 +127,12 @@ def _lane(row: ops.LaneRow) -> dict[str, Any]:
 async def lanes_show(configuration: Configuration, supplier: str, as_json: bool) -> None:
     """Show one lane."""
     async with ops.open_operations(configuration.settings()) as desk:
-        row = await ops.lane(desk, supplier)
+        row = await desk.lanes.one(supplier)
     facts = asdict(row)
     show({**facts.pop("lane"), **facts}, as_json)
 
 
-def _lane_command(name: str, act: Callable[..., Any], help_: str) -> None:
+def _lane_command(name: str, help_: str) -> None:
     @lanes.command(name, help=help_)
     @click.argument("supplier")
     @by
@@ -142,7 +141,8 @@ def _lane_command(name: str, act: Callable[..., Any], help_: str) -> None:
     async def command(configuration: Configuration, supplier: str, reason: str, **who: str | None) -> None:
         actor = actor_of(who["name"], reason)
         async with ops.open_operations(configuration.settings()) as desk:
-            lane = await act(desk, supplier, actor)
+            act = desk.lanes.pause if name == "pause" else desk.lanes.resume
+            lane = await act(supplier, actor)
         click.echo(f"{supplier}: {lane.state}")
 
 
@@ -160,8 +160,8 @@ async def lanes_test(configuration: Configuration, supplier: str, name: str | No
     click.echo(f"{supplier}: {report_id} is due; see: jobnet-broker trace {report_id}")
 
 
-_lane_command("pause", ops.pause, "Hand nothing over to this supplier until its lane is resumed.")
-_lane_command("resume", ops.resume, "Let a paused lane go on, or a parked one probe at once.")
+_lane_command("pause", "Hand nothing over to this supplier until its lane is resumed.")
+_lane_command("resume", "Let a paused lane go on, or a parked one probe at once.")
 
 
 # -- stories, the log, people ----------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ _lane_command("resume", ops.resume, "Let a paused lane go on, or a parked one pr
 async def trace(configuration: Configuration, any_id: UUID, as_json: bool) -> None:
     """Tell the whole story of a request, report or letter: answer, report, attempts, dead letter, operators' acts."""
     async with ops.open_operations(configuration.settings()) as desk:
-        story = await ops.trace(desk, any_id)
+        story = await desk.stories.whole(any_id)
     if as_json:
         show(asdict(story), as_json)
         return
@@ -215,7 +215,7 @@ async def log(
 ) -> None:
     """Show what operators did, newest first: who, when, why."""
     async with ops.open_operations(configuration.settings()) as desk:
-        entries = await ops.log(desk, subject=subject, actor=actor, action=action, limit=limit)
+        entries = await desk.log.entries(subject=subject, actor=actor, action=action, limit=limit)
     told(entries, as_json)
 
 
@@ -231,7 +231,7 @@ async def reveal(
     """Print one sealed FIELD (such as cpr or fejltekst) of a report, message or request; it is logged first."""
     actor = actor_of(name, reason)
     async with ops.open_operations(configuration.settings()) as desk:
-        value = await ops.reveal(desk, thing, field, actor)
+        value = await desk.people.reveal(thing, field, actor)
     click.echo(value)
 
 
@@ -248,7 +248,7 @@ async def find(configuration: Configuration, as_json: bool, name: str | None, re
     except ValueError as error:
         raise Mistake(f"standard input: {error}") from None
     async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.find(desk, cpr, actor)
+        found = await desk.people.find(cpr, actor)
     told(found, as_json)
 
 

@@ -1,4 +1,4 @@
-"""A story as moments on a time line: pure, from what `ops.trace` tells."""
+"""A story as moments on a time line: pure, from what `stories.whole` returns."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 from broker.console.context import SESSIONS
 from broker.console.links import LinkRefused, Links, issue
 from broker.console.passwords import PLACES, LoginTries, TooMany, _same
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from tests.console.browser import Browser, Page
 from tests.console.conftest import Serve
 from tests.ledger.support import Sql, sealer_for, settings_for

@@ -11,7 +11,7 @@ import pytest
 from broker.ledger.audit_log import Actor
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import CitizenBusy, Claimed, ClaimedElsewhere, Conflict, Settled, State, TakenOver
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from schemas.codes import Status
 from tests.ledger.support import (
     Openers,

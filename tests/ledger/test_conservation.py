@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.ledger.ledger import Ledger
 from broker.ledger.postgres.connections import Server
-from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance
+from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance_of
 from schemas.codes import Status
 from tests.ledger.report_support import (
     NORTH,
@@ -28,19 +28,19 @@ STATES = [(table, state) for table, states in KNOWN.items() for state in states]
 
 @given(st.dictionaries(st.sampled_from(STATES), st.integers(0, 10**9)))
 def test_both_sums_close_over_any_rows_in_known_states(counts: dict[tuple[str, str], int]) -> None:
-    seen = balance(counts)
-    assert seen.closes
+    seen = balance_of(counts)
+    assert seen.complete
     assert seen.accepted == seen.answered + seen.in_flight + seen.put_aside
     assert seen.created == seen.delivered + seen.waiting + seen.dead + seen.discarded
 
 
 @pytest.mark.parametrize("table", KNOWN)
 def test_a_state_that_is_in_no_sum_is_a_gap(table: str) -> None:
-    assert balance({(table, "evaporated"): 1}).gaps == (Gap("unknown-state", None),)
+    assert balance_of({(table, "evaporated"): 1}).gaps == (Gap("unknown-state", None),)
 
 
 async def look(dsn: str, *codes: str) -> Balance:
-    return await Conservation(settings_for(dsn), Server(dsn, 5), codes).look()
+    return await Conservation(settings_for(dsn), Server(dsn, 5), codes).read_balance()
 
 
 async def age(sql: Sql, table: str, column: str, key: str, which: UUID) -> None:
@@ -144,7 +144,7 @@ async def test_what_retention_may_have_deleted_is_no_gap(ledger: Ledger, sql: Sq
     await ledger.requests.settle(await claimed(ledger, asked), failed(report))
     await sql.execute("DELETE FROM reports")
     await sql.execute("UPDATE requests SET settled_at = settled_at - interval '31 days'")
-    assert (await look(dsn)).closes
+    assert (await look(dsn)).complete
 
 
 async def test_the_chore_logs_each_kind_of_gap_once(

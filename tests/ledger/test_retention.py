@@ -1,4 +1,4 @@
-"""Retention: what ended is deleted on time, what is open never is, and one process at a time does it (DESIGN 7)."""
+"""Retention: ended rows are deleted in time, open rows never, by one process at a time (docs/privacy.md#retention)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from broker.ledger.model import Claimed
 from broker.ledger.postgres.advisory_locks import PURGE
 from broker.ledger.postgres.connections import Server
 from broker.ledger.upkeep.retention import STEPS, Retention
-from broker.ledger.upkeep.walking import Walk
+from broker.ledger.upkeep.table_walk import Walk
 from tests.ledger.dead import dead_booking, dead_reports
 from tests.ledger.report_support import travel
 from tests.ledger.support import Sql, ask, claimed, ending, left_uncertain, settings_for
@@ -352,7 +352,7 @@ async def test_most_calls_ask_nobody(dsn: str, monkeypatch: pytest.MonkeyPatch) 
     def opened(*_: object) -> None:
         raise AssertionError("it went to the ledger")
 
-    monkeypatch.setattr("broker.ledger.upkeep.retention.walking", opened)
+    monkeypatch.setattr("broker.ledger.upkeep.retention.open_walk", opened)
     for _ in range(1000):
         assert await retention.purge_when_due() is None
 
@@ -369,14 +369,14 @@ async def test_one_process_at_a_time(dsn: str, sql: Sql) -> None:
 async def test_who_was_overtaken_between_look_and_lock_does_not_purge_again(
     dsn: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_it_is = Walk.only_one
+    as_it_is = Walk.try_lock
 
     async def late(self: Walk, lock: int) -> bool:
-        monkeypatch.setattr(Walk, "only_one", as_it_is)
+        monkeypatch.setattr(Walk, "try_lock", as_it_is)
         assert await retention_of(dsn).purge_when_due() is not None
         return await as_it_is(self, lock)
 
-    monkeypatch.setattr(Walk, "only_one", late)
+    monkeypatch.setattr(Walk, "try_lock", late)
     assert await retention_of(dsn).purge_when_due() is None
     assert await sql.fetchval("SELECT count(*) FROM operator_log") == 1
 

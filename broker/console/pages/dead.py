@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import DESK, form, render, see_other
 from broker.console.filters import fields_of, filter_of
 from broker.console.pages.trace import id_in
@@ -26,8 +25,8 @@ async def listed(request: web.Request) -> web.StreamResponse:
     desk, wanted = request.app[DESK], filter_of(request.query)
     discarded = request.query.get("discarded") == "1"
     behind = PageCursor.read(request.query["behind"]) if request.query.get("behind") else None
-    page = await ops.letter_page(desk, wanted, limit=PAGE, after=behind, discarded=discarded)
-    groups = [] if behind or discarded else await ops.groups(desk, wanted, limit=GROUPS)
+    page = await desk.letters.page(wanted, limit=PAGE, after=behind, discarded=discarded)
+    groups = [] if behind or discarded else await desk.letters.groups(wanted, limit=GROUPS)
     fields = fields_of(wanted) | ({"discarded": "1"} if discarded else {})
     return render(
         "dead.html",
@@ -41,7 +40,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
         query=urlencode(fields),
         behind=behind,
         discarded=discarded,
-        suppliers=[row.lane.supplier for row in await ops.lanes(desk)],
+        suppliers=[row.lane.supplier for row in await desk.lanes.all()],
         classes=CLASSES,
         kinds=KINDS,
     )
@@ -66,12 +65,12 @@ async def one(request: web.Request) -> web.StreamResponse:
     desk, letter_id = request.app[DESK], id_in(request)
     wanted = Filter(ids=(letter_id,))
     open_, aside = [
-        await ops.dead_letters(desk, wanted, limit=1, discarded=discarded) for discarded in (False, True)
+        await desk.letters.listed(wanted, limit=1, discarded=discarded) for discarded in (False, True)
     ]
     if not open_ and not aside:
-        await ops.trace(desk, letter_id)
+        await desk.stories.whole(letter_id)
         return see_other(request, f"/trace/{letter_id}", "It is no dead letter now; this is its story.")
-    story = await ops.trace(desk, letter_id)
+    story = await desk.stories.whole(letter_id)
     return render(
         "letter.html",
         request,

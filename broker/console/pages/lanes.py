@@ -31,14 +31,14 @@ async def ask_resume(request: web.Request) -> web.StreamResponse:
 async def pause(request: web.Request) -> web.StreamResponse:
     """Do it, and show the lane."""
     supplier = request.match_info["supplier"]
-    lane = await ops.pause(request.app[DESK], supplier, actor(request))
+    lane = await request.app[DESK].lanes.pause(supplier, actor(request))
     return see_other(request, "/suppliers", f"The lane of {supplier} is {lane.state}.")
 
 
 async def resume(request: web.Request) -> web.StreamResponse:
     """Do it, and show the lane."""
     supplier = request.match_info["supplier"]
-    lane = await ops.resume(request.app[DESK], supplier, actor(request))
+    lane = await request.app[DESK].lanes.resume(supplier, actor(request))
     return see_other(request, "/suppliers", f"The lane of {supplier} is {lane.state}.")
 
 
@@ -68,7 +68,7 @@ async def test(request: web.Request) -> web.StreamResponse:
 
 
 async def _ask(request: web.Request, verb: str, meaning: str, label: str) -> web.StreamResponse:
-    row = await ops.lane(request.app[DESK], request.match_info["supplier"])
+    row = await request.app[DESK].lanes.one(request.match_info["supplier"])
     facts = {"state": row.lane.state.value, "waiting": row.waiting, "being delivered": row.delivering}
     return render(
         "act.html",

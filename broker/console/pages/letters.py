@@ -32,7 +32,7 @@ async def ask_discard(request: web.Request) -> web.StreamResponse:
 async def discard(request: web.Request) -> web.StreamResponse:
     """Put them aside; the note says how to undo it."""
     wanted = filter_of(form(request))
-    count = await ops.discard(request.app[DESK], wanted, actor(request))
+    count = await request.app[DESK].letters.discard(wanted, actor(request))
     named = urlencode(fields_of(wanted))
     if count >= ops.MOST_AT_ONCE:
         return see_other(request, f"/dead/discard?{named}", f"Put aside: {count}. {MORE}")
@@ -47,7 +47,7 @@ async def ask_restore(request: web.Request) -> web.StreamResponse:
 async def restore(request: web.Request) -> web.StreamResponse:
     """Take a discard back."""
     wanted = filter_of(form(request))
-    count = await ops.restore(request.app[DESK], wanted, actor(request))
+    count = await request.app[DESK].letters.restore(wanted, actor(request))
     if count >= ops.MOST_AT_ONCE:
         return see_other(
             request, f"/dead/restore?{urlencode(fields_of(wanted))}", f"Restored: {count}. {MORE}"
@@ -57,7 +57,7 @@ async def restore(request: web.Request) -> web.StreamResponse:
 
 async def ask_verify(request: web.Request) -> web.StreamResponse:
     """What verifying a dead booking means."""
-    found = await ops.letter(request.app[DESK], id_in(request))
+    found = await request.app[DESK].letters.one(id_in(request))
     facts = {"booking": found.letter_id, "type": found.type, "cause": found.cause}
     return render(
         "act.html",
@@ -73,7 +73,7 @@ async def ask_verify(request: web.Request) -> web.StreamResponse:
 async def verify(request: web.Request) -> web.StreamResponse:
     """Its verification is due now."""
     request_id = id_in(request)
-    await ops.verify(request.app[DESK], request_id, actor(request))
+    await request.app[DESK].letters.verify(request_id, actor(request))
     return see_other(
         request, f"/trace/{request_id}", "Its verification is due; a running broker does it now."
     )
@@ -106,10 +106,10 @@ MOST = 1000
 
 async def sampled(desk: ops.Operations, wanted: Filter, *, discarded: bool) -> tuple[list[Letter], int, bool]:
     """The newest letters that are meant, how many there are, and whether there are more than were counted."""
-    found = await ops.dead_letters(desk, wanted, limit=MOST, discarded=discarded)
+    found = await desk.letters.listed(wanted, limit=MOST, discarded=discarded)
     if discarded or len(found) < MOST:
         return found, len(found), len(found) == MOST
-    return found, sum(group.count for group in await ops.groups(desk, wanted, limit=MOST)), False
+    return found, sum(group.count for group in await desk.letters.groups(wanted, limit=MOST)), False
 
 
 def narrowed(wanted: Filter, newest_first: list[Letter]) -> Filter:

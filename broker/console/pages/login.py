@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import (
     DESK,
     LINKS,
@@ -96,7 +95,7 @@ async def _welcome(
     request: web.Request, name: str, roles: tuple[str, ...], way: str, onward: str
 ) -> web.StreamResponse:
     by = Actor(name, f"{way}: {', '.join(roles)}")
-    await ops.note(request.app[DESK], by, "console.login", name)
+    await request.app[DESK].log.note(by, "console.login", name)
     if before := session_of(request):
         request.app[SESSIONS].end(before.key)
     secret, _ = request.app[SESSIONS].begin(name, roles, way)

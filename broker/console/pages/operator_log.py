@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import DESK, render
 
 PAGE = 50
@@ -15,9 +14,10 @@ async def page(request: web.Request) -> web.StreamResponse:
     """The newest first; `before` is the id that the page before ended with."""
     wanted = {name: request.query.get(name, "").strip()[:200] for name in FIELDS}
     before = request.query.get("before", "")
-    entries = await ops.log(
-        request.app[DESK],
-        **{name: text or None for name, text in wanted.items()},
+    entries = await request.app[DESK].log.entries(
+        subject=wanted["subject"] or None,
+        actor=wanted["actor"] or None,
+        action=wanted["action"] or None,
         before=int(before) if before.isascii() and before.isdecimal() and len(before) < 10 else None,
         limit=PAGE + 1,
     )

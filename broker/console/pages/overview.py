@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp_jinja2
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import DESK, SETTINGS, render
 from broker.console.live import STREAMS, Live, LiveStreams
 from broker.ops import Flow, Overview, Waiting
@@ -77,7 +76,7 @@ def _range(request: web.Request) -> str:
 
 async def _look(app: web.Application, name: str) -> Overview:
     chosen = RANGES[name]
-    return await ops.overview(app[DESK], hours=chosen.hours, step_minutes=chosen.step_minutes)
+    return await app[DESK].overviews.overview(hours=chosen.hours, step_minutes=chosen.step_minutes)
 
 
 async def _rendered(app: web.Application, name: str) -> str:

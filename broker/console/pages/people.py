@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import DESK, actor, form, render
 from broker.console.pages.trace import id_in
 from broker.ops import Refusal
@@ -22,7 +21,7 @@ async def ask_reveal(request: web.Request) -> web.StreamResponse:
 async def reveal(request: web.Request) -> web.StreamResponse:
     """The value, in this one answer."""
     thing, field = id_in(request), form(request).get("field", "").strip()
-    value = await ops.reveal(request.app[DESK], thing, field, actor(request))
+    value = await request.app[DESK].people.reveal(thing, field, actor(request))
     return render("reveal.html", request, thing=thing, value=value, field=field)
 
 
@@ -37,5 +36,5 @@ async def find(request: web.Request) -> web.StreamResponse:
         cpr = Cpr(form(request).get("cpr", "").strip().replace("-", "").replace(" ", ""))
     except ValueError:
         raise Refusal("this is no CPR number: it has ten digits that begin with a date") from None
-    found = await ops.find(request.app[DESK], cpr, actor(request))
+    found = await request.app[DESK].people.find(cpr, actor(request))
     return render("find.html", request, found=found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from aiohttp import web
@@ -11,16 +12,18 @@ from broker.console.context import DESK, SETTINGS, actor, form, render, see_othe
 from broker.console.filters import fields_of, filter_of
 from broker.console.pages.letters import SAMPLE, sampled
 from broker.console.pages.trace import id_in
-from broker.ops import Filter, Refusal
+from broker.ops import Actor, Filter, Refusal
 
 GOING = ("canary", "running")
 SHOWN = 100
 LISTED = 20
 
+ReplayAct = Callable[[UUID, Actor], Awaitable[None]]
+
 
 async def listed(request: web.Request) -> web.StreamResponse:
     """The newest replays and how far they are."""
-    found = await ops.replays(request.app[DESK], limit=LISTED)
+    found = await request.app[DESK].replays.progress(limit=LISTED)
     going = any(each.state in GOING for each in found)
     return render("replays.html", request, replays=found, going=going)
 
@@ -45,8 +48,8 @@ async def ask(request: web.Request) -> web.StreamResponse:
 async def prepare(request: web.Request) -> web.StreamResponse:
     """Freeze the set; from here on it is exactly these letters, whatever dies meanwhile."""
     fields = form(request)
-    preview = await ops.prepare_replay(
-        request.app[DESK], filter_of(fields), actor(request), rate=_rate(fields.get("rate", ""))
+    preview = await request.app[DESK].replays.prepare(
+        filter_of(fields), actor(request), rate=_rate(fields.get("rate", ""))
     )
     note = f"Frozen: {preview.count} letters. Nothing has moved yet."
     if preview.bookings_left_out:
@@ -57,11 +60,11 @@ async def prepare(request: web.Request) -> web.StreamResponse:
 async def one(request: web.Request) -> web.StreamResponse:
     """One replay: its preview while it is prepared, its progress afterwards."""
     desk = request.app[DESK]
-    progress, items = await ops.replay(desk, id_in(request))
+    progress, items = await desk.replays.one(id_in(request))
     sample = []
     if progress.state == "prepared":
         ids = tuple(item.letter_id for item in items[:SAMPLE])
-        found = {each.letter_id: each for each in await ops.dead_letters(desk, Filter(ids=ids))}
+        found = {each.letter_id: each for each in await desk.letters.listed(Filter(ids=ids))}
         sample = [found[each] for each in ids if each in found]
     return render(
         "replay.html",
@@ -75,22 +78,24 @@ async def one(request: web.Request) -> web.StreamResponse:
 
 async def start(request: web.Request) -> web.StreamResponse:
     """Let the canary go; a running broker carries the replay on."""
-    return await _act(request, ops.start_replay, "Started: one letter goes first, alone.")
+    return await _act(request, request.app[DESK].replays.start, "Started: one letter goes first, alone.")
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
     """What was not replayed yet stays dead."""
-    return await _act(request, ops.stop_replay, "Stopped: what waits stays dead.")
+    return await _act(request, request.app[DESK].replays.stop, "Stopped: what waits stays dead.")
 
 
 async def resume(request: web.Request) -> web.StreamResponse:
     """Go on, with another canary first."""
-    return await _act(request, ops.resume_replay, "Going on: another letter goes first, alone.")
+    return await _act(
+        request, request.app[DESK].replays.resume, "Going on: another letter goes first, alone."
+    )
 
 
-async def _act(request: web.Request, act: ops.ReplayAct, note: str) -> web.StreamResponse:
+async def _act(request: web.Request, act: ReplayAct, note: str) -> web.StreamResponse:
     replay_id: UUID = id_in(request)
-    await act(request.app[DESK], replay_id, actor(request))
+    await act(replay_id, actor(request))
     return see_other(request, f"/replays/{replay_id}", note)
 
 

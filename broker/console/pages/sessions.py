@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import DESK, SESSIONS, actor, form, render, see_other, who
 from broker.ops import Refusal
 
@@ -22,6 +21,6 @@ async def end(request: web.Request) -> web.StreamResponse:
     found = [session for session in request.app[SESSIONS].live() if session.key == key]
     if not found:
         raise Refusal("this session has ended already")
-    await ops.note(request.app[DESK], by, "console.end-session", found[0].name)
+    await request.app[DESK].log.note(by, "console.end-session", found[0].name)
     request.app[SESSIONS].end(key)
     return see_other(request, "/sessions", f"The session of {found[0].name} is ended.")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
 from broker.console.context import DESK, render
 from broker.ops import SupplierStory
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
     """Every supplier, those that need somebody first."""
-    found = await ops.suppliers(request.app[DESK])
+    found = await request.app[DESK].suppliers.figures()
     found.sort(key=lambda each: (each.lane.lane.attention is None, each.lane.lane.state.value == "open"))
     return render("suppliers.html", request, suppliers=found)
 
 
 async def one(request: web.Request) -> web.StreamResponse:
     """One of them."""
-    story = await ops.supplier(request.app[DESK], request.match_info["supplier"])
+    story = await request.app[DESK].suppliers.story(request.match_info["supplier"])
     return render("supplier.html", request, story=story, day=day_of(story), lane=story.figures.lane.lane)
 
 

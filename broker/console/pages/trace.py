@@ -31,7 +31,7 @@ async def story(request: web.Request) -> web.StreamResponse:
     """The story of a requestId, reportId or letter id; a replay has a page of its own."""
     any_id, desk = id_in(request), request.app[DESK]
     try:
-        found = await ops.trace(desk, any_id)
+        found = await desk.stories.whole(any_id)
     except Refusal:
         if await _is_a_replay(desk, any_id):
             return see_other(request, f"/replays/{any_id}")
@@ -41,7 +41,7 @@ async def story(request: web.Request) -> web.StreamResponse:
 
 async def _is_a_replay(desk: ops.Operations, any_id: UUID) -> bool:
     try:
-        await ops.replay(desk, any_id)
+        await desk.replays.one(any_id)
     except Refusal:
         return False
     return True

@@ -1,7 +1,7 @@
-"""A way through a whole table beside running brokers: page after page by key, each page a short transaction.
+"""Processes a whole table while brokers run: page by page in key order, each page a short transaction.
 
-What is looked at in one step is bounded, whatever the table has grown to, and a walk that was cut off is simply
-begun again. Opens its own connection, so that nobody waits in line behind it. Knows nothing of what is done there.
+A page has a bounded size, so the table may be large; an interrupted walk is started again from the beginning. Uses a
+connection of its own, so that no other work waits behind it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from broker.ledger.postgres.connections import Connection, LazyConnection, Serve
 from broker.ledger.postgres.reachability import Availability
 from broker.telemetry.log import get_logger
 
-log = get_logger("ledger.walking")
+log = get_logger("ledger.upkeep")
 
 T = TypeVar("T")
 RowKey = UUID | int | datetime
@@ -29,35 +29,35 @@ FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 PAGE = """
 SELECT high, (SELECT {key} FROM {table} WHERE {key} > high ORDER BY {key} LIMIT 1) AS next FROM (
     SELECT {key} AS high FROM (SELECT {key} FROM {table} WHERE {key} >= $1 ORDER BY {key} LIMIT $2) AS page
-    ORDER BY {key} DESC LIMIT 1) AS its_end
+    ORDER BY {key} DESC LIMIT 1) AS last_row
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows whose keys are between these two, both included."""
+    """The rows with keys from `low` to `high`, both included."""
 
     low: RowKey
     high: RowKey
 
 
 class Walk:
-    """One connection of its own for a walk. All raise LedgerAway; close it by `walking`."""
+    """A walk with its connection. All calls raise LedgerAway."""
 
-    def __init__(self, target: Server) -> None:
-        self._line = LazyConnection(target, Availability())
+    def __init__(self, server: Server) -> None:
+        self._connection = LazyConnection(server, Availability())
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """As Line.run."""
-        return await self._line.run(work)
+        """As LazyConnection.run."""
+        return await self._connection.run(work)
 
-    async def only_one(self, lock: int) -> bool:
-        """Whether this walk has the advisory lock now; it holds it as long as its connection lives."""
+    async def try_lock(self, lock: int) -> bool:
+        """Try to take an advisory lock; it is held until the connection ends."""
         return bool(await self.run(lambda c: c.fetchval("SELECT pg_try_advisory_lock($1)", lock)))
 
     async def pages(self, table: str, key: str, size: int, *, first: RowKey) -> AsyncIterator[Page]:
-        """The table in pages of `size` rows (more only if they share one key), as they are found on the way."""
-        statement = PAGE.format(table=table, key=key)  # our own names only
+        """The table in pages of `size` rows (more only if rows share one key). `table` and `key` are trusted names."""
+        statement = PAGE.format(table=table, key=key)
         low: RowKey | None = first
         while low is not None:
             row = await self.run(partial(_page, statement, low, size))
@@ -67,17 +67,17 @@ class Walk:
             low = row[1]
 
     async def try_run(self, work: Callable[[Connection], Awaitable[T]], default: T) -> T:
-        """`work`, or `default` if somebody else holds its rows: they are taken on the next walk."""
+        """The result of `work`, or `default` if another transaction has locked its rows; the next walk tries again."""
         try:
             return await self.run(work)
         except RowRefused as refused:
             if not refused.passing:
                 raise
-            log.warning("page-left-out", reason=str(refused))
+            log.warning("page-skipped", reason=str(refused))
             return default
 
     async def close(self) -> None:
-        await self._line.close()
+        await self._connection.close()
 
 
 async def _page(
@@ -88,9 +88,9 @@ async def _page(
 
 
 @asynccontextmanager
-async def walking(target: Server) -> AsyncIterator[Walk]:
-    """A walk, and its connection let go."""
-    walk = Walk(target)
+async def open_walk(server: Server) -> AsyncIterator[Walk]:
+    """A walk whose connection is closed at the end of the block."""
+    walk = Walk(server)
     try:
         yield walk
     finally:
