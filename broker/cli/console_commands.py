@@ -35,15 +35,15 @@ def console(context: click.Context) -> None:
 @console.command("hash")
 def console_hash() -> None:
     """Read a password from standard input and print its argon2 hash for the settings."""
-    from broker.console.passwords import LEAST_PASSWORD, MOST_PASSWORD, hashed
+    from broker.console.passwords import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, hash_password
 
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
-        password = sys.stdin.readline(MOST_PASSWORD + 2).rstrip("\r\n")
-    if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
-        raise Mistake(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
-    click.echo(hashed(password))
+        password = sys.stdin.readline(MAX_PASSWORD_LENGTH + 2).rstrip("\r\n")
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise Mistake(f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
+    click.echo(hash_password(password))
 
 
 @console.command("link")
