@@ -79,7 +79,7 @@ class TestLanes:
         self, browser_with_directory: Browser, sql: Sql
     ) -> None:
         operator = browser_with_directory.come_in("operator")
-        assert "invented citizen" in (await operator.get("/suppliers/birkelund/test")).text
+        assert "fictitious citizen" in (await operator.get("/suppliers/birkelund/test")).text
         page = await operator.post("/suppliers/birkelund/test", {"reason": "new certificate"})
         report_id = await sql.fetchval("SELECT report_id FROM reports WHERE type = 'report.test.v1'")
         assert page.location == f"/trace/{report_id}"
@@ -111,7 +111,7 @@ class TestLetters:
         page = await operator.get(f"/dead/discard?ids={report_id}")
         done = await operator.post("/dead/discard", fields_on(page) | {"reason": "a test"})
         undo = await operator.get(done.location)
-        assert ("Put aside: 1" in undo.text, "1 letter" in undo.text) == (True, True)
+        assert ("Discarded: 1" in undo.text, "1 letter" in undo.text) == (True, True)
         back = await operator.post("/dead/restore", fields_on(undo) | {"reason": "a mistake"})
         assert (back.status, await state_of(sql, report_id)) == (303, "dead")
 
@@ -132,7 +132,7 @@ class TestLetters:
 
     async def test_everything_at_once_is_refused(self, operator: Browser, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
-        assert "Say which" in (await operator.get("/dead/discard")).text
+        assert "Choose the letters first" in (await operator.get("/dead/discard")).text
         page = await operator.post("/dead/discard", {"reason": "all of it"})
         assert (page.status, await state_of(sql, report_id)) == (409, "dead")
 

@@ -106,7 +106,7 @@ async def test_what_was_put_aside_is_shown_on_its_own(browser: Browser, desk: Op
     page = await search(browser, discarded="1", supplier="nordsoft")
     assert (listed(page), "Restore all of these" in page.text) == ([str(one)], True)
     letter = await browser.get(f"/dead/{one}")
-    assert ("put aside" in letter.text, f"/dead/restore?ids={one}" in letter.text) == (True, True)
+    assert (">discarded<" in letter.text, f"/dead/restore?ids={one}" in letter.text) == (True, True)
 
 
 async def test_one_letter_has_its_whole_story(browser: Browser, desk: Operations, sql: Sql) -> None:
@@ -140,7 +140,7 @@ async def test_what_is_dead_no_more_has_its_story_left(browser: Browser, sql: Sq
     await delivered(sql, report_id)
     page = await browser.get(f"/dead/{report_id}")
     assert (page.status, page.location) == (303, f"/trace/{report_id}")
-    assert "It is no dead letter now" in (await browser.get(page.location)).text
+    assert "This letter is no longer dead" in (await browser.get(page.location)).text
     assert (await browser.get(f"/dead/{uuid4()}")).status == 409
 
 
