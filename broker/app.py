@@ -41,9 +41,10 @@ from broker.telemetry import log as logging
 from broker.telemetry.counters import COUNTERS
 from broker.telemetry.log import get_logger
 from broker.telemetry.tracing import tracing
-from config.dangers import notices, problems
+from config.checks import notices, problems
 from config.directory import Directory, changed_systems, load_directory
-from config.settings import ConfigProblem, Settings
+from config.settings import Settings
+from config.sources import ConfigProblem
 
 log = get_logger("app")
 
@@ -153,7 +154,9 @@ class App:
     def _queues(self, directory: Directory) -> dict[str, int]:
         """Consumed queues and their prefetch, which is also the concurrency."""
         limits = self._settings.queues
-        lanes = {lane_of(name): s.lane(self._settings).in_flight for name, s in directory.suppliers.items()}
+        lanes = {
+            lane_of(name): s.lane(self._settings.reports).in_flight for name, s in directory.suppliers.items()
+        }
         return {
             QUERIES: limits.queries_prefetch,
             BOOKINGS: limits.bookings_prefetch,

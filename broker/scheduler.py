@@ -107,7 +107,8 @@ class Scheduler:
 
     def _limits(self) -> dict[str, LaneLimits]:
         lanes = {
-            name: config.lane(self._settings) for name, config in self._systems.directory.suppliers.items()
+            name: config.lane(self._settings.reports)
+            for name, config in self._systems.directory.suppliers.items()
         }
         return {name: LaneLimits(lane.window, lane.rate_per_second) for name, lane in lanes.items()}
 

@@ -6,31 +6,16 @@ both sides. Reads, checks and writes the file; opens no connection.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from config.dangers import notices, problems
 from config.sections import Section
 from config.sources import ConfigProblem, read_toml, sentences
 from config.suppliers import Supplier
 from config.systems import SystemConfig, Title
-
-__all__ = [
-    "ConfigProblem",
-    "Directory",
-    "Jobcenter",
-    "Supplier",
-    "SystemConfig",
-    "changed_systems",
-    "dump_directory",
-    "load_directory",
-    "notices",
-    "problems",
-]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
 JobcenterCode = Annotated[str, Field(pattern=r"^[0-9]{5}$")]
@@ -109,23 +94,6 @@ def _rooted(system: S, root: Path) -> S:
     if isinstance(system, Supplier):
         update["webhook_secret_files"] = tuple(root / path for path in system.webhook_secret_files)
     return system.model_copy(update=update)
-
-
-def dump_directory(directory: Directory) -> str:
-    """The directory as TOML that `load_directory` reads back to the same (paths as they stand)."""
-    tables: list[str] = []
-    for table in Directory.model_fields:
-        for name, entry in getattr(directory, table).items():
-            pairs = entry.model_dump(mode="json", exclude_defaults=True).items()
-            lines = (f"{key} = {_toml(value)}" for key, value in pairs)
-            tables.append("\n".join((f"[{table}.{name}]", *lines, "")))
-    return "\n".join(tables)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def changed_systems(old: Directory, new: Directory) -> set[str]:

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from config.console_section import ConsoleSettings
-from config.dangers import KEYS_ABSENT, problems
 from config.health_sections import HealthSettings, TracingSettings
 from config.report_sections import DeadSettings, ReportSettings, RetentionSettings
 from config.sections import (
@@ -35,35 +34,7 @@ from config.sections import (
     VerificationSettings,
     WatchdogSettings,
 )
-from config.sources import PREFIX, ConfigProblem, Tree, from_environment, merge, read_toml, sentences
-
-__all__ = [
-    "AnswerSettings",
-    "ConfigProblem",
-    "ConsoleSettings",
-    "DeadSettings",
-    "DirectorySettings",
-    "HealthSettings",
-    "HttpLimits",
-    "HttpSettings",
-    "KeySettings",
-    "LedgerSettings",
-    "LogSettings",
-    "QueueSettings",
-    "RabbitmqSettings",
-    "ReportSettings",
-    "RequestSettings",
-    "RetentionSettings",
-    "SchedulerSettings",
-    "Settings",
-    "StopSettings",
-    "TracingSettings",
-    "VerificationSettings",
-    "WatchdogSettings",
-    "build",
-    "generate_keys",
-    "load",
-]
+from config.sources import PREFIX, ConfigProblem, Tree, merge, read_toml, sentences
 
 DEFAULTS = Path(__file__).with_name("default.toml")
 HINTS = {
@@ -112,34 +83,6 @@ def build(changes: Tree) -> Settings:
         return Settings.model_validate(merge(read_toml(DEFAULTS), changes))
     except ValidationError as error:
         raise ConfigProblem(sentences(error, Settings, HINTS)) from None
-
-
-def load(path: Path | None) -> Settings:
-    """default.toml, the file at `path`, the environment. Raises ConfigProblem with all that is wrong."""
-    of_file = read_toml(path) if path else {}
-    of_environment, found = from_environment()
-    found += [
-        f"{key}: is a secret and must not stand in {path}; {HINTS[key]}" for key in _secrets_in(of_file)
-    ]
-    try:
-        settings = build(merge(of_file, of_environment))
-        found += problems(settings)
-    except ConfigProblem as problem:
-        found += problem.problems
-        found += [] if of_environment.get("keys") else [KEYS_ABSENT]
-    if found:
-        raise ConfigProblem(found)
-    file = (path or DEFAULTS).resolve().parent / settings.directory.file
-    return settings.model_copy(update={"directory": DirectorySettings(file=file)})
-
-
-def _secrets_in(tree: Tree) -> list[str]:
-    found = ["keys"] if "keys" in tree else []
-    for key in ("rabbitmq.url", "ledger.dsn"):
-        section, name = key.split(".")
-        table = tree.get(section)
-        found += [key] if isinstance(table, dict) and name in table else []
-    return found
 
 
 def generate_keys() -> dict[str, Any]:

@@ -109,9 +109,9 @@ class Supplier(SystemConfig):
         """Whether there is somewhere to send its reports to; without, they wait in the ledger."""
         return bool(self.base_url)
 
-    def lane(self, settings: Settings) -> ReportSettings:
+    def lane(self, reports: ReportSettings) -> ReportSettings:
         """The section `reports` as it is in force for this supplier."""
-        return settings.reports.model_copy(
+        return reports.model_copy(
             update={
                 name: value
                 for name in ReportSettings.model_fields
@@ -121,7 +121,7 @@ class Supplier(SystemConfig):
 
     def limits(self, settings: Settings) -> HttpLimits:
         """The HTTP settings for its calls: cap and timeout are the lane's."""
-        lane = self.lane(settings)
+        lane = self.lane(settings.reports)
         of_lane = {"in_flight": lane.in_flight, "total_timeout_seconds": lane.total_timeout_seconds}
         return settings.limits(self.overrides | of_lane)
 

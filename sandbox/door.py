@@ -1,29 +1,44 @@
-"""The control door of a system: its script, mode, books, calls and breaches, over HTTP.
+"""The control interface of a stand-in system over HTTP: script, mode, meetings, received calls, contract breaches.
 
-For tests and for a person with curl. Knows no contract and no calls of its own.
+For tests, and for a person with curl. It is no part of the contract, and its calls are not in the journal.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from sandbox.books import Refusal
-from sandbox.scripting import BadStep, step_from
-
-if TYPE_CHECKING:  # a system opens its own door
-    from sandbox.system import System
+from sandbox.journal import Journal
+from sandbox.scripting import BadStep, Script, step_from
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def control_routes(system_of: Callable[[web.Request], System], prefix: str = "") -> list[web.RouteDef]:
-    """The control door: GET and POST /_control/…; JSON in, JSON out, 400 with a sentence for a mistake."""
+class Controlled(Protocol):
+    """The parts of `System` that can be controlled. A protocol, because system.py imports this module."""
 
-    def door(work: Callable[[System, Any], Awaitable[Any] | Any]) -> Handler:
+    scripts: Script
+    journal: Journal
+
+    @property
+    def is_up(self) -> bool: ...
+    async def up(self) -> None: ...
+    def go_down_soon(self) -> None: ...
+    def release(self) -> None: ...
+    def reset(self) -> None: ...
+    def seed(self, wanted: dict[str, Any], /) -> None: ...
+    def books(self) -> dict[str, Any]: ...
+    def inbox(self) -> list[dict[str, Any]]: ...
+
+
+def control_routes(system_of: Callable[[web.Request], Controlled], prefix: str = "") -> list[web.RouteDef]:
+    """GET and POST /_control/…: JSON in, JSON out; an invalid request gets 400 with a sentence that says why."""
+
+    def door(work: Callable[[Controlled, Any], Awaitable[Any] | Any]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 wanted = json.loads(await request.read() or b"{}")
@@ -53,29 +68,29 @@ def control_routes(system_of: Callable[[web.Request], System], prefix: str = "")
     ]
 
 
-def _breaches(system: System, _: Any) -> dict[str, Any]:
-    return {"breaches": system.breaches, "count": system.journal.breach_count}
+def _breaches(system: Controlled, _: Any) -> dict[str, Any]:
+    return {"breaches": system.journal.breaches, "count": system.journal.breach_count}
 
 
-def _calls(system: System, wanted: Any) -> list[dict[str, Any]]:
-    """The last calls; `wanted` may narrow them to one citizen, operation or the like."""
-    told = (call.to_json() for call in system.journal.calls)
-    return [call for call in told if wanted.items() <= call.items()] if wanted else list(told)
+def _calls(system: Controlled, wanted: Any) -> list[dict[str, Any]]:
+    """The last calls received; the members of `wanted` filter them, for example by citizen or operation."""
+    calls = (call.to_json() for call in system.journal.calls)
+    return [call for call in calls if wanted.items() <= call.items()] if wanted else list(calls)
 
 
-def _add_steps(system: System, wanted: Any) -> None:
+def _add_steps(system: Controlled, wanted: Any) -> None:
     for raw in wanted if isinstance(wanted, list) else [wanted]:
         system.scripts.add(step_from(raw))
 
 
-def _clear(system: System, wanted: Any) -> None:
-    """Forget steps (all, or those of a label) and let what hangs go."""
+def _clear(system: Controlled, wanted: Any) -> None:
+    """Remove script steps (all, or those with a label) and end the calls that hang."""
     system.scripts.clear(wanted.get("label"))
     system.release()
 
 
-async def _mode(system: System, wanted: Any) -> None:
-    """`down` or `up`. Its own door closes with it: whoever wants it up again asks at the sandbox's desk."""
+async def _mode(system: Controlled, wanted: Any) -> None:
+    """`down` or `up`. `down` closes this interface too; to bring the system up again, ask the sandbox's main port."""
     mode = wanted.get("mode")
     if mode not in ("up", "down"):
         raise BadStep("mode is up or down")

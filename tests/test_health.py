@@ -24,9 +24,10 @@ from broker.ledger import Ledger
 from broker.ledger.operators.figures import OTHER, Backlog, grouped
 from broker.rabbitmq.consumer import Consumer
 from broker.telemetry.counters import Counters
-from config.directory import Directory, SystemConfig
-from config.settings import HealthSettings
+from config.directory import Directory
+from config.health_sections import HealthSettings
 from config.sources import environment_with
+from config.systems import SystemConfig
 from scripts.processes import free_port
 from tests.certificates import Authority, made_in
 from tests.clients.support import RawServer

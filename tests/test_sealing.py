@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from broker.errors import BrokerError
 from broker.sealing import NONCE_BYTES, KeyMissing, SealBroken, Sealer, Token
-from config.settings import KeySettings
+from config.sections import KeySettings
 
 MARKED = b"0101364001"
 

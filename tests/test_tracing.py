@@ -12,7 +12,8 @@ from broker.clients.call_spans import calling
 from broker.reports.report_spans import attempting
 from broker.requests.request_spans import LONGEST_WAIT, _sent_at, carrying, handling
 from broker.telemetry.tracing import TRACING, child_of
-from config.settings import ConfigProblem, build
+from config.settings import build
+from config.sources import ConfigProblem
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -21,9 +21,11 @@ from rich.table import Table
 
 from broker.errors import BrokerError
 from broker.ops import Actor, login_name
-from config.dangers import problems
+from config.checks import problems
 from config.directory import Directory, load_directory
-from config.settings import ConfigProblem, Settings, load
+from config.load import load
+from config.settings import Settings
+from config.sources import ConfigProblem
 
 T = TypeVar("T")
 FILE = click.Path(dir_okay=False, path_type=Path)

@@ -21,7 +21,7 @@ from broker.cli.overview_commands import FIGURES_COMMANDS
 from broker.cli.report_commands import COMMANDS
 from broker.errors import BrokerError
 from broker.telemetry.log import configure
-from config.dangers import notices
+from config.checks import notices
 from config.settings import generate_keys
 
 

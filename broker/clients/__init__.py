@@ -11,8 +11,9 @@ from broker.clients.http import HttpSystem
 from broker.clients.planner import Planner
 from broker.clients.supplier import Supplier, SupplierReceipt
 from broker.errors import CallFacts, Misconfigured
-from config.directory import Directory, SystemConfig
+from config.directory import Directory
 from config.settings import Settings
+from config.systems import SystemConfig
 
 __all__ = ["BookingSystem", "Clients", "Planner", "Supplier", "SupplierReceipt", "Systems"]
 

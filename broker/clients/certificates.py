@@ -16,7 +16,8 @@ from cryptography import x509
 
 from broker.clients.tls import SetupProblem, tls_context
 from broker.telemetry.log import get_logger
-from config.directory import Directory, SystemConfig
+from config.directory import Directory
+from config.systems import SystemConfig
 
 log = get_logger("certificates")
 

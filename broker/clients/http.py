@@ -31,8 +31,8 @@ from broker.clients.tries import CallTries
 from broker.clients.unpack import unpacked
 from broker.errors import AtCapacity, CallFacts
 from broker.telemetry.counters import COUNTERS
-from config.directory import SystemConfig
-from config.settings import HttpLimits
+from config.sections import HttpLimits
+from config.systems import SystemConfig
 
 __all__ = ["Call", "CallKind", "Caller", "HttpSystem", "Reply"]
 

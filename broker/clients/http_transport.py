@@ -23,7 +23,7 @@ from yarl import URL
 
 from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
 from broker.clients.tls import certificate_refused
-from config.settings import HttpLimits
+from config.sections import HttpLimits
 
 # Shorter than the idle timeouts of the usual servers (5 s and more): a connection that they are about to
 # close would make a create Unknown for no reason.

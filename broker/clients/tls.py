@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import ssl
 
-from config.directory import SystemConfig
 from config.sources import ConfigProblem
+from config.systems import SystemConfig
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 # Parts of OpenSSL's names for the alerts with which the other side refuses our certificate.

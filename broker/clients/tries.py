@@ -21,7 +21,7 @@ from broker.clients.calls import Call, Caller, CallKind, M, Reply
 from broker.clients.classify import TIMEOUTS, CallClass, CallResult, Classified, classify, error_of
 from broker.errors import AtCapacity, CallFacts, NotSent, Unavailable, Unknown
 from broker.telemetry.counters import COUNTERS
-from config.settings import HttpLimits
+from config.sections import HttpLimits
 
 # (x-requestId, seconds that the try may take) -> what it met
 Send = Callable[[str, float], Awaitable[CallResult]]

@@ -28,7 +28,7 @@ from broker.console.session_store import Session
 from broker.console.table import ROWS, Open
 from broker.telemetry.log import get_logger
 from broker.telemetry.redaction import scrub
-from config.settings import ConsoleSettings
+from config.console_section import ConsoleSettings
 
 log = get_logger("console")
 FORM = "application/x-www-form-urlencoded"

@@ -13,7 +13,8 @@ from broker.console.passwords import Passwords
 from broker.console.rights import Right
 from broker.console.session_store import Session, Sessions
 from broker.ops import Actor, Operations
-from config.settings import ConsoleSettings, Settings
+from config.console_section import ConsoleSettings
+from config.settings import Settings
 
 DESK = web.AppKey("desk", Operations)
 SETTINGS = web.AppKey("settings", Settings)

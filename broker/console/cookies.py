@@ -8,7 +8,7 @@ import secrets
 from aiohttp import web
 
 from broker.console.context import settings_of
-from config.settings import ConsoleSettings
+from config.console_section import ConsoleSettings
 
 SESSION, LOGIN = "jobnet-session", "jobnet-login"
 _PROCESS = secrets.token_bytes(32)

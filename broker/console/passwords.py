@@ -16,8 +16,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from broker.errors import BrokerError
-from config.console_section import ConsoleUser
-from config.settings import ConsoleSettings
+from config.console_section import ConsoleSettings, ConsoleUser
 
 PLACES = 4096
 AT_ONCE = 2

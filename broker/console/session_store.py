@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from broker.console.rights import Right, rights_of
-from config.settings import ConsoleSettings
+from config.console_section import ConsoleSettings
 
 
 @dataclass

@@ -16,7 +16,7 @@ from broker.health.metrics import Metrics
 from broker.health.vitals import Vitals
 from broker.tasks import cancel_and_wait
 from broker.telemetry.log import get_logger
-from config.settings import HealthSettings
+from config.health_sections import HealthSettings
 
 log = get_logger("health")
 

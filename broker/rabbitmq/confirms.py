@@ -18,7 +18,7 @@ from broker.rabbitmq.connection import Backoff, Connection, Link, connected, ope
 from broker.rabbitmq.frames import EncodedPublish, PublishTap
 from broker.rabbitmq.messages import Outgoing, Published
 from broker.rabbitmq.topology import DIRECT_REPLY
-from config.settings import RabbitmqSettings
+from config.sections import RabbitmqSettings
 
 IN_FLIGHT = 1000
 """Unconfirmed publishes per exchange; more of them wait their turn inside the publish timeout."""

@@ -24,7 +24,7 @@ from broker.errors import BrokerError, RabbitAway
 from broker.rabbitmq.properties import guard_decoding
 from broker.rabbitmq.transport import open_streamed
 from broker.tasks import cancel_and_wait
-from config.settings import RabbitmqSettings
+from config.sections import RabbitmqSettings
 
 CONNECT_TIMEOUT_S = 10.0
 RPC_TIMEOUT_S = 10.0

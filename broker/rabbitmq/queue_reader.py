@@ -28,7 +28,7 @@ from broker.rabbitmq.connection import (
 from broker.rabbitmq.frames import PublishTap
 from broker.rabbitmq.messages import AckToken, Arrival, Outgoing, Published, read_arrival
 from broker.rabbitmq.rabbit import ACKS_SETTLE_S
-from config.settings import RabbitmqSettings
+from config.sections import RabbitmqSettings
 
 ACK_TIMEOUT_S = 5.0
 

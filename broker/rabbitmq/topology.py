@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from config.settings import QueueSettings
+from config.sections import QueueSettings
 
 REQUESTS = "jobnet.requests"
 OUTCOMES = "jobnet.outcomes"

@@ -108,7 +108,7 @@ class Deliveries:
 async def attempt(claim: ReportClaim, systems: Systems, settings: Settings) -> Decision:
     """Open the report, tell the supplier, decide what follows. Raises only at the stop of the process."""
     config = systems.directory.suppliers.get(claim.supplier)
-    rules = config.lane(settings) if config else settings.reports
+    rules = config.lane(settings.reports) if config else settings.reports
     overrides = config.status_means if config else {}
     error: Exception | None = None
     duplicate = False

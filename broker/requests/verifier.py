@@ -19,7 +19,8 @@ from broker.reports.enrichment import Addressee, stored_answer_of
 from broker.requests.routes import ROUTES
 from broker.settle import Settlement, done, not_carried_out
 from broker.telemetry.log import get_logger
-from config.settings import Settings, VerificationSettings
+from config.sections import VerificationSettings
+from config.settings import Settings
 from schemas.envelope import InvalidMessage, Request
 
 log = get_logger("verifier")

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from broker import __version__
 from broker.telemetry.log import get_logger
-from config.settings import TracingSettings
+from config.health_sections import TracingSettings
 
 log = get_logger("tracing")
 

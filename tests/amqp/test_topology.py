@@ -36,7 +36,8 @@ from broker.rabbitmq.topology import (
     dead_queue_of,
     pattern_of,
 )
-from config.settings import QueueSettings, Settings
+from config.sections import QueueSettings
+from config.settings import Settings
 from schemas.requests import REQUESTS as REQUEST_TYPES
 from scripts.rabbitmq import RabbitNode, RabbitServer
 from tests.amqp import foreign

@@ -20,8 +20,8 @@ from uuid import UUID, uuid4
 
 from broker.clients.calls import Caller
 from broker.clients.http import HttpSystem
-from config.directory import SystemConfig
-from config.settings import HttpLimits
+from config.sections import HttpLimits
+from config.systems import SystemConfig
 from schemas.personal import Cpr
 
 CPR = "0101364001"

@@ -27,7 +27,7 @@ from broker.errors import (
     Unavailable,
     Unknown,
 )
-from config.directory import SystemConfig
+from config.systems import SystemConfig
 from schemas.external import Reservation
 from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system, until
 

@@ -8,8 +8,9 @@ import pytest
 
 from broker.cli.console_commands import ROLES as CLI_ROLES
 from broker.console.rights import ROLES
-from config.console_section import Role
-from config.settings import ConfigProblem, ConsoleSettings, build
+from config.console_section import ConsoleSettings, Role
+from config.settings import build
+from config.sources import ConfigProblem
 
 GOOD = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$c29tZWhhc2hzb21laGFzaHNvbWVoYXNo"
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from config.directory import ConfigProblem, Directory, changed_systems, dump_directory, load_directory
+from config.directory import Directory, changed_systems, load_directory
 from config.settings import DEFAULTS
+from config.sources import ConfigProblem
+from tests.config.support import dump_directory
 
 EXAMPLE = DEFAULTS.with_name("directory.toml")
 

@@ -10,9 +10,10 @@ import pytest
 from annotated_types import Ge, Le
 from pydantic import BaseModel
 
+from config.load import load
 from config.sections import DirectorySettings
-from config.settings import DEFAULTS, ConfigProblem, Settings, build, generate_keys, load
-from config.sources import PREFIX, merge
+from config.settings import DEFAULTS, Settings, build, generate_keys
+from config.sources import PREFIX, ConfigProblem, merge
 
 URL = "amqp://jobnet:hemmeligt-ord@rabbit.example:5672/jobnet"
 SANDBOX = DEFAULTS.with_name("sandbox.toml")

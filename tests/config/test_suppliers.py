@@ -10,9 +10,11 @@ import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook
 
-from config.directory import ConfigProblem, Directory, changed_systems, dump_directory, load_directory
+from config.directory import Directory, changed_systems, load_directory
 from config.settings import Settings, build
+from config.sources import ConfigProblem
 from config.suppliers import Supplier
+from tests.config.support import dump_directory
 
 ADDRESS = {"name": "Hus", "base_url": "https://fejl.example"}
 WEBHOOK = ADDRESS | {"format": "webhook"}
@@ -91,11 +93,11 @@ def test_a_supplier_may_say_what_its_own_statuses_mean(status: str, meaning: str
 
 def test_its_own_numbers_stand_in_place_of_the_section_reports() -> None:
     own = supplier(window=7, in_flight=3, rate_per_second=0.5, total_timeout_seconds=4)
-    lane, limits = own.lane(SETTINGS), own.limits(SETTINGS)
+    lane, limits = own.lane(SETTINGS.reports), own.limits(SETTINGS)
     assert (lane.window, lane.in_flight, lane.rate_per_second, lane.total_timeout_seconds) == (7, 3, 0.5, 4)
     assert (limits.in_flight, limits.total_timeout_seconds) == (3, 4)
     assert lane.retry_delays_seconds == SETTINGS.reports.retry_delays_seconds
-    assert supplier().lane(SETTINGS) == SETTINGS.reports
+    assert supplier().lane(SETTINGS.reports) == SETTINGS.reports
     assert supplier().limits(SETTINGS).total_timeout_seconds == SETTINGS.reports.total_timeout_seconds
     assert supplier(max_response_bytes=2048).limits(SETTINGS).max_response_bytes == 2048
 

@@ -12,7 +12,9 @@ from aiohttp import web
 
 from broker.console.web_app import build
 from broker.ledger.operators.desk import Operations
-from config.settings import DEFAULTS, ConsoleSettings, DirectorySettings, Settings
+from config.console_section import ConsoleSettings
+from config.sections import DirectorySettings
+from config.settings import DEFAULTS, Settings
 from scripts.processes import free_port
 from tests.console.browser import Browser
 from tests.desks import desk, settings, sql

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.console.access import from_a_proxy
-from config.settings import ConsoleSettings
+from config.console_section import ConsoleSettings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve
 from tests.ledger.support import Sql

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.console.session_store import Session, Sessions
-from config.settings import ConsoleSettings
+from config.console_section import ConsoleSettings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve
 from tests.ledger.support import Sql

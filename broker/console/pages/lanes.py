@@ -8,7 +8,7 @@ from broker import ops
 from broker.console.context import DESK, SETTINGS, actor, render, see_other
 from broker.ops import Refusal
 from config.directory import load_directory
-from config.settings import ConfigProblem
+from config.sources import ConfigProblem
 
 PAUSE = "Nothing is handed over to this supplier until its lane is resumed; what is being delivered ends."
 TEST = (

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from config.combinations import DANGERS, Danger
-from config.report_combinations import REPORT_DANGERS
-
-if TYPE_CHECKING:
-    from config.directory import Directory
-    from config.settings import HttpLimits, KeySettings, Settings
-    from config.suppliers import Supplier
-    from config.systems import SystemConfig
-
-ALL_DANGERS = DANGERS + REPORT_DANGERS
+from config.combinations import ALL_DANGERS, DANGERS, REPORT_DANGERS, Danger
+from config.directory import Directory
+from config.sections import HttpLimits, KeySettings
+from config.settings import Settings
+from config.suppliers import Supplier
+from config.systems import SystemConfig
 
 KEYS_ABSENT = (
     "keys: are not set; `jobnet-broker config keys` prints a fresh set as variables of the environment: keep"
@@ -83,7 +79,7 @@ def _supplier_problems(where: str, supplier: Supplier, settings: Settings) -> It
     for number, path in enumerate(supplier.webhook_secret_files):
         if not path.is_file():
             yield f"{where}.webhook_secret_files.{number}: there is no file {path}"
-    lane, limits = supplier.lane(settings), supplier.limits(settings)
+    lane, limits = supplier.lane(settings.reports), supplier.limits(settings)
     own = {name for name in type(lane).model_fields if getattr(supplier, name, None) is not None}
     for_it = settings.model_copy(update={"reports": lane})
     for danger in REPORT_DANGERS:

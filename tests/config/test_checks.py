@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from config.combinations import Danger
-from config.dangers import ALL_DANGERS, notices, problems
+from config.checks import notices, problems
+from config.combinations import ALL_DANGERS, Danger
 from config.directory import Directory
 from config.settings import Settings, build, generate_keys
 

@@ -1,0 +1,38 @@
+"""Reads all settings of one process and refuses what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config.checks import KEYS_ABSENT, problems
+from config.sections import DirectorySettings
+from config.settings import DEFAULTS, HINTS, Settings, build
+from config.sources import ConfigProblem, Tree, from_environment, merge, read_toml
+
+
+def load(path: Path | None) -> Settings:
+    """default.toml, the file at `path`, the environment. Raises ConfigProblem with all that is wrong."""
+    of_file = read_toml(path) if path else {}
+    of_environment, found = from_environment()
+    found += [
+        f"{key}: is a secret and must not stand in {path}; {HINTS[key]}" for key in _secrets_in(of_file)
+    ]
+    try:
+        settings = build(merge(of_file, of_environment))
+        found += problems(settings)
+    except ConfigProblem as problem:
+        found += problem.problems
+        found += [] if of_environment.get("keys") else [KEYS_ABSENT]
+    if found:
+        raise ConfigProblem(found)
+    file = (path or DEFAULTS).resolve().parent / settings.directory.file
+    return settings.model_copy(update={"directory": DirectorySettings(file=file)})
+
+
+def _secrets_in(tree: Tree) -> list[str]:
+    found = ["keys"] if "keys" in tree else []
+    for key in ("rabbitmq.url", "ledger.dsn"):
+        section, name = key.split(".")
+        table = tree.get(section)
+        found += [key] if isinstance(table, dict) and name in table else []
+    return found
