@@ -15,10 +15,10 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.books import Refusal
-from sandbox.contract import Demand, problem, read_call
-from sandbox.door import control_routes
+from sandbox.contract import OperationRules, problem, read_call
+from sandbox.control_api import control_routes
+from sandbox.faulty_answers import act, cut
 from sandbox.journal import Call, Journal, RequestIds
-from sandbox.misbehaviour import act, cut
 from sandbox.scripting import BadStep, Script, Step, step_from
 
 MAX_BODY = 64 * 1024
@@ -144,7 +144,7 @@ class System:
         """The answer to a call that breaks the contract."""
         return problem("ugyldig-besked")
 
-    def serving(self, operation: str, demand: Demand, work: Work) -> Handler:
+    def serving(self, operation: str, demand: OperationRules, work: Work) -> Handler:
         """The handler of one operation of the contract."""
 
         async def read(request: web.Request) -> Call:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from sandbox.layout import Layout
+from sandbox.system_layout import Layout
 from sandbox.servers import Sandbox
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.rabbitmq import RabbitNode, RabbitServer

@@ -28,7 +28,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from config.settings import generate_keys
 from sandbox.books import citizen_token
-from sandbox.layout import (
+from sandbox.system_layout import (
     THREE,
     JobcenterPlan,
     Layout,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import aio_pika
 import aiohttp
 import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from sandbox.booking_system import BookingServer
-from sandbox.layout import offer_id, slot_time
+from sandbox.frontend import OUTCOMES, REQUESTS
 from sandbox.servers import Sandbox
+from sandbox.system_layout import offer_id, slot_time
 
+CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 ANNA, BO = "0101364001", "0202354002"
 JOBCENTER = "90001"
 
@@ -127,3 +132,44 @@ def anna(http: aiohttp.ClientSession, system: BookingServer) -> Plain:
 @pytest.fixture
 def bo(http: aiohttp.ClientSession, system: BookingServer) -> Plain:
     return Plain(http, system, cpr=BO)
+
+
+class Echo:
+    """Answers every request with what it was, as often as told."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self.channel = channel
+        self.copies = 1
+        self.reply_to: list[str] = []
+
+    async def answer(self, message: AbstractIncomingMessage) -> None:
+        self.reply_to.append(message.reply_to or "")
+        told = {
+            "status": "done",
+            "type": message.type,
+            "key": message.routing_key,
+            "body": json.loads(message.body),
+        }
+        for _ in range(self.copies):
+            await self.publish(message.reply_to or "", told, correlation_id=message.correlation_id)
+
+    async def publish(self, key: str, told: Any, *, exchange: str = "", **more: Any) -> None:
+        to = (
+            await self.channel.get_exchange(exchange, ensure=False)
+            if exchange
+            else self.channel.default_exchange
+        )
+        await to.publish(aio_pika.Message(json.dumps(told).encode(), **more), key, mandatory=False)
+
+
+@pytest.fixture
+async def echo(vhost: str) -> AsyncIterator[Echo]:
+    async with await aio_pika.connect(vhost) as connection:
+        channel = await connection.channel()
+        requests = await channel.declare_exchange(REQUESTS, "topic")
+        await channel.declare_exchange(OUTCOMES, "topic")
+        queue = await channel.declare_queue("work")
+        await queue.bind(requests, "#")
+        told = Echo(channel)
+        await queue.consume(told.answer, no_ack=True)
+        yield told

@@ -13,12 +13,13 @@ import aiohttp
 import pytest
 
 from sandbox.contract import CPR
-from sandbox.day import Desk, check_books
-from sandbox.layout import default_layout
+from sandbox.day_refusals import BAD_CPRS
+from sandbox.day_sender import check_books
+from sandbox.desk_client import DeskClient
 from sandbox.make_day import FILE, make
-from sandbox.refused_hours import BAD_CPRS
-from sandbox.samples import CITIZENS, Line, Run, invented_cpr, read_day, unmet, unmet_final
+from sandbox.samples import CITIZENS, Line, Run, final_mismatches, invented_cpr, mismatches, read_day
 from sandbox.servers import Sandbox
+from sandbox.system_layout import default_layout
 from tests.sandbox.conftest import Plain
 
 RUN = UUID("11111111-2222-4333-8444-555555555555")
@@ -168,20 +169,20 @@ AT = "2030-01-07T08:00:00+01:00"
     ],
 )
 def test_an_answer_is_judged_by_its_expectation(expect: Any, answer: Any, wrong: str) -> None:
-    found = unmet(Line("1", "booking.book.v1", {}, expect), {"starttidspunkt": AT}, answer)
+    found = mismatches(Line("1", "booking.book.v1", {}, expect), {"starttidspunkt": AT}, answer)
     assert (wrong in found[0]) if wrong else found == []
 
 
 def test_a_last_word_is_judged() -> None:
-    assert unmet_final({"outcome": "done"}, {"outcome": "done"}) == []
-    assert unmet_final({"outcome": "failed", "fejlkode": 4}, {"outcome": "done"})
+    assert final_mismatches({"outcome": "done"}, {"outcome": "done"}) == []
+    assert final_mismatches({"outcome": "failed", "fejlkode": 4}, {"outcome": "done"})
 
 
 async def test_the_books_are_compared_with_the_day(
     sandbox: Sandbox, anna: Plain, http: aiohttp.ClientSession
 ) -> None:
     """One booking expected: it must be there once, nothing else, and every call must keep to the contract."""
-    desk = Desk(sandbox.desk_url, http)
+    desk = DeskClient(sandbox.desk_url, http)
     line = Line("1", "booking.book.v1", {}, {"status": "done"})
     systems = list((await desk.index())["systems"])
     assert await check_books([line], desk, systems) == ["meetings booked: 0 in the books, 1 expected"]

@@ -3,56 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from typing import Any
 
-import aio_pika
 import pytest
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from sandbox.frontend import OUTCOMES, REQUESTS, Frontend
-
-
-class Echo:
-    """Answers every request with what it was, as often as told."""
-
-    def __init__(self, channel: AbstractChannel) -> None:
-        self.channel = channel
-        self.copies = 1
-        self.reply_to: list[str] = []
-
-    async def answer(self, message: AbstractIncomingMessage) -> None:
-        self.reply_to.append(message.reply_to or "")
-        told = {
-            "status": "done",
-            "type": message.type,
-            "key": message.routing_key,
-            "body": json.loads(message.body),
-        }
-        for _ in range(self.copies):
-            await self.publish(message.reply_to or "", told, correlation_id=message.correlation_id)
-
-    async def publish(self, key: str, told: Any, *, exchange: str = "", **more: Any) -> None:
-        to = (
-            await self.channel.get_exchange(exchange, ensure=False)
-            if exchange
-            else self.channel.default_exchange
-        )
-        await to.publish(aio_pika.Message(json.dumps(told).encode(), **more), key, mandatory=False)
-
-
-@pytest.fixture
-async def echo(vhost: str) -> AsyncIterator[Echo]:
-    async with await aio_pika.connect(vhost) as connection:
-        channel = await connection.channel()
-        requests = await channel.declare_exchange(REQUESTS, "topic")
-        await channel.declare_exchange(OUTCOMES, "topic")
-        queue = await channel.declare_queue("work")
-        await queue.bind(requests, "#")
-        told = Echo(channel)
-        await queue.consume(told.answer, no_ack=True)
-        yield told
+from sandbox.frontend import OUTCOMES, Frontend
+from tests.sandbox.conftest import Echo
 
 
 async def test_requests_are_answered_by_direct_reply_and_at_a_queue(vhost: str, echo: Echo) -> None:

@@ -15,9 +15,9 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from sandbox import play, stage
-from sandbox.day import Met
-from sandbox.post import Posted
+from sandbox import play, services
+from sandbox.day_sender import LineResult
+from sandbox.report_check import ReportResult
 from sandbox.samples import Line
 from tests.support import the_only_day
 
@@ -33,7 +33,7 @@ def alone() -> Iterator[None]:
 
 def left() -> list[str]:
     """The command lines of processes that serve a `make run` of this checkout."""
-    ours = (str(stage.FOLDER), str(stage.FOLDER.parent / "play-ledger"))
+    ours = (str(services.FOLDER), str(services.FOLDER.parent / "play-ledger"))
     told = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
     return [line for line in told if any(folder in line for folder in ours)]
 
@@ -96,23 +96,26 @@ def _title(address: str) -> str:
 
 def test_one_that_is_not_met_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = (Line(f"00{n}-book", "booking.book.v1", {}, {"status": "done"}) for n in (1, 2))
-    assert play._shown([Met(good, "done")], [Posted(good, "bro", "delivered")], []) is True
+    assert play._shown([LineResult(good, "done")], [ReportResult(good, "bro", "delivered")], []) is True
     assert (
-        play._shown([Met(good, "done"), Met(bad, "failed", ["status is failed, not done"])], [], []) is False
+        play._shown(
+            [LineResult(good, "done"), LineResult(bad, "failed", ["status is failed, not done"])], [], []
+        )
+        is False
     )
     assert "NOT MET 002-book (booking.book.v1): status is failed, not done" in capsys.readouterr().out
-    assert play._shown([Met(good, "done")], [], ["birk: booked twice"]) is False
+    assert play._shown([LineResult(good, "done")], [], ["birk: booked twice"]) is False
     assert "BOOKS birk: booked twice" in capsys.readouterr().out
-    assert play._shown([], [Posted(bad, "bro", "dead", "exhausted", ["report is dead"])], []) is False
+    assert play._shown([], [ReportResult(bad, "bro", "dead", "exhausted", ["report is dead"])], []) is False
     told = capsys.readouterr().out
     assert "NOT MET 002-book (booking.book.v1): report is dead" in told
     assert "exhausted" in told
 
 
 def test_keys_are_made_once_and_for_us_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "LOCAL", tmp_path / "local")
-    file = stage.development_keys()
+    monkeypatch.setattr(services, "LOCAL", tmp_path / "local")
+    file = services.development_keys()
     before = file.read_bytes()
-    assert stage.development_keys().read_bytes() == before
+    assert services.development_keys().read_bytes() == before
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(json.loads(before)) == {"sealing", "seal_with", "tokens", "token_order"}

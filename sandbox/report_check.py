@@ -14,8 +14,8 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sandbox.fejlmelding import JOBNET
-from sandbox.layout import danish_time
 from sandbox.samples import Line, Run
+from sandbox.system_layout import danish_time
 
 MERGED = "merged"
 OPEN = ("joining", "waiting", "handed", "delivering")
@@ -49,7 +49,7 @@ NOWHERE = End("not there")
 
 
 @dataclass
-class Posted:
+class ReportResult:
     """What became of the report of one line: `wrong` is empty when it met its expectation exactly."""
 
     line: Line
@@ -64,7 +64,7 @@ def report_id(request_id: str) -> str:
     return str(uuid5(UUID(request_id), "reportId"))
 
 
-class Post:
+class ReportCheck:
     """The run, the inboxes by supplier; by report id the ledger's word, the last event, its dead letter's cause."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Post:
         self._merges: Counter[str] = Counter()
         self._suppliers: dict[str, str] = {}
 
-    def judged(self, lines: Sequence[Line]) -> list[Posted]:
+    def judged(self, lines: Sequence[Line]) -> list[ReportResult]:
         """Every line that leads to a report, judged."""
         reported = [(line, line.report) for line in lines if line.report is not None]
         self._suppliers |= {line.id: str(about.get("supplier", "")) for line, about in reported}
@@ -110,12 +110,12 @@ class Post:
         except ValueError:  # its requestId is none
             return ""
 
-    def _judged(self, line: Line, about: dict[str, Any]) -> Posted:
+    def _judged(self, line: Line, about: dict[str, Any]) -> ReportResult:
         want = self._run.resolve(about)
         if want["end"] == MERGED:
             return self._merged(line, str(about["into"]))
         end = self._ends.get(self._report_of(line), NOWHERE)
-        posted = Posted(line, want["supplier"], end.shown, end.cause)
+        posted = ReportResult(line, want["supplier"], end.shown, end.cause)
         if (end.shown, end.cause) != (want["end"], want.get("cause")):
             posted.wrong.append(
                 f"report is {_said(end.shown, end.cause)}, not {_said(want['end'], want.get('cause'))}"
@@ -136,11 +136,11 @@ class Post:
             return [f"jobnet.outcomes said that its report is dead of {event.get('cause')}"]
         return []
 
-    def _merged(self, line: Line, into: str) -> Posted:
+    def _merged(self, line: Line, into: str) -> ReportResult:
         """Whether the report that it went into has counted it."""
         self._merges[into] += 1
         first = self._ends.get(report_id(self._run.resolve(f"@request:{into}")), NOWHERE)
-        posted = Posted(line, self._suppliers.get(into, ""), MERGED)
+        posted = ReportResult(line, self._suppliers.get(into, ""), MERGED)
         if first.count < 1 + self._merges[into]:
             posted.wrong.append(
                 f"{into}'s report counts {first.count}, not at least {1 + self._merges[into]}"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from sandbox.post import ENDS, End, Post, ends_from, letters_from, report_id, rows_of
+from sandbox.report_check import ENDS, End, ReportCheck, ends_from, letters_from, report_id, rows_of
 from sandbox.samples import Line, Run
 
 RUN = UUID("11111111-2222-4333-8444-555555555555")
@@ -52,7 +52,7 @@ def judged(run: Run, line: Line, end: End | None, *reports: dict[str, Any]) -> l
     ends = {name: end} if end else {}
     events = {name: {"outcome": end.state, "cause": end.cause}} if end and end.state in ENDS else {}
     letters = {name: end.cause} if end and end.cause else {}
-    post = Post(run, ends, {"fyrtaarn": list(reports), "moelle": []}, events, letters)
+    post = ReportCheck(run, ends, {"fyrtaarn": list(reports), "moelle": []}, events, letters)
     return [sentence for one in post.judged([line]) for sentence in one.wrong] + post.surplus([line])
 
 
@@ -139,7 +139,7 @@ def test_equal_failures_are_counted_on_the_first_ones_report(run: Run) -> None:
     for count, wrong in ((2, []), (1, ["001-book's report counts 1, not at least 2"])):
         ends = {report_id(run.request_id(LINE)): End("delivered", count=count)}
         told = {report_id(run.request_id(LINE)): {"outcome": "delivered"}}
-        post = Post(run, ends, {"fyrtaarn": [arrived(run)]}, told, {})
+        post = ReportCheck(run, ends, {"fyrtaarn": [arrived(run)]}, told, {})
         assert [s for one in post.judged([LINE, again]) for s in one.wrong] == wrong
         assert post.surplus([LINE, again]) == []
 
@@ -169,7 +169,9 @@ def test_the_commands_rows_are_read_and_a_pauses_cause_is_no_end(run: Run) -> No
 def test_every_end_is_told_to_whoever_listens(run: Run, event: dict[str, Any], wrong: str) -> None:
     dead = replace(LINE, report=WANT | {"end": "dead", "cause": "rejected"})
     name = report_id(run.request_id(dead))
-    post = Post(run, {name: End("dead", "rejected")}, {}, {name: event} if event else {}, {name: "rejected"})
+    post = ReportCheck(
+        run, {name: End("dead", "rejected")}, {}, {name: event} if event else {}, {name: "rejected"}
+    )
     [found] = post.judged([dead])
     assert (wrong in found.wrong[0]) if wrong else found.wrong == []
 
@@ -178,13 +180,13 @@ def test_a_dead_report_has_a_letter_and_no_other_one(run: Run) -> None:
     dead = replace(LINE, report=WANT | {"end": "dead", "cause": "rejected"})
     name = report_id(run.request_id(LINE))
     gone, told = {name: End("dead", "rejected")}, {name: {"outcome": "dead", "cause": "rejected"}}
-    [found] = Post(run, gone, {}, told, {}).judged([dead])
+    [found] = ReportCheck(run, gone, {}, told, {}).judged([dead])
     assert found.wrong == ["its dead letter says None, not rejected"]
     rows = [{"letter_id": name, "kind": "report", "cause": "rejected"}]
     letters = letters_from([*rows, {"letter_id": "b", "kind": "booking", "cause": "unverified"}])
     assert letters == {name: "rejected"}
     there, delivered = {name: DELIVERED}, {name: {"outcome": "delivered"}}
-    [found] = Post(run, there, {"fyrtaarn": [arrived(run)]}, delivered, letters).judged([LINE])
+    [found] = ReportCheck(run, there, {"fyrtaarn": [arrived(run)]}, delivered, letters).judged([LINE])
     assert found.wrong == ["its dead letter says rejected, not None"]
 
 
@@ -197,5 +199,5 @@ def test_twins_are_told_apart_by_their_ids(run: Run) -> None:
         for i in ids
     ]
     told = {name: {"outcome": "delivered"} for name in ids}
-    post = Post(run, dict.fromkeys(ids, DELIVERED), {"fyrtaarn": came[::-1]}, told, {})
+    post = ReportCheck(run, dict.fromkeys(ids, DELIVERED), {"fyrtaarn": came[::-1]}, told, {})
     assert [one.wrong for one in post.judged([OWN, twin])] == [[], []]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-
+from sandbox.desk_client import DeskClient
 from sandbox.frontend import Frontend
-from sandbox.samples import Line, Run, SetUp, unmet, unmet_final
+from sandbox.samples import Line, Run, SetUp, final_mismatches, mismatches
 
 PLACES = 12
 ANSWER_S = 45.0  # the longest patience is 30 s; the rest is slack for a slow machine
@@ -34,7 +33,7 @@ EFFECTS = {
 
 
 @dataclass
-class Met:
+class LineResult:
     """How one line ended: `wrong` is empty when it met its expectation exactly."""
 
     line: Line
@@ -42,38 +41,10 @@ class Met:
     wrong: list[str] = field(default_factory=list)
 
 
-class Desk:
-    """The sandbox's control door, over HTTP."""
-
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
-        self._url = url
-        self._http = http
-
-    async def index(self) -> dict[str, Any]:
-        """The first day and the systems."""
-        told: dict[str, Any] = await self._ask("GET", "/")
-        return told
-
-    async def control(self, step: Mapping[str, Any]) -> None:
-        """Carry out one control step of a line."""
-        await self._ask("POST", f"/{step['system']}/_control/{step['do']}", step["with"])
-
-    async def get(self, system: str, what: str, narrowed: Mapping[str, Any] | None = None) -> Any:
-        """books, breaches or calls of a system."""
-        return await self._ask("GET", f"/{system}/_control/{what}", narrowed)
-
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        async with self._http.request(method, f"{self._url}{path}", json=body) as answer:
-            told = await answer.json()
-        if answer.status != 200:
-            raise ValueError(f"the sandbox refused {method} {path}: {told}")
-        return told
-
-
-class SampleDay:
+class DaySender:
     """One sending of a day."""
 
-    def __init__(self, lines: list[Line], run: Run, frontend: Frontend, desk: Desk) -> None:
+    def __init__(self, lines: list[Line], run: Run, frontend: Frontend, desk: DeskClient) -> None:
         self._lines = lines
         self._run = run
         self._frontend = frontend
@@ -82,13 +53,15 @@ class SampleDay:
         self._places: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(PLACES))
         self._raw: dict[str, asyncio.Future[bytes]] = {}
 
-    async def send(self, set_up: SetUp, systems: dict[str, str], ended: Callable[[Met], None]) -> list[Met]:
+    async def send(
+        self, set_up: SetUp, systems: dict[str, str], ended: Callable[[LineResult], None]
+    ) -> list[LineResult]:
         """Send all; `systems` names each jobcenter's booking system, `ended` hears of every line at once."""
         self._systems = systems
         self._raw = {line.id: asyncio.get_running_loop().create_future() for line in self._lines}
         await self._carry_out(set_up.controls)
 
-        async def one(line: Line) -> Met:
+        async def one(line: Line) -> LineResult:
             met = await self._one(line)
             ended(met)
             return met
@@ -107,17 +80,17 @@ class SampleDay:
         for step in steps:
             await self._desk.control(self._run.resolve(step))
 
-    async def _one(self, line: Line) -> Met:
+    async def _one(self, line: Line) -> LineResult:
         try:
             return await self._carry(line)
         except TimeoutError:
-            return Met(line, "no answer", ["no answer came in time"])
+            return LineResult(line, "no answer", ["no answer came in time"])
         except ValueError as error:
-            return Met(line, "not sent", [str(error)])
+            return LineResult(line, "not sent", [str(error)])
         finally:
             self._raw[line.id].cancel()  # does nothing to a result
 
-    async def _carry(self, line: Line) -> Met:
+    async def _carry(self, line: Line) -> LineResult:
         if line.after:
             await asyncio.wait([self._raw[line.after]])
         if line.when:
@@ -131,8 +104,8 @@ class SampleDay:
         self._run.answers[line.id] = answer
         self._raw[line.id].set_result(raw)
         await self._carry_out(line.afterwards)
-        wrong = unmet(line, json.loads(sent) if line.raw is None else {}, answer)
-        return await self._last_word(line, raw, Met(line, str(answer.get("status")), wrong))
+        wrong = mismatches(line, json.loads(sent) if line.raw is None else {}, answer)
+        return await self._last_word(line, raw, LineResult(line, str(answer.get("status")), wrong))
 
     def _place(self, line: Line) -> asyncio.Semaphore:
         """Lines that must come at a certain moment, and those that call no system, do not queue up with the rest."""
@@ -140,7 +113,7 @@ class SampleDay:
         apart = line.when or (line.report or {}).get("into") or line.type == REPORT
         return self._places[f"{system}, at its moment" if apart else system]
 
-    async def _last_word(self, line: Line, raw: bytes, met: Met) -> Met:
+    async def _last_word(self, line: Line, raw: bytes, met: LineResult) -> LineResult:
         if line.is_copy:
             first = self._raw[line.expect["same_as"]]
             await asyncio.wait([first])
@@ -149,7 +122,7 @@ class SampleDay:
         if line.final and not met.wrong:
             event = await self._frontend.final(self._run.request_id(line), FINAL_S)
             met.status = f"{met.status}, then {event.get('outcome')}"
-            met.wrong += unmet_final(line.final, event)
+            met.wrong += final_mismatches(line.final, event)
         return met
 
     async def _until_called(self, when: dict[str, Any]) -> None:
@@ -162,7 +135,7 @@ class SampleDay:
                 await asyncio.sleep(POLL_S)
 
 
-async def check_books(lines: list[Line], desk: Desk, systems: list[str]) -> list[str]:
+async def check_books(lines: list[Line], desk: DeskClient, systems: list[str]) -> list[str]:
     """What in the sandbox's books is not as it must be after this day, in sentences."""
     wrong: list[str] = []
     did: Counter[str] = Counter()

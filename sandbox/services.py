@@ -31,7 +31,7 @@ COMMAND_S = 120.0
 
 
 @dataclass(frozen=True)
-class Stage:
+class Services:
     """Everything that runs, and how to reach it."""
 
     amqp_url: str
@@ -58,7 +58,7 @@ def development_keys() -> Path:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
+def running_services() -> Iterator[Services]:
     """Start it all; at the end nothing of it runs. Raises StartFailed with the end of a log."""
     with contextlib.ExitStack() as running:
         running.enter_context(
@@ -88,7 +88,7 @@ def stage() -> Iterator[Stage]:
         jobnet_url = _jobnet(running, amqp_url, desk_url)
         console_url = _console(running, environment)
         health_url = f"http://127.0.0.1:{environment[HEALTH_PORT]}"
-        yield Stage(amqp_url, desk_url, jobnet_url, console_url, health_url, broker, environment)
+        yield Services(amqp_url, desk_url, jobnet_url, console_url, health_url, broker, environment)
 
 
 def _rabbitmq(running: contextlib.ExitStack) -> str:
@@ -147,10 +147,10 @@ def _console(running: contextlib.ExitStack, environment: dict[str, str]) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def login_link(ready: Stage) -> str:
+def login_link(services: Services) -> str:
     """An address that logs in at the console, once: as whoever tries things here, with every role. Raises StartFailed."""
     roles = [f"--role={role}" for role in ("operator", "privacy", "admin")]
-    return _command(ready.environment, "console", "link", "--as", "you", *roles).strip()
+    return _command(services.environment, "console", "link", "--as", "you", *roles).strip()
 
 
 def broker_command(*words: str) -> list[str]:

@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from sandbox.day import Met
-from sandbox.post import Posted
+from sandbox.day_sender import LineResult
+from sandbox.report_check import ReportResult
 
 EVERY = 50
 console = Console(highlight=False)
 
 
-def tell(text: str) -> None:
+def print_line(text: str) -> None:
     """A line for a person, as it is."""
     console.print(text, markup=False, soft_wrap=True)
 
@@ -39,7 +39,7 @@ class Progress:
         self._task = self._bar.add_task("day", total=total)
 
     def __enter__(self) -> Self:
-        tell(f"  sending the sample day: {self._total} requests")
+        print_line(f"  sending the sample day: {self._total} requests")
         if console.is_terminal:
             self._bar.start()
         return self
@@ -50,16 +50,16 @@ class Progress:
         if console.is_terminal:
             self._bar.stop()
 
-    def ended(self, met: Met) -> None:
+    def ended(self, met: LineResult) -> None:
         """One more has ended."""
         self._ended += 1
         if console.is_terminal:
             self._bar.advance(self._task)
         elif self._ended % EVERY == 0 or self._ended == self._total:
-            tell(f"  {self._ended} of {self._total} have ended")
+            print_line(f"  {self._ended} of {self._total} have ended")
 
 
-def reports_table(posted: list[Posted]) -> None:
+def print_reports(posted: list[ReportResult]) -> None:
     """What became of the failure reports, by supplier; the dead by cause."""
     rows = Counter((p.supplier or "nobody", p.end, p.cause or "", not p.wrong) for p in posted)
     shown = Table("supplier", "end", "cause", "reports", "as expected", title="Failure reports")
@@ -69,7 +69,7 @@ def reports_table(posted: list[Posted]) -> None:
     console.print(shown)
 
 
-def table(met: list[Met]) -> None:
+def print_requests(met: list[LineResult]) -> None:
     """What became of the requests, by type and end."""
     counts: Counter[tuple[str, str, bool]] = Counter((m.line.type, m.status, not m.wrong) for m in met)
     shown = Table("type", "end", "requests", "as expected", title="The sample day")
