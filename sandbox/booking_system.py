@@ -50,17 +50,17 @@ class BookingServer(System):
         wish = OperationRules(body=wish_problems)
         return [
             web.get("/v1/BorgerBooking/Moedetilbud/{offer}/Tider", self._serve_times),
-            web.get(BOOKING, self.serving("find", OperationRules(), self._find)),
-            web.post(BOOKING + "/action/reserver", self.serving("reserve", wish, self._reserve)),
-            web.post(BOOKING, self.serving("create", wish, self._create)),
-            web.post(BOOKING + "/action/accepter", self.serving("accept", OperationRules(), self._accept)),
-            web.delete(BOOKING, self.serving("cancel", OperationRules(), self._cancel)),
+            web.get(BOOKING, self.handler("find", OperationRules(), self._find)),
+            web.post(BOOKING + "/action/reserver", self.handler("reserve", wish, self._reserve)),
+            web.post(BOOKING, self.handler("create", wish, self._create)),
+            web.post(BOOKING + "/action/accepter", self.handler("accept", OperationRules(), self._accept)),
+            web.delete(BOOKING, self.handler("cancel", OperationRules(), self._cancel)),
         ]
 
     async def _serve_times(self, request: web.Request) -> web.StreamResponse:
         demand = OperationRules(query=("fra", "til", "sagsbehandlerId"))
         query = dict(request.query)
-        return await self.serving("times", demand, lambda call: self._times(call, query))(request)
+        return await self.handler("times", demand, lambda call: self._times(call, query))(request)
 
     def _times(self, call: Call, query: dict[str, str]) -> web.Response:
         bounds: dict[str, datetime | None] = {n: instant(query[n]) for n in ("fra", "til") if n in query}

@@ -1,4 +1,4 @@
-"""How `make run` looks: a progress bar on a terminal, plain lines otherwise, and the table at the end."""
+"""The output of `make run`: a progress bar on a terminal, plain lines otherwise, and the tables at the end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.table import Table
 from sandbox.day_sender import LineResult
 from sandbox.report_check import ReportResult
 
-EVERY = 50
+LINE_EVERY = 50
 console = Console(highlight=False)
 
 
 def print_line(text: str) -> None:
-    """A line for a person, as it is."""
+    """Print text without markup."""
     console.print(text, markup=False, soft_wrap=True)
 
 
 class Progress:
-    """How many of the requests have ended, and how many not as expected."""
+    """Shows how many of the requests have ended."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -50,30 +50,30 @@ class Progress:
         if console.is_terminal:
             self._bar.stop()
 
-    def ended(self, met: LineResult) -> None:
-        """One more has ended."""
+    def ended(self, result: LineResult) -> None:
+        """Count one more request as ended."""
         self._ended += 1
         if console.is_terminal:
             self._bar.advance(self._task)
-        elif self._ended % EVERY == 0 or self._ended == self._total:
+        elif self._ended % LINE_EVERY == 0 or self._ended == self._total:
             print_line(f"  {self._ended} of {self._total} have ended")
 
 
-def print_reports(posted: list[ReportResult]) -> None:
-    """What became of the failure reports, by supplier; the dead by cause."""
-    rows = Counter((p.supplier or "nobody", p.end, p.cause or "", not p.wrong) for p in posted)
-    shown = Table("supplier", "end", "cause", "reports", "as expected", title="Failure reports")
+def print_reports(results: list[ReportResult]) -> None:
+    """Print the ends of the failure reports by supplier, and the causes of dead ones."""
+    rows = Counter((p.supplier or "nobody", p.end, p.cause or "", not p.problems) for p in results)
+    table = Table("supplier", "end", "cause", "reports", "as expected", title="Failure reports")
     for supplier, end, cause in sorted({row[:3] for row in rows}):
         good, bad = rows[supplier, end, cause, True], rows[supplier, end, cause, False]
-        shown.add_row(supplier, end, cause, str(good + bad), str(good), style="bold red" if bad else "")
-    console.print(shown)
+        table.add_row(supplier, end, cause, str(good + bad), str(good), style="bold red" if bad else "")
+    console.print(table)
 
 
-def print_requests(met: list[LineResult]) -> None:
-    """What became of the requests, by type and end."""
-    counts: Counter[tuple[str, str, bool]] = Counter((m.line.type, m.status, not m.wrong) for m in met)
-    shown = Table("type", "end", "requests", "as expected", title="The sample day")
+def print_requests(results: list[LineResult]) -> None:
+    """Print the ends of the requests by type."""
+    counts: Counter[tuple[str, str, bool]] = Counter((m.line.type, m.status, not m.problems) for m in results)
+    table = Table("type", "end", "requests", "as expected", title="The sample day")
     for kind, status in sorted({(type, status) for type, status, _ in counts}):
         good, bad = counts[kind, status, True], counts[kind, status, False]
-        shown.add_row(kind, status, str(good + bad), str(good), style="bold red" if bad else "")
-    console.print(shown)
+        table.add_row(kind, status, str(good + bad), str(good), style="bold red" if bad else "")
+    console.print(table)

@@ -25,7 +25,7 @@ class PlannerServer(System):
 
         async def serve(request: web.Request) -> web.StreamResponse:
             asked = request.query.get("kontaktgruppe", ""), request.query.get("straksbooking", "false")
-            return await self.serving("offers", demand, lambda call: self._offers(call, *asked))(request)
+            return await self.handler("offers", demand, lambda call: self._offers(call, *asked))(request)
 
         return [web.get("/v1/BorgerBooking/Moedetilbud", serve)]
 

@@ -59,9 +59,9 @@ class SupplierServer(System):
     def routes(self) -> list[web.RouteDef]:
         """The one path of a supplier."""
         if self.format == WEBHOOK:
-            return [web.post(WEBHOOK_PATH, self.answering(self._read, self._take))]
+            return [web.post(WEBHOOK_PATH, self.handler_reading(self._read, self._take))]
         return [
-            web.post(CONTRACT_PATH, self.serving("report", OperationRules(body=report_problems), self._take))
+            web.post(CONTRACT_PATH, self.handler("report", OperationRules(body=report_problems), self._take))
         ]
 
     async def _read(self, request: web.Request) -> Call:
@@ -75,12 +75,12 @@ class SupplierServer(System):
         """401 where the signature is wrong, as a login would be; else a fault of the contract's list."""
         return web.Response(status=401) if SIGNATURE in call.problems else problem("ugyldig-besked")
 
-    def arrived(self, call: Call) -> None:
+    def on_call(self, call: Call) -> None:
         """Was it asked to wait?"""
         if not self._patience.is_obeyed(call.at, GRACE_S) and len(self._impatient) < 100:
             self._impatient.append("a report came before the time that Retry-After had said")
 
-    def answered(self, call: Call, answer: web.StreamResponse) -> None:
+    def on_answer(self, call: Call, answer: web.StreamResponse) -> None:
         """Notes what was asked for."""
         now = datetime.now(UTC)
         until = _until(answer.headers.get("Retry-After"), now)
