@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from sandbox.layout import Layout
 from sandbox.servers import Sandbox
+from sandbox.system_layout import Layout
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.rabbitmq import RabbitNode, RabbitServer
 from tests.functional.stage import Frontend, Stage, layout

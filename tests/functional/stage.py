@@ -28,7 +28,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from config.settings import generate_keys
 from sandbox.books import citizen_token
-from sandbox.layout import (
+from sandbox.servers import Sandbox
+from sandbox.system_layout import (
     THREE,
     JobcenterPlan,
     Layout,
@@ -38,7 +39,6 @@ from sandbox.layout import (
     offer_id,
     slot_time,
 )
-from sandbox.servers import Sandbox
 from schemas.ids import invitation_of
 from tests.support import poll
 

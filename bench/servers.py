@@ -30,8 +30,8 @@ _numbers = count(1)
 
 
 @dataclass(frozen=True)
-class Lab:
-    """Running servers."""
+class Servers:
+    """The running servers."""
 
     folder: Path
     rabbit: RabbitNode
@@ -39,36 +39,36 @@ class Lab:
     stub: Stub
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
+    def workspace(self) -> Iterator[Workspace]:
         """A virtual host, a database and a folder that nobody used before."""
         name = f"bench_{next(_numbers)}"
         folder = self.folder / name
         folder.mkdir()
         url, dsn = self.rabbit.create_vhost(name), self.postgres.create_database(name)
-        place = Place(name, folder, url, dsn, self)
-        place.declare()
+        workspace = Workspace(name, folder, url, dsn, self)
+        workspace.declare()
         try:
-            yield place
+            yield workspace
         finally:
             self.rabbit.delete_vhost(name)
             self.postgres.drop_database(name)
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """Where one contestant runs once."""
 
     name: str
     folder: Path
     amqp_url: str
     dsn: str
-    lab: Lab
+    servers: Servers
 
     def environment(self, **more: str) -> dict[str, str]:
         return {
             **os.environ,
             "BENCH_AMQP_URL": self.amqp_url,
-            "BENCH_HTTP_URL": self.lab.stub.url,
+            "BENCH_HTTP_URL": self.servers.stub.url,
             **more,
         }
 
@@ -92,14 +92,14 @@ class Place:
 
     def bind(self, exchange: str, queue: str, key: str) -> None:
         path = f"/bindings/{self.name}/e/{quote(exchange)}/q/{quote(queue)}"
-        self.lab.rabbit.api("POST", path, {"routing_key": key, "arguments": {}})
+        self.servers.rabbit.api("POST", path, {"routing_key": key, "arguments": {}})
 
     def put(self, what: str, name: str, body: Mapping[str, object]) -> None:
-        self.lab.rabbit.api("PUT", f"/{what}/{self.name}/{quote(name)}", body)
+        self.servers.rabbit.api("PUT", f"/{what}/{self.name}/{quote(name)}", body)
 
 
 @contextlib.contextmanager
-def lab() -> Iterator[Lab]:
+def running_servers() -> Iterator[Servers]:
     """Start everything, off the contestants' core; stop everything at the end."""
     everywhere = os.sched_getaffinity(0)
     if len(CORES) > 1:
@@ -111,7 +111,7 @@ def lab() -> Iterator[Lab]:
             PostgresNode(folder / "postgres") as postgres,
             Stub(folder / "nginx") as stub,
         ):
-            yield Lab(folder, rabbit, postgres, stub)
+            yield Servers(folder, rabbit, postgres, stub)
     finally:
         os.sched_setaffinity(0, everywhere)
 

@@ -5,7 +5,7 @@ Used by make_day.py, which says how the systems are shared out.
 
 from __future__ import annotations
 
-from sandbox.draft import (
+from sandbox.day_builder import (
     ACCEPT,
     BOOK,
     CANCEL,
@@ -17,26 +17,26 @@ from sandbox.draft import (
     IMMEDIATE,
     REBOOK,
     ROEN,
-    Day,
+    DayBuilder,
     Line,
     automatic,
+    citizen_fault,
     control,
-    illness,
     refused,
 )
 
 
-def meanwhile(day: Day) -> None:
+def refused_midway(day: DayBuilder) -> None:
     """Refused by the booking system in the middle, with a fault of the contract's list."""
     for code in ("90001", "90005", ROEN, ROEN):
-        day.ill(
+        day.faulty(
             "slot-taken-meanwhile",
             BOOK,
             code,
             refused("slot-taken"),
             {"operation": "reserve", "action": "snatch"},
         )
-    day.ill(
+    day.faulty(
         "slot-taken-meanwhile",
         IMMEDIATE,
         ROEN,
@@ -50,10 +50,10 @@ def meanwhile(day: Day) -> None:
         ("times", "ukendt-borger", "unknown-citizen", 404),
     ):
         step = {"operation": operation, "action": "status", "status": status, "fault": fault}
-        day.ill(f"fault-{fault}", BOOK, ROEN, refused(reason), step)
+        day.faulty(f"fault-{fault}", BOOK, ROEN, refused(reason), step)
 
 
-def ill_systems(day: Day) -> None:
+def failing_systems(day: DayBuilder) -> None:
     """One is down, one hangs, one answers garbage: fejlkode 4, and nobody else notices."""
     for code, name in ((DOWN, "down"), (HANGS, "hangs"), (GARBAGE, "garbage")):
         for type, kind in ((BOOK, "samtale"), (BOOK, "tre-former"), (IMMEDIATE, "straks")):
@@ -69,40 +69,42 @@ def ill_systems(day: Day) -> None:
 AFTER: Line = {"after_work": True}
 
 
-def bad_moments(day: Day) -> None:
+def short_faults(day: DayBuilder) -> None:
     """Roen falters for one citizen: what can be known or repeated inside the patience ends well."""
     step: Line
     for action in ("reset", "reset", "half", "garbage", "html", "hang"):
-        day.ill(f"booked-then-{action}", BOOK, ROEN, DONE, {"operation": "create", "action": action} | AFTER)
+        day.faulty(
+            f"booked-then-{action}", BOOK, ROEN, DONE, {"operation": "create", "action": action} | AFTER
+        )
     for status in (500, 200, 408):
         step = {"operation": "create", "action": "status", "status": status} | AFTER
-        day.ill(f"booked-then-{status}", BOOK, ROEN, DONE, step)
-    day.ill("booked-then-reset", IMMEDIATE, ROEN, DONE, {"operation": "create", "action": "reset"} | AFTER)
+        day.faulty(f"booked-then-{status}", BOOK, ROEN, DONE, step)
+    day.faulty("booked-then-reset", IMMEDIATE, ROEN, DONE, {"operation": "create", "action": "reset"} | AFTER)
     for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
         step = {"operation": operation, "action": "reset"} | AFTER
         day.on_meeting(f"{operation}-then-reset", type, ROEN, DONE, step, accepted=type != ACCEPT)
-    day.ill("cut-before-booked", BOOK, ROEN, DONE, {"operation": "create", "action": "reset"})
+    day.faulty("cut-before-booked", BOOK, ROEN, DONE, {"operation": "create", "action": "reset"})
     busy: Line = {"action": "status", "status": 503}
     for operation in ("times", "reserve", "create"):
-        day.ill(f"busy-at-{operation}", BOOK, ROEN, DONE, {"operation": operation} | busy)
-    day.ill(
+        day.faulty(f"busy-at-{operation}", BOOK, ROEN, DONE, {"operation": operation} | busy)
+    day.faulty(
         "told-to-wait",
         BOOK,
         "90005",
         DONE,
         {"operation": "create"} | busy | {"status": 429, "retry_after": "1"},
     )
-    day.ill("reserve-cut", BOOK, ROEN, DONE, {"operation": "reserve", "action": "reset"} | AFTER)
+    day.faulty("reserve-cut", BOOK, ROEN, DONE, {"operation": "reserve", "action": "reset"} | AFTER)
     for action in ("html", "redirect", "wrong_shape", "huge", "bomb"):
         step = {"operation": "times", "action": action, "times": None}
-        day.ill(f"times-{action}", BOOK, ROEN, FAILED, step)
+        day.faulty(f"times-{action}", BOOK, ROEN, FAILED, step)
     for status in (401, 404, 405):
         step = {"operation": "reserve", "action": "status", "status": status, "times": None}
         # A wrong address or credential is our set-up: no supplier hears of it.
-        day.ill(f"reserve-{status}", BOOK, ROEN, FAILED, step, report=None)
+        day.faulty(f"reserve-{status}", BOOK, ROEN, FAILED, step, report=None)
 
 
-def uncertain(day: Day) -> None:
+def uncertain_bookings(day: DayBuilder) -> None:
     """Nobody can know in time: uncertain first, the truth later, on jobnet.outcomes."""
     silent: Line = {"operation": "find", "action": "status", "status": 503, "times": None}
     until_cleared = {"status": "uncertain"}
@@ -113,8 +115,8 @@ def uncertain(day: Day) -> None:
             "times": None,
             "after_work": final == "done",
         }
-        ended = day.ill(f"uncertain-then-{final}", type, ROEN, until_cleared, create, silent)
-        recovers(day, ended, final)
+        ended = day.faulty(f"uncertain-then-{final}", type, ROEN, until_cleared, create, silent)
+        add_recovery(day, ended, final)
     for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
         for final in ("done", "failed"):
             cut = {"operation": operation, "action": "reset", "times": None, "after_work": final == "done"}
@@ -122,14 +124,16 @@ def uncertain(day: Day) -> None:
                 f"uncertain-{operation}-then-{final}", type, ROEN, until_cleared, cut, accepted=type != ACCEPT
             )
             citizen = int(day.lines[-1]["body"]["cpr"].partition(":")[2])
-            day.lines[-1]["before"].append(illness(ROEN, citizen, **silent))
+            day.lines[-1]["before"].append(citizen_fault(ROEN, citizen, **silent))
             if type == REBOOK:  # it reads the meeting once before it moves it
-                day.lines[-1]["before"].insert(-1, illness(ROEN, citizen, operation="find", action="ok"))
-            recovers(day, ended, final)
-    held(day, silent)
+                day.lines[-1]["before"].insert(
+                    -1, citizen_fault(ROEN, citizen, operation="find", action="ok")
+                )
+            add_recovery(day, ended, final)
+    blocked_by_uncertain(day, silent)
 
 
-def recovers(day: Day, ended: str, final: str) -> None:
+def add_recovery(day: DayBuilder, ended: str, final: str) -> None:
     """The system is well again for this citizen once the line is answered, and the last word follows."""
     line = day.lines[-1]
     line["afterwards"] = [control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})]
@@ -139,10 +143,10 @@ def recovers(day: Day, ended: str, final: str) -> None:
         line["report"] = automatic(line["body"], 4)
 
 
-def held(day: Day, silent: Line) -> None:
+def blocked_by_uncertain(day: DayBuilder, silent: Line) -> None:
     """While a citizen's booking is uncertain, a new one is refused (rule 9); then the first is found."""
     create = {"operation": "create", "action": "reset", "times": None} | AFTER
-    first = day.ill("uncertain-holds", BOOK, ROEN, {"status": "uncertain"}, create, silent)
+    first = day.faulty("uncertain-holds", BOOK, ROEN, {"status": "uncertain"}, create, silent)
     line = day.lines[-1]
     line["final"] = {"outcome": "done"}
     body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}
@@ -151,7 +155,7 @@ def held(day: Day, silent: Line) -> None:
     day.add("held-by-uncertain", BOOK, body, expect, after=first, afterwards=[clear])
 
 
-def one_at_a_time(day: Day) -> None:
+def one_at_a_time(day: DayBuilder) -> None:
     """Rule 9: a citizen's second booking waits for the first, or is refused when it has no time for that."""
     slow = {"operation": "reserve", "action": "slow", "seconds": 1.2}
     stuck = {
@@ -162,7 +166,7 @@ def one_at_a_time(day: Day) -> None:
     }  # until the second is refused
     for number in range(5):
         waits = number < 3
-        first = day.ill("first-of-two", BOOK, ROEN, DONE, slow if waits else stuck)
+        first = day.faulty("first-of-two", BOOK, ROEN, DONE, slow if waits else stuck)
         line = day.lines[-1]
         seen = {"system": "roen", "operation": "reserve", "of": first}
         body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}

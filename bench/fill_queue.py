@@ -1,6 +1,6 @@
 """Fills a queue before a run: requests that are too old already, or whole reports for the bare delivery loop.
 
-`python -m bench.fill requests|reports COUNT`. Without confirms, because the caller looks at the depth afterwards.
+`python -m bench.fill_queue requests|reports COUNT`. Without confirms, because the caller looks at the depth afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import uvloop
 from pamqp.commands import Basic
 
 from bench import job
-from bench.load import plain
+from bench.load_generator import plain
 
 AT_ONCE = 500
 TOO_OLD = timedelta(hours=2)

@@ -12,17 +12,17 @@ from typing import Any
 from uuid import uuid4
 
 from sandbox.books import CHANGE_NOTICE
-from sandbox.day import Desk
+from sandbox.desk_client import DeskClient
 from sandbox.jobnet.citizens import Citizen
-from sandbox.jobnet.story import Meeting, Unknown
-from sandbox.layout import CASEWORKERS, IN_PERSON, offer_id, slot_time
+from sandbox.jobnet.request_store import Meeting, Unknown
+from sandbox.system_layout import CASEWORKERS, IN_PERSON, offer_id, slot_time
 
 PROPOSED_KIND, PROPOSED_DAY, PROPOSED_TIMES = "tre-former", 9, range(12)
 LASTS = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class Place:
+class Jobcenter:
     """A jobcenter and who serves it."""
 
     name: str
@@ -31,17 +31,17 @@ class Place:
     supplier: str
 
 
-class House:
+class SandboxClient:
     """The sandbox as its desk tells it. `open` reads it once: who serves whom does not change."""
 
-    def __init__(self, desk: Desk, index: dict[str, Any]) -> None:
+    def __init__(self, desk: DeskClient, index: dict[str, Any]) -> None:
         self.desk = desk
         self.first_day = date.fromisoformat(index["first_day"])
-        self.places = {code: Place(**told) for code, told in index["jobcenters"].items()}
+        self.places = {code: Jobcenter(**told) for code, told in index["jobcenters"].items()}
         self.systems: dict[str, dict[str, Any]] = index["systems"]
 
     @classmethod
-    async def open(cls, desk: Desk) -> House:
+    async def open(cls, desk: DeskClient) -> SandboxClient:
         """Raises aiohttp.ClientError when the sandbox is not there."""
         return cls(desk, await desk.index())
 

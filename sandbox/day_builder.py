@@ -1,6 +1,6 @@
 """What a sample day is written with: lines, citizens and times that are given away once, control steps.
 
-Knows the sandbox's layout, not what a day should hold (make_day.py, ill_hours.py).
+Knows the sandbox's layout, not what a day should hold (make_day.py, day_outages.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox.layout import IN_PERSON, KINDS, default_layout
+from sandbox.system_layout import IN_PERSON, KINDS, default_layout
 
 BIRK, LIND = ("90001", "90002", "90003", "90004"), ("90005", "90006", "90007", "90008")
 HEALTHY = BIRK + LIND
@@ -50,7 +50,7 @@ def automatic(body: Line, code: int, **more: Any) -> Line | None:
     return report_on(body, code, **more) if code in WANTED[SUPPLIER[body["jobcenterkode"]]] else None
 
 
-class Day:
+class DayBuilder:
     """The lines so far, and what has been given away: citizens and times."""
 
     def __init__(self) -> None:
@@ -123,19 +123,19 @@ class Day:
         meeting = f"@invitation:{len(self.lines)}"
         steps = [self.seed(code, meeting, citizen, **seed)]
         if ill:
-            steps.append(illness(code, citizen, **ill))
+            steps.append(citizen_fault(code, citizen, **ill))
         person = self.person(code, citizen) | {"indkaldelseId": meeting}
         body = self.move(code, meeting, citizen) if type == REBOOK else person
         return self.add(name, type, body, expect, before=steps)
 
-    def ill(self, name: str, type: str, code: str, expect: Line, *illnesses: Line, **more: Any) -> str:
+    def faulty(self, name: str, type: str, code: str, expect: Line, *illnesses: Line, **more: Any) -> str:
         """A book or immediate of a citizen for whom the system is ill; `post`: and the supplier, too."""
         kind = "straks" if type == IMMEDIATE else "samtale"
         citizen = self.citizen()
         body = self.wish(code, kind) | self.person(code, citizen)
-        steps = [illness(code, citizen, **step) for step in illnesses]
+        steps = [citizen_fault(code, citizen, **step) for step in illnesses]
         if post := more.pop("post", None):
-            steps.append(illness(code, citizen, at=SUPPLIER, operation="report", **post))
+            steps.append(citizen_fault(code, citizen, at=SUPPLIER, operation="report", **post))
         return self.add(name, type, body, expect, before=steps, **more)
 
 
@@ -144,7 +144,7 @@ def control(code: str, do: str, what: dict[str, Any], at: dict[str, str] = SYSTE
     return {"system": at[code], "do": do, "with": what}
 
 
-def illness(code: str, citizen: int, *, at: dict[str, str] = SYSTEM, **step: Any) -> dict[str, Any]:
+def citizen_fault(code: str, citizen: int, *, at: dict[str, str] = SYSTEM, **step: Any) -> dict[str, Any]:
     """A script step for one citizen only."""
     whose = {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"}
     return control(code, "script", whose | step, at)

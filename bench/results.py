@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.launch import ROOT
 from bench.plot import chart
-from bench.teams import ROOT
 from bench.versions import NOISY
 from scripts import readme
 
@@ -36,15 +36,15 @@ contestant's own processes; what RabbitMQ, PostgreSQL and nginx used for it is s
 """
 
 
-def load() -> dict[str, Any]:
+def read_results() -> dict[str, Any]:
     """What was measured so far."""
     found: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {}
     return found
 
 
-def save(part: Mapping[str, Any]) -> None:
+def write_results(part: Mapping[str, Any]) -> None:
     """Put this part in place of the old one, and write all three documents."""
-    found = load() | dict(part)
+    found = read_results() | dict(part)
     DOCS.mkdir(exist_ok=True)
     JSON.write_text(json.dumps(_rounded(found), indent=2) + "\n")
     TEXT.write_text(text(_rounded(found)))

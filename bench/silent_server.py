@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[str]:
+def silent_server() -> Iterator[str]:
     """Its address, while it is (not) at work."""
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
 

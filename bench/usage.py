@@ -42,16 +42,16 @@ def memory_mib(pid: int) -> float:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CpuReading:
     """CPU seconds of the contestant and of the servers beside it, at one moment."""
 
     seconds: Mapping[str, float]
 
     @classmethod
-    def of(cls, pids: Mapping[str, int]) -> Reading:
+    def of(cls, pids: Mapping[str, int]) -> CpuReading:
         return cls({name: cpu_seconds(pid) for name, pid in pids.items()})
 
-    def since(self, earlier: Reading) -> dict[str, float]:
+    def since(self, earlier: CpuReading) -> dict[str, float]:
         return {name: value - earlier.seconds[name] for name, value in self.seconds.items()}
 
 

@@ -28,7 +28,7 @@ SILENCE_S = 45.0
 """Without a single answer for so long the run has failed."""
 
 
-class Load:
+class LoadGenerator:
     """One run. `wrap` puts a body into a framework's envelope, where the framework wants one."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -183,4 +183,4 @@ def options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(Load(options()).run())), flush=True)
+    print(json.dumps(uvloop.run(LoadGenerator(options()).run())), flush=True)

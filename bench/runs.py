@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from bench.lab import Lab, Place
-from bench.measure import Memory, Reading
-from bench.teams import ROOT, TEAMS, Running, Setting, Team
+from bench.launch import CONTESTANTS, ROOT, Contestant, RunningContestant, Setting
+from bench.servers import Servers, Workspace
+from bench.usage import CpuReading, Memory
 from scripts.processes import StartFailed, say
 
 WARMUP = 0.15
@@ -22,7 +22,7 @@ GUESS = 400.0
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadOptions:
     """What the load generator is asked for; `rate` 0 keeps `window` requests on their way instead."""
 
     count: int
@@ -53,40 +53,51 @@ class Run:
         return self.cpu_us["contestant"]
 
 
-def loaded(place: Place, team: Team, running: Running, load: Load, *, quiet: bool = False) -> Run:
+def measure_run(
+    workspace: Workspace,
+    contestant: Contestant,
+    running: RunningContestant,
+    load: LoadOptions,
+    *,
+    quiet: bool = False,
+) -> Run:
     """Put the load on; the warm-up counts for memory only. Raises StartFailed if not all were done."""
     pids = {
         "contestant": running.popen.pid,
-        "rabbitmq": place.lab.rabbit.pid,
-        "postgresql": place.lab.postgres.pid,
-        "nginx": place.lab.stub.pid,
+        "rabbitmq": workspace.servers.rabbit.pid,
+        "postgresql": workspace.servers.postgres.pid,
+        "nginx": workspace.servers.stub.pid,
     }
     # A closed load is measured between two full windows, so that no work of before or after is counted.
     tail = 0 if load.rate else load.window
     warmup = max(1, int(load.count * WARMUP), tail)
     load = replace(load, count=load.count + warmup + tail)
-    command = [sys.executable, "-m", "bench.load", f"--warmup={warmup}", f"--tail={tail}"]
-    command += [f"--envelope={team.envelope}", f"--answers={team.answers}"]
+    command = [sys.executable, "-m", "bench.load_generator", f"--warmup={warmup}", f"--tail={tail}"]
+    command += [f"--envelope={contestant.envelope}", f"--answers={contestant.answers}"]
     memory = Memory(running.popen.pid)
     with (
         memory.watched(),
         subprocess.Popen(
-            [*command, *load.words()], cwd=ROOT, env=place.environment(), stdout=subprocess.PIPE, text=True
+            [*command, *load.words()],
+            cwd=ROOT,
+            env=workspace.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
         ) as loading,
     ):
         assert loading.stdout is not None  # noqa: S101  it is a PIPE
         loading.stdout.readline()
-        before = Reading.of(pids)
+        before = CpuReading.of(pids)
         loading.stdout.readline()
-        used = Reading.of(pids).since(before)
+        used = CpuReading.of(pids).since(before)
         last = loading.stdout.readline()
     if not last:
-        raise StartFailed(f"{team.name} did not carry the load, see {running.log}")
+        raise StartFailed(f"{contestant.name} did not carry the load, see {running.log}")
     figures: dict[str, Any] = json.loads(last)
     wrong = {status: n for status, n in figures["statuses"].items() if status != "done"}
     if wrong and not quiet:
         # A refusal costs less than a booking: a rate that counts them would flatter whoever refuses.
-        raise StartFailed(f"{team.name}: not all were booked: {wrong}, see {running.log}")
+        raise StartFailed(f"{contestant.name}: not all were booked: {wrong}, see {running.log}")
     per = 1e6 / figures["answered"]
     return Run(
         rate=figures["rate"],
@@ -100,39 +111,44 @@ def loaded(place: Place, team: Team, running: Running, load: Load, *, quiet: boo
 
 
 @dataclass(frozen=True)
-class Both:
+class FullAndHalf:
     """One contestant's round: as fast as it can, then at half of that."""
 
     full: Run
     half: Run
 
 
-def full_and_half(lab: Lab, team: Team, setting: Setting, seconds: float, guess: float) -> Both:
+def full_and_half(
+    servers: Servers, contestant: Contestant, setting: Setting, seconds: float, guess: float
+) -> FullAndHalf:
     """Each load lasts about so many seconds, if the contestant carries about `guess` a second."""
-    with lab.place() as place, team.at_work(place, setting) as running:
-        full = loaded(place, team, running, Load(count=max(200, int(guess * seconds))))
+    with servers.workspace() as workspace, contestant.running(workspace, setting) as running:
+        full = measure_run(workspace, contestant, running, LoadOptions(count=max(200, int(guess * seconds))))
         rate = full.rate / 2
-        half = loaded(
-            place, team, running, Load(count=max(100, int(rate * seconds)), rate=rate, first=1_000_000)
+        half = measure_run(
+            workspace,
+            contestant,
+            running,
+            LoadOptions(count=max(100, int(rate * seconds)), rate=rate, first=1_000_000),
         )
     say(
-        f"{team.name:14} {full.rate:6.0f}/s  {full.own_cpu_us:6.0f} µs  half load: p50 {half.p50_ms:.0f} ms,"
+        f"{contestant.name:14} {full.rate:6.0f}/s  {full.own_cpu_us:6.0f} µs  half load: p50 {half.p50_ms:.0f} ms,"
         f" p99 {half.p99_ms:.0f} ms  {full.peak_mib:.0f} MiB"
     )
-    return Both(full, half)
+    return FullAndHalf(full, half)
 
 
-def contestants(lab: Lab, rounds: int, seconds: float) -> dict[str, list[Both]]:
+def contestants(servers: Servers, rounds: int, seconds: float) -> dict[str, list[FullAndHalf]]:
     """Every contestant once a round, in changing order; the first round's rate sizes the loads that follow."""
-    found: dict[str, list[Both]] = {name: [] for name in TEAMS}
+    found: dict[str, list[FullAndHalf]] = {name: [] for name in CONTESTANTS}
     for number in range(rounds):
-        for name in list(TEAMS)[:: 1 if number % 2 else -1]:
+        for name in list(CONTESTANTS)[:: 1 if number % 2 else -1]:
             guess = found[name][0].full.rate if found[name] else GUESS
-            found[name].append(full_and_half(lab, TEAMS[name], Setting(), seconds, guess))
+            found[name].append(full_and_half(servers, CONTESTANTS[name], Setting(), seconds, guess))
     return found
 
 
-def summary(rounds: list[Both]) -> dict[str, Any]:
+def summary(rounds: list[FullAndHalf]) -> dict[str, Any]:
     """Medians over the rounds; `spread` is the lowest and the highest rate."""
     full, half = [each.full for each in rounds], [each.half for each in rounds]
     rates = [run.rate for run in full]
@@ -151,7 +167,7 @@ def summary(rounds: list[Both]) -> dict[str, Any]:
     }
 
 
-def ratios(rounds: Mapping[str, list[Both]]) -> dict[str, dict[str, float]]:
+def ratios(rounds: Mapping[str, list[FullAndHalf]]) -> dict[str, dict[str, float]]:
     """The broker against each other one: the median of the ratios inside each round."""
     ours = rounds["jobnet-broker"]
     return {

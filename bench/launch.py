@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import job
-from bench.lab import Place, contestant_cores
+from bench.servers import Workspace, contestant_cores
 from config.settings import generate_keys
 from scripts.processes import LOCAL, StartFailed, tail
 
@@ -58,11 +58,11 @@ class Setting:
     dead_supplier: str | None = None
     module: str = "broker"
     root: Path = ROOT
-    before: Callable[[Place], None] | None = None
+    before: Callable[[Workspace], None] | None = None
 
 
 @dataclass
-class Running:
+class RunningContestant:
     """A contestant at work."""
 
     popen: subprocess.Popen[bytes]
@@ -73,20 +73,20 @@ Command = tuple[list[str], Callable[[str], bool]]
 
 
 @dataclass(frozen=True)
-class Team:
+class Contestant:
     """One contestant: how its command is made, which envelope its requests need."""
 
     name: str
-    prepare: Callable[[Place, Setting], tuple[list[str], dict[str, str]]]
+    prepare: Callable[[Workspace, Setting], tuple[list[str], dict[str, str]]]
     is_ready: Callable[[str], bool]
     envelope: str = "plain"
     answers: str = job.ANSWERS
 
     @contextlib.contextmanager
-    def at_work(self, place: Place, setting: Setting) -> Iterator[Running]:
+    def running(self, workspace: Workspace, setting: Setting) -> Iterator[RunningContestant]:
         """Started on its own core, and waited for until it says that it is ready."""
-        command, environment = self.prepare(place, setting)
-        log = place.folder / f"{self.name}.log"
+        command, environment = self.prepare(workspace, setting)
+        log = workspace.folder / f"{self.name}.log"
         with log.open("wb") as output:
             popen = subprocess.Popen(
                 command,
@@ -99,7 +99,7 @@ class Team:
         os.sched_setaffinity(popen.pid, contestant_cores(setting.processes))
         try:
             self._wait(popen, log, setting)
-            yield Running(popen, log)
+            yield RunningContestant(popen, log)
         finally:
             _end(popen)
 
@@ -123,7 +123,7 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 # -- the broker ------------------------------------------------------------------------------------------------
 
 
-def write_configuration(place: Place, setting: Setting) -> Path:
+def write_configuration(workspace: Workspace, setting: Setting) -> Path:
     """Default settings but the prefetch; twenty jobcenters with a booking system and a supplier each."""
     tables: dict[str, dict[str, float | int | str]] = {
         "queues": {"bookings_prefetch": setting.prefetch, "queries_prefetch": setting.prefetch}
@@ -134,9 +134,9 @@ def write_configuration(place: Place, setting: Setting) -> Path:
         f"[{t}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items())
         for t, rows in tables.items()
     ]
-    config = place.folder / "broker.toml"
+    config = workspace.folder / "broker.toml"
     config.write_text("\n".join(lines))
-    url = place.lab.stub.url
+    url = workspace.servers.stub.url
     text = DIRECTORY_HEAD.format(url=url)
     for number in range(job.SYSTEMS):
         dead = number == job.SYSTEMS - 1
@@ -145,20 +145,20 @@ def write_configuration(place: Place, setting: Setting) -> Path:
             system_url=setting.dead_system if dead and setting.dead_system else url,
             supplier_url=setting.dead_supplier if dead and setting.dead_supplier else url,
         )
-    (place.folder / "directory.toml").write_text(text)
+    (workspace.folder / "directory.toml").write_text(text)
     return config
 
 
-def _broker(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
-    config = write_configuration(place, setting)
+def _broker(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    config = write_configuration(workspace, setting)
     keys = {
         f"JOBNET_BROKER__KEYS__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in KEYS.items()
     }
-    environment = place.environment(
+    environment = workspace.environment(
         **keys,
-        JOBNET_BROKER__RABBITMQ__URL=place.amqp_url,
-        JOBNET_BROKER__LEDGER__DSN=place.dsn,
+        JOBNET_BROKER__RABBITMQ__URL=workspace.amqp_url,
+        JOBNET_BROKER__LEDGER__DSN=workspace.dsn,
         JOBNET_BROKER__LOG__FORMAT="json",
     )
     command = [sys.executable, "-m", setting.module, "--config", str(config)]
@@ -167,7 +167,7 @@ def _broker(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
             [*command, *words], cwd=setting.root, env=environment, check=True, stdout=subprocess.DEVNULL
         )
     if setting.before:
-        setting.before(place)
+        setting.before(workspace)
     workers = ["--workers", str(setting.processes)] if setting.processes > 1 else []
     return [*command, "run", *workers], environment
 
@@ -182,46 +182,48 @@ def _broker_is_ready(line: str) -> bool:
 # -- the others ------------------------------------------------------------------------------------------------
 
 
-def bare_delivery(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
-    place.queue(job.REPORTS)
-    return [sys.executable, "-m", "bench.contestants.bare_delivery"], _others(place, setting)
+def bare_delivery(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    workspace.queue(job.REPORTS)
+    return [sys.executable, "-m", "bench.contestants.bare_delivery"], _others(workspace, setting)
 
 
-def _bare(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
-    place.declare_requests()
-    return [sys.executable, "-m", "bench.contestants.bare"], _others(place, setting)
+def _bare(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    workspace.declare_requests()
+    return [sys.executable, "-m", "bench.contestants.bare"], _others(workspace, setting)
 
 
-def _faststream(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
-    place.declare_requests()
+def _faststream(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
+    workspace.declare_requests()
     words = ["faststream", "run", "bench.contestants.faststream_app:app"]
-    return [PYTHON, "-m", *words], _others(place, setting)
+    return [PYTHON, "-m", *words], _others(workspace, setting)
 
 
-def _dramatiq(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
+def _dramatiq(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     words = ["dramatiq", "bench.contestants.dramatiq_app", "--queues", job.BOOKINGS]
     words += ["--processes", str(setting.processes), "--threads", "8"]
-    return [PYTHON, "-m", *words], _others(place, setting)
+    return [PYTHON, "-m", *words], _others(workspace, setting)
 
 
-def _celery(place: Place, setting: Setting) -> tuple[list[str], dict[str, str]]:
+def _celery(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     words = ["celery", "-A", "bench.contestants.celery_app", "worker", "-Q", job.BOOKINGS]
     words += ["--pool=threads", "--concurrency=8", "--loglevel=INFO"]
-    return [PYTHON, "-m", *words], _others(place, setting)
+    return [PYTHON, "-m", *words], _others(workspace, setting)
 
 
-def _others(place: Place, setting: Setting) -> dict[str, str]:
-    return place.environment(BENCH_PREFETCH=str(setting.prefetch))
+def _others(workspace: Workspace, setting: Setting) -> dict[str, str]:
+    return workspace.environment(BENCH_PREFETCH=str(setting.prefetch))
 
 
-DELIVERING = Team("bare", bare_delivery, lambda line: line == "ready")
-TEAMS = {
-    team.name: team
-    for team in (
-        Team("jobnet-broker", _broker, _broker_is_ready),
-        Team("bare", _bare, lambda line: line == "ready"),
-        Team("faststream", _faststream, lambda line: "app started successfully" in line),
-        Team("dramatiq", _dramatiq, lambda line: "ready for action" in line, "dramatiq", "dramatiq.answers"),
-        Team("celery", _celery, lambda line: line.endswith(" ready."), "celery"),
+BARE_DELIVERY = Contestant("bare", bare_delivery, lambda line: line == "ready")
+CONTESTANTS = {
+    contestant.name: contestant
+    for contestant in (
+        Contestant("jobnet-broker", _broker, _broker_is_ready),
+        Contestant("bare", _bare, lambda line: line == "ready"),
+        Contestant("faststream", _faststream, lambda line: "app started successfully" in line),
+        Contestant(
+            "dramatiq", _dramatiq, lambda line: "ready for action" in line, "dramatiq", "dramatiq.answers"
+        ),
+        Contestant("celery", _celery, lambda line: line.endswith(" ready."), "celery"),
     )
 }

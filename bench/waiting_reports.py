@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from bench import job
-from bench.teams import KEYS
+from bench.launch import KEYS
 from broker.ledger.model import NewReport
 from broker.ledger.postgres.sealed import FieldSealer
 from broker.ledger.reports.new_reports import CHANNEL, COLUMNS, INSERT, LANES, report_entry

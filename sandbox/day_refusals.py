@@ -1,4 +1,4 @@
-"""The part of the sample day that is refused before any call leaves: no kontaktgruppe, unreadable, too late.
+"""The part of the sample day that is refused before any call leaves: no kontaktgruppe, invalid_messages, too late.
 
 Used by make_day.py, which says how the systems are shared out.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.draft import BOOK, CANCEL, HEALTHY, IMMEDIATE, OFFERS, REBOOK, TIMES, Day, refused
+from sandbox.day_builder import BOOK, CANCEL, HEALTHY, IMMEDIATE, OFFERS, REBOOK, TIMES, DayBuilder, refused
 
 
-def rule_one(day: Day) -> None:
+def no_contact_group(day: DayBuilder) -> None:
     """No kontaktgruppe, no booking (release note 3.3); cancel, accept need none, as `bookings` shows."""
     for absent in ({"kontaktgruppe": None}, {"kontaktgruppe": ""}):
         code = day.jobcenter()
@@ -47,7 +47,7 @@ BAD_CPRS: dict[str, Any] = {
 }
 
 
-def unreadable(day: Day) -> None:
+def invalid_messages(day: DayBuilder) -> None:
     """What is wrong is named by its field (rules 6 and 7), whatever queue it came on."""
     for number, (what, cpr) in enumerate(BAD_CPRS.items()):
         body = day.wish("90001") if number % 2 else day.query("90002")
@@ -84,7 +84,7 @@ def unreadable(day: Day) -> None:
         day.add("unknown-jobcenter", type, body | {"jobcenterkode": "99999"}, refused("unknown-jobcenter"))
 
 
-def too_late(day: Day) -> None:
+def too_late(day: DayBuilder) -> None:
     """Nothing is called for a request that nobody waits for any more."""
     late = {"sentAt": "@now:-60"}
     expect = {"status": "expired"}

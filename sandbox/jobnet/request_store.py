@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
 
-from sandbox.jobnet.asking import Event, NoAnswer
+from sandbox.jobnet.broker_client import Event, NoAnswer
 from sandbox.jobnet.citizens import Citizen
 from sandbox.jobnet.danish import NO_ANSWER
 
@@ -31,8 +31,8 @@ NOTHING_CAME = {"status": "no-answer", "text": NO_ANSWER}
 Meeting = Mapping[str, Any]
 
 
-class Asker(Protocol):
-    """Whoever carries a request to the broker: see asking.py."""
+class RequestSender(Protocol):
+    """Whoever carries a request to the broker: see broker_client.py."""
 
     async def ask(self, type_: str, body: Mapping[str, Any]) -> dict[str, Any]: ...
 
@@ -42,7 +42,7 @@ class Unknown(LookupError):
 
 
 @dataclass
-class Asked:
+class SentRequest:
     """One request and what is known of it. `told`: its last word is out, and a repeat will bring it.
 
     `asked_at` is when it was sent the last time, on the clock that only runs forward.
@@ -91,23 +91,25 @@ class Asked:
         return common | {name: value for name, value in self.fields.items() if value is not None}
 
 
-class Story:
+class RequestStore:
     """Everything that this Jobnet has asked, and the meetings that it knows of."""
 
-    def __init__(self, asker: Asker) -> None:
+    def __init__(self, asker: RequestSender) -> None:
         self._asker = asker
-        self._asked: OrderedDict[str, Asked] = OrderedDict()
+        self._asked: OrderedDict[str, SentRequest] = OrderedDict()
         self._meetings: dict[str, OrderedDict[str, Meeting]] = defaultdict(OrderedDict)
 
-    async def ask(self, citizen: Citizen, type_: str, request_id: str | None = None, **fields: Any) -> Asked:
+    async def ask(
+        self, citizen: Citizen, type_: str, request_id: str | None = None, **fields: Any
+    ) -> SentRequest:
         """Send a request. A form carries its `request_id` with it, so that sending it twice has one effect."""
-        asked = Asked(citizen, type_, fields, request_id or str(uuid4()), NOTHING_CAME)
+        asked = SentRequest(citizen, type_, fields, request_id or str(uuid4()), NOTHING_CAME)
         self._asked[asked.request_id] = asked
         if len(self._asked) > MOST_ASKED:
             self._asked.popitem(last=False)
         return await self.again(asked)
 
-    async def again(self, asked: Asked) -> Asked:
+    async def again(self, asked: SentRequest) -> SentRequest:
         """Send the same request once more: its first answer comes back, or by now its last word."""
         asked.told = False  # what is told from now on may be newer than the answer
         asked.asked_at = time.monotonic()
@@ -118,7 +120,7 @@ class Story:
         self._learn(asked)
         return asked
 
-    async def asked(self, citizen: Citizen, request_id: str) -> Asked:
+    async def asked(self, citizen: Citizen, request_id: str) -> SentRequest:
         """A request of this citizen, with its last word if that has been told since or may have been missed.
 
         Raises Unknown.
@@ -129,7 +131,7 @@ class Story:
         due = asked.told or time.monotonic() - asked.asked_at > ASK_AGAIN_S
         return await self.again(asked) if asked.is_open and due else asked
 
-    async def open_of(self, citizen: Citizen) -> list[Asked]:
+    async def open_of(self, citizen: Citizen) -> list[SentRequest]:
         """What is still not known of this citizen's bookings, the newest first."""
         own = [a for a in self._asked.values() if a.citizen == citizen and a.type.startswith("booking.")]
         known = [await self.asked(citizen, a.request_id) for a in own if a.is_open]
@@ -159,7 +161,7 @@ class Story:
         if len(own) > MOST_MEETINGS:
             own.popitem(last=False)
 
-    def _learn(self, asked: Asked) -> None:
+    def _learn(self, asked: SentRequest) -> None:
         result = asked.answer.get("result") or {}
         if "booking" in result:
             self.remember(asked.citizen, result["booking"])

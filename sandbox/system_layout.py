@@ -1,4 +1,4 @@
-"""The sandbox's small Denmark: which systems there are, whom they serve and what can be booked there.
+"""The layout of a sandbox: its systems, the jobcenters that they serve, and the meetings that can be booked.
 
 All names, codes and ids are invented. Data only: nothing here listens or books.
 """
@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 NAMESPACE = UUID("5d1f2b9c-7c0e-4a55-9f0a-2f6f0b6d5a10")
 IN_PERSON, TELEPHONE, DIGITAL = "personligtFremmoede", "telefonisk", "digitalt"
 THREE = (IN_PERSON, TELEPHONE, DIGITAL)
-# Whoever is in this contact group is offered nothing.
+# Citizens of this contact group are offered no meetings.
 GROUP_WITHOUT_OFFERS = "12"
 
 
 def danish_time() -> tzinfo:
-    """Copenhagen, or its winter offset where the machine has no time zones."""
+    """The time zone of Copenhagen, or its winter offset if the machine has no time zone data."""
     try:
         return ZoneInfo("Europe/Copenhagen")
     except ZoneInfoNotFoundError:
@@ -31,7 +31,7 @@ def danish_time() -> tzinfo:
 
 @dataclass(frozen=True)
 class OfferKind:
-    """One sort of meeting that every jobcenter offers; `forms` go round over the times of a day."""
+    """One kind of meeting that every jobcenter offers. The times of a day take the entries of `forms` in turn."""
 
     name: str
     forms: tuple[tuple[str, ...], ...]
@@ -56,7 +56,7 @@ CASEWORKERS = ("Anna Lund", "Christian Holm", "Lars Bach", "Mette Krogh", "Sofie
 
 @dataclass(frozen=True)
 class SystemPlan:
-    """One system: its port (0: chosen free) and the limits that directory.toml sets for it alone."""
+    """One system: its port (0: any free port) and its own limits in directory.toml."""
 
     port: int = 0
     limits: dict[str, float | int] = field(default_factory=dict)
@@ -67,7 +67,7 @@ CONTRACT, WEBHOOK = "contract", "webhook"
 
 @dataclass(frozen=True)
 class SupplierPlan:
-    """One supplier: its full name, its format, its port (0: chosen free), what directory.toml further says."""
+    """One supplier: full name, format, port (0: any free port) and its other settings in directory.toml."""
 
     name: str
     format: str = CONTRACT
@@ -77,7 +77,7 @@ class SupplierPlan:
 
 @dataclass(frozen=True)
 class JobcenterPlan:
-    """One jobcenter and the names of what serves it."""
+    """One jobcenter and the names of the systems that serve it."""
 
     name: str
     planner: str
@@ -87,9 +87,10 @@ class JobcenterPlan:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a sandbox consists of. `first_day`: of the calendars; None is tomorrow. Times are in seconds.
+    """All systems and jobcenters of a sandbox.
 
-    A supplier that is only a name is one of format contract.
+    `first_day` is the first day of every calendar; None means tomorrow. A supplier given as a name only has the
+    format `contract`.
     """
 
     planners: dict[str, SystemPlan]
@@ -108,7 +109,7 @@ class Layout:
         return self.first_day or datetime.now(danish_time()).date() + timedelta(days=1)
 
     def served_by(self, system: str) -> tuple[str, ...]:
-        """The codes of the jobcenters of a Planner, booking system or supplier."""
+        """The codes of the jobcenters that a Planner, booking system or supplier serves."""
         return tuple(
             code for code, j in self.jobcenters.items() if system in (j.planner, j.booking_system, j.supplier)
         )
@@ -123,7 +124,7 @@ class Layout:
 
 
 def offer_id(jobcenter: str, kind: str) -> UUID:
-    """The moedetilbudId of one kind of offer in one jobcenter; the same in every sandbox."""
+    """The moedetilbudId of one kind of offer in one jobcenter, the same in every sandbox."""
     return uuid5(NAMESPACE, f"{jobcenter}/{kind}")
 
 
@@ -133,10 +134,9 @@ def slot_time(first_day: date, day: int, number: int) -> datetime:
     return at + timedelta(minutes=30 * number)
 
 
-# Names of trees. The sample day has a system for each way of being ill (see make_day.py), so that their
-# illnesses cannot disturb the healthy ones. Where single calls are made ill beside healthy ones, a breaker
-# would let the luck of the order decide; where all are, it would decide which failures are our own limits',
-# and those are no reports.
+# The sample day has one booking system for each kind of fault (see make_day.py), so that faults do not disturb the
+# healthy systems. No circuit breaker opens on these systems: where some calls fail and others succeed, the order of
+# the calls would decide the outcome; where all fail, a failure would be the broker's own limit, which is not reported.
 _NO_BREAKER = SystemPlan(limits={"breaker_failures": 1000})
 _DEFAULT_SYSTEMS = {
     "birk": SystemPlan(),
@@ -162,7 +162,7 @@ _PLACES = {
     "90013": ("Odderbaek", "havblik", "roen", "moelle"),
     "90014": ("Praestoe", "havblik", "roen", "fyrtaarn"),
 }
-# Fyrtaarn asked to hear of full calendars, too; the others hear of technical failures only.
+# Fyrtaarn also wants reports of missing times and offers (fejlkode 2 and 3); the others want only fejlkode 4.
 _SUPPLIERS = {
     "fyrtaarn": SupplierPlan("Fyrtaarn Data", limits={"report_codes": (2, 3, 4)}),
     "moelle": SupplierPlan("Moelle IT", WEBHOOK),
@@ -172,7 +172,7 @@ _SUPPLIERS = {
 
 
 def default_layout() -> Layout:
-    """Two Planners, six booking systems, four suppliers, fourteen jobcenters; every port chosen free."""
+    """Two Planners, six booking systems, four suppliers, fourteen jobcenters; every port is a free one."""
     return Layout(
         planners={"nordlys": SystemPlan(), "havblik": _NO_BREAKER},
         booking_systems=dict(_DEFAULT_SYSTEMS),
@@ -182,9 +182,9 @@ def default_layout() -> Layout:
 
 
 def load_layout(path: Path) -> Layout:
-    """A layout from TOML: planners, booking_systems, suppliers, jobcenters; first_day and the like on top.
+    """Read a layout from TOML: the tables planners, booking_systems, suppliers and jobcenters, and top-level fields.
 
-    Raises KeyError, TypeError or tomllib.TOMLDecodeError when the file is not such a layout.
+    Raises KeyError, TypeError or tomllib.TOMLDecodeError when the file is not a layout.
     """
     raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     tables: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""Everything that `make run` needs, up and then gone: RabbitMQ, PostgreSQL, the sandbox, the broker.
+"""Starts and stops everything that `make run` needs: RabbitMQ, PostgreSQL, sandbox, broker, Jobnet page, console.
 
-Each runs under a keeper (scripts/keeper.py), so nothing outlives this process. Sends nothing.
+Each process runs under a keeper (scripts/keeper.py), which ends it when this process ends.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ COMMAND_S = 120.0
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Everything that runs, and how to reach it."""
+class Services:
+    """The addresses of everything that runs, the broker's process and the broker's environment."""
 
     amqp_url: str
     desk_url: str
@@ -44,7 +44,7 @@ class Stage:
 
 
 def development_keys() -> Path:
-    """A file with keys for this machine only, made once; readable by us only."""
+    """A file with keys for this machine only. It is made once and readable by its owner only."""
     file = LOCAL / "development-keys.json"
     if not file.exists():
         key = {
@@ -58,17 +58,15 @@ def development_keys() -> Path:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """Start it all; at the end nothing of it runs. Raises StartFailed with the end of a log."""
-    with contextlib.ExitStack() as running:
-        running.enter_context(
-            locked(LOCAL / "play.lock", "another `make run` is going on; waiting for its end")
-        )
+def running_services() -> Iterator[Services]:
+    """Start everything; stop everything at the end. Raises StartFailed with the end of a log."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(LOCAL / "play.lock", "another `make run` is running; waiting for its end"))
         shutil.rmtree(FOLDER, ignore_errors=True)
         FOLDER.mkdir(parents=True)
-        amqp_url = os.environ.get("AMQP_URL") or _rabbitmq(running)
-        dsn = os.environ.get("JOBNET_BROKER__LEDGER__DSN") or _postgresql(running)
-        desk_url = _sandbox(running)
+        amqp_url = os.environ.get("AMQP_URL") or _rabbitmq(stack)
+        dsn = os.environ.get("JOBNET_BROKER__LEDGER__DSN") or _postgresql(stack)
+        desk_url = _sandbox(stack)
         environment = {
             "JOBNET_BROKER__RABBITMQ__URL": amqp_url,
             "JOBNET_BROKER__LEDGER__DSN": dsn,
@@ -84,73 +82,72 @@ def stage() -> Iterator[Stage]:
             env=os.environ | environment,
             grace_s=30,
         )
-        running.callback(broker.stop)
-        jobnet_url = _jobnet(running, amqp_url, desk_url)
-        console_url = _console(running, environment)
+        stack.callback(broker.stop)
+        jobnet_url = _jobnet(stack, amqp_url, desk_url)
+        console_url = _console(stack, environment)
         health_url = f"http://127.0.0.1:{environment[HEALTH_PORT]}"
-        yield Stage(amqp_url, desk_url, jobnet_url, console_url, health_url, broker, environment)
+        yield Services(amqp_url, desk_url, jobnet_url, console_url, health_url, broker, environment)
 
 
-def _rabbitmq(running: contextlib.ExitStack) -> str:
+def _rabbitmq(stack: contextlib.ExitStack) -> str:
     say("starting a private RabbitMQ (the first time, its packages are fetched: about 60 MB)")
     node = RabbitNode(FOLDER / "rabbit")
-    running.callback(
-        node.kill
-    )  # what is in it lives as long as this run; before the start, which may be interrupted
+    # Registered before the start, because the start may be interrupted. Its data need not survive the run.
+    stack.callback(node.kill)
     node.start()
     say(f"RabbitMQ is up; management at {node.management_url}")
     return node.amqp_url
 
 
-def _postgresql(running: contextlib.ExitStack) -> str:
+def _postgresql(stack: contextlib.ExitStack) -> str:
     say("starting a private PostgreSQL")
     node = PostgresNode(LOCAL / "play-ledger")
-    running.callback(node.stop)
+    stack.callback(node.stop)
     node.start()
-    # A ledger of an earlier day would owe its reports to this day's suppliers.
+    # Reports left in the ledger of an earlier run would be delivered to the suppliers of this run.
     node.drop_database(LEDGER)
     return node.create_database(LEDGER)
 
 
-def _sandbox(running: contextlib.ExitStack) -> str:
+def _sandbox(stack: contextlib.ExitStack) -> str:
     say("starting the sandbox")
     port = free_port()
     command = [sys.executable, "-m", "sandbox.servers", f"--desk-port={port}", f"--directory-out={DIRECTORY}"]
     log = FOLDER / "sandbox.log"
     sandbox = Kept(command, log=log, env=dict(os.environ), grace_s=5)
-    running.callback(sandbox.stop)
+    stack.callback(sandbox.stop)
     wait_until(DIRECTORY.exists, sandbox, timeout_s=START_S, what="the sandbox", log=log)
     return f"http://127.0.0.1:{port}"
 
 
-def _jobnet(running: contextlib.ExitStack, amqp_url: str, desk_url: str) -> str:
+def _jobnet(stack: contextlib.ExitStack, amqp_url: str, desk_url: str) -> str:
     say("starting the Jobnet page")
     port = free_port()
     command = [sys.executable, "-m", "sandbox.jobnet", f"--port={port}", f"--desk={desk_url}"]
     log = FOLDER / "jobnet.log"
-    # RabbitMQ's address holds its password: not on a command line.
+    # In the environment, because the address contains the password and command lines are visible to other users.
     jobnet = Kept(command, log=log, env=os.environ | {"AMQP_URL": amqp_url}, grace_s=5)
-    running.callback(jobnet.stop)
+    stack.callback(jobnet.stop)
     wait_until(lambda: listens(port), jobnet, timeout_s=START_S, what="the Jobnet page", log=log)
     return f"http://127.0.0.1:{port}"
 
 
-def _console(running: contextlib.ExitStack, environment: dict[str, str]) -> str:
-    """Its port becomes part of the environment: whoever makes a link with it is led there."""
+def _console(stack: contextlib.ExitStack, environment: dict[str, str]) -> str:
+    """Adds the port to `environment`, so that `console link` makes a link to this console."""
     say("starting the operators' console")
     port = free_port()
     environment["JOBNET_BROKER__CONSOLE__PORT"] = str(port)
     log = FOLDER / "console.log"
     console = Kept(broker_command("console"), log=log, env=os.environ | environment, grace_s=5)
-    running.callback(console.stop)
+    stack.callback(console.stop)
     wait_until(lambda: listens(port), console, timeout_s=START_S, what="the console", log=log)
     return f"http://127.0.0.1:{port}"
 
 
-def login_link(ready: Stage) -> str:
-    """An address that logs in at the console, once: as whoever tries things here, with every role. Raises StartFailed."""
+def login_link(services: Services) -> str:
+    """A one-time link that logs in to the console with every role. Raises StartFailed."""
     roles = [f"--role={role}" for role in ("operator", "privacy", "admin")]
-    return _command(ready.environment, "console", "link", "--as", "you", *roles).strip()
+    return _command(services.environment, "console", "link", "--as", "you", *roles).strip()
 
 
 def broker_command(*words: str) -> list[str]:
@@ -158,8 +155,8 @@ def broker_command(*words: str) -> list[str]:
 
 
 def _command(environment: dict[str, str], *words: str) -> str:
-    """One of the broker's own commands, to its end; what it said."""
-    done = subprocess.run(  # noqa: S603 - the words are written above
+    """Run one of the broker's commands and return its output. Raises StartFailed if it fails."""
+    finished = subprocess.run(  # noqa: S603 - the words are written above
         broker_command(*words),
         env=os.environ | environment,
         capture_output=True,
@@ -167,6 +164,6 @@ def _command(environment: dict[str, str], *words: str) -> str:
         timeout=COMMAND_S,
         check=False,
     )
-    if done.returncode != 0:
-        raise StartFailed(f"jobnet-broker {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    if finished.returncode != 0:
+        raise StartFailed(f"jobnet-broker {' '.join(words)} failed:\n{finished.stdout}{finished.stderr}")
+    return finished.stdout

@@ -45,8 +45,8 @@ class _Line:
     lost: asyncio.Future[Any]
 
 
-class Asking:
-    """`async with Asking(url) as asking`. Set `heard` to be told every event about a booking."""
+class BrokerClient:
+    """`async with BrokerClient(url) as asking`. Set `heard` to be told every event about a booking."""
 
     def __init__(self, url: str) -> None:
         self.heard: Callable[[Event], None] = lambda event: None
