@@ -38,6 +38,7 @@ from broker.ledger.model import (
 from broker.ledger.postgres.versions import bring_up_to_date
 from schemas.codes import Status
 from tests.ledger.support import LIVES, ask, citizen, ending, sealer_for, settings_for, uncertain
+from tests.ledger.transitions import allowed_transitions, seen_transitions, watch_transitions
 
 WORKERS, CITIZENS, REQUESTS = range(3), range(2), range(5)
 worker, request = st.sampled_from(WORKERS), st.sampled_from(REQUESTS)
@@ -235,7 +236,11 @@ class LedgerMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 def test_the_ledger_does_what_its_model_says(database: str) -> None:
     asyncio.run(bring_up_to_date(database))
+    asyncio.run(watch_transitions(database))
     LedgerMachine.dsn = database
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     chosen = settings(max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(LedgerMachine, settings=chosen)
+    seen = asyncio.run(seen_transitions(database))
+    assert seen <= allowed_transitions()
+    assert ("requests", "running", "settled") in seen

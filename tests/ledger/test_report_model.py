@@ -46,6 +46,7 @@ from tests.ledger.report_support import (
     wrong_address,
 )
 from tests.ledger.support import LIVES, sealer_for
+from tests.ledger.transitions import allowed_transitions, seen_transitions, watch_transitions
 
 WORKERS = range(3)
 LANES = (NORTH, SOUTH)
@@ -304,7 +305,11 @@ class ReportMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 def test_every_promise_about_reports_is_kept(database: str) -> None:
     asyncio.run(bring_up_to_date(database))
+    asyncio.run(watch_transitions(database))
     ReportMachine.dsn = database
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     chosen = settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(ReportMachine, settings=chosen)
+    seen = asyncio.run(seen_transitions(database))
+    assert seen <= allowed_transitions()
+    assert {("reports", "delivering", "delivered"), ("lanes", "open", "parked")} <= seen

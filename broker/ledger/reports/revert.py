@@ -12,23 +12,22 @@ from uuid import UUID
 from broker.ledger.postgres.connections import Connection
 from broker.ledger.reports.report_model import HandedOver
 
-_REVERT = "UPDATE reports SET state = 'waiting', handed_at = NULL"
-
-UNPUBLISHED = f"""
-{_REVERT} FROM unnest($1::uuid[], $2::bigint[]) AS given (id, number)
+UNPUBLISHED = """
+UPDATE reports SET state = 'waiting', handed_at = NULL
+FROM unnest($1::uuid[], $2::bigint[]) AS given (id, number)
 WHERE report_id = given.id AND reports.number = given.number AND state = 'handed'
 """
 
-OF_CLOSED_LANE = f"""
-{_REVERT}
+OF_CLOSED_LANE = """
+UPDATE reports SET state = 'waiting', handed_at = NULL
 WHERE report_id IN (
     SELECT report_id FROM reports
     WHERE supplier = $1 AND state = 'handed' AND report_id IS DISTINCT FROM $2::uuid
     ORDER BY report_id FOR UPDATE)
 """
 
-UNCLAIMED = f"""
-{_REVERT}
+UNCLAIMED = """
+UPDATE reports SET state = 'waiting', handed_at = NULL
 WHERE report_id IN (
     SELECT report_id FROM reports
     WHERE state = 'handed' AND handed_at < (SELECT ledger_now()) - $1::interval
