@@ -200,8 +200,8 @@ async def test_an_unanswered_commit_is_sent_twice_with_one_id_and_an_answered_on
 
 
 async def test_no_connection_is_not_sent() -> None:
-    async with system(DEAD_PORT) as to:
-        read, commit = await outcome(to, READ), await outcome(to, COMMIT)
+    async with system(DEAD_PORT, retry_first_ms=60_000, retry_max_ms=60_000) as to:
+        read, commit = await outcome(to, READ, 5), await outcome(to, COMMIT, 5)
     for error in (read, commit):
         assert isinstance(error, Unavailable)
         assert error.call_facts.what == "connect-refused"
@@ -212,8 +212,8 @@ async def test_an_unknown_host_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> N
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nobody)
-    async with system("http://nobody.invalid") as to:
-        error = await outcome(to, COMMIT)
+    async with system("http://nobody.invalid", retry_first_ms=60_000, retry_max_ms=60_000) as to:
+        error = await outcome(to, COMMIT, 5)
     assert isinstance(error, Unavailable)
     assert error.call_facts.what == "dns"
 
