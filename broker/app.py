@@ -114,7 +114,7 @@ class App:
             stack.push_async_callback(cancel_and_wait, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
-            ledger.show(self._vitals.sight)
+            ledger.show(self._vitals.consumer_status)
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("notice", reason=notice)
@@ -143,7 +143,9 @@ class App:
         )
 
         async def pass_over() -> None:
-            self._vitals.saw_pass(await letters.pass_over(dead_queues(systems.directory.suppliers)))
+            self._vitals.record_reconciliation(
+                await letters.pass_over(dead_queues(systems.directory.suppliers))
+            )
 
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),
