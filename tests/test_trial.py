@@ -9,7 +9,6 @@ import pytest
 from broker import ops
 from broker.ledger.operators.operations import Operations
 from broker.ops import Actor, Refusal
-from broker.sealing import Sealer
 from config.directory import Directory, load_directory
 from config.settings import DEFAULTS
 from tests.ledger.support import Sql
@@ -29,7 +28,7 @@ async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Operations
     report_id = await ops.send_test_report(desk, directory(AGREED), "birkelund", BO)
     row = await sql.fetchrow("SELECT * FROM reports")
     assert (row["state"], row["supplier"], row["type"]) == ("waiting", "birkelund", "report.test.v1")
-    content = json.loads(Sealer(desk.settings.keys).open(row["content"], of=str(report_id), field="report"))
+    content = json.loads(desk.sealer.open(row["content"], of=str(report_id), field="report"))
     assert (content["cpr"], content["fejltekst"][:5]) == (AGREED, "TEST:")
     assert AGREED.encode() not in row["content"]
     [entry] = await desk.log.entries()
