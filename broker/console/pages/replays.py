@@ -21,8 +21,8 @@ LISTED = 20
 async def listing(request: web.Request) -> web.StreamResponse:
     """The newest replays with their progress."""
     found = await ops.replays(request.app[OPERATIONS], limit=LISTED)
-    going = any(replay.state in ACTIVE for replay in found)
-    return render("replays.html", request, replays=found, going=going)
+    active = any(replay.state in ACTIVE for replay in found)
+    return render("replays.html", request, replays=found, active=active)
 
 
 async def new(request: web.Request) -> web.StreamResponse:
@@ -69,7 +69,7 @@ async def detail(request: web.Request) -> web.StreamResponse:
         progress=progress,
         items=items[:SHOWN],
         sample=sample,
-        going=progress.state in ACTIVE,
+        active=progress.state in ACTIVE,
     )
 
 
