@@ -75,7 +75,8 @@ def _report(story: ReportStory) -> Iterator[Moment]:
 
 
 def _settled_at(story: ReportStory, settled_at: datetime) -> datetime:
-    """When the report was settled, but not before the attempt that settled it: both are one commit, at different times."""
+    """When the report was settled, but not before the end of the attempt that settled it."""
+    # Both times are of one commit, but they differ a little.
     close = [
         attempt.finished_at
         for attempt in story.attempts
