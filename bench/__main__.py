@@ -21,11 +21,11 @@ from typing import Any
 from bench.backlog import backlog
 from bench.curves import curves, dead_system
 from bench.delivery import dead_supplier, delivery
-from bench.lab import Lab, lab
+from bench.launch import ROOT
 from bench.pair import pair, table
-from bench.report import TEXT, load, save
-from bench.rounds import Load, contestants, ratios, summary
-from bench.teams import ROOT
+from bench.results import TEXT, read_results, write_results
+from bench.runs import LoadOptions, contestants, ratios, summary
+from bench.servers import Servers, running_servers
 from bench.versions import busy_elsewhere, machine, versions
 from scripts.processes import StartFailed, say
 
@@ -55,38 +55,38 @@ HALF_RATE = 200.0
 """Bookings a second in the dead system's test, if the full rate was not measured yet."""
 
 
-def throughput(here: Lab, size: Size, factor: int = 1) -> dict[str, Any]:
-    found = contestants(here, size.rounds, size.seconds * factor)
+def throughput(servers: Servers, size: Size, factor: int = 1) -> dict[str, Any]:
+    found = contestants(servers, size.rounds, size.seconds * factor)
     summaries = {name: summary(rounds) for name, rounds in found.items()}
-    return {"contestants": summaries, "ratios": ratios(found), "window": Load(0).window}
+    return {"contestants": summaries, "ratios": ratios(found), "window": LoadOptions(0).window}
 
 
-def latency(here: Lab, size: Size) -> dict[str, Any]:
-    return throughput(here, size, LATENCY_FACTOR)
+def latency(servers: Servers, size: Size) -> dict[str, Any]:
+    return throughput(servers, size, LATENCY_FACTOR)
 
 
-def deliveries(here: Lab, size: Size) -> dict[str, Any]:
-    return {"delivery": delivery(here, size.curve_rounds, size.reports)}
+def deliveries(servers: Servers, size: Size) -> dict[str, Any]:
+    return {"delivery": delivery(servers, size.curve_rounds, size.reports)}
 
 
-def all_curves(here: Lab, size: Size) -> dict[str, Any]:
-    measured = load().get("contestants", {}).get("jobnet-broker", {}).get("messages_per_second")
+def all_curves(servers: Servers, size: Size) -> dict[str, Any]:
+    measured = read_results().get("contestants", {}).get("jobnet-broker", {}).get("messages_per_second")
     rate = measured / 2 if measured else HALF_RATE
-    found = {"curves": curves(here, size.curve_rounds, size.curve_count)}
-    dead = dead_system(here, size.curve_rounds, size.seconds * 2, rate)
+    found = {"curves": curves(servers, size.curve_rounds, size.curve_count)}
+    dead = dead_system(servers, size.curve_rounds, size.seconds * 2, rate)
     return found | {
         "one_dead": {
             "bookings": dead,
-            "reports": dead_supplier(here, size.curve_rounds, size.seconds * 2),
+            "reports": dead_supplier(servers, size.curve_rounds, size.seconds * 2),
         }
     }
 
 
-def backlogs(here: Lab, size: Size) -> dict[str, Any]:
-    return {"backlog": backlog(here, size.waiting, size.watch_seconds)}
+def backlogs(servers: Servers, size: Size) -> dict[str, Any]:
+    return {"backlog": backlog(servers, size.waiting, size.watch_seconds)}
 
 
-COMMANDS: dict[str, tuple[Callable[[Lab, Size], dict[str, Any]], ...]] = {
+COMMANDS: dict[str, tuple[Callable[[Servers, Size], dict[str, Any]], ...]] = {
     "throughput": (throughput,),
     "latency": (latency,),
     "delivery": (deliveries,),
@@ -110,11 +110,13 @@ def options() -> argparse.Namespace:
 
 def measure(command: str, size: Size, quick: bool) -> None:
     busy = busy_elsewhere()
-    with lab() as here:
-        save({"machine": machine(), "versions": versions(here), "busy_elsewhere": busy, "quick": quick})
+    with running_servers() as servers:
+        write_results(
+            {"machine": machine(), "versions": versions(servers), "busy_elsewhere": busy, "quick": quick}
+        )
         for make in COMMANDS[command]:
             say(f"{make.__name__} …")
-            save(make(here, size))
+            write_results(make(servers, size))
     say(f"written: {TEXT.relative_to(ROOT)}, with its plot and its JSON")
 
 
@@ -123,8 +125,8 @@ def main() -> int:
     try:
         if given.command == "pair":
             trees = {tree.resolve().name: tree.resolve() for tree in (ROOT, *given.trees)}
-            with lab() as here:
-                print(table(pair(here, trees, given.rounds, given.count)))
+            with running_servers() as servers:
+                print(table(pair(servers, trees, given.rounds, given.count)))
         else:
             measure(given.command, QUICK if given.quick else FULL, given.quick)
     except StartFailed as failed:

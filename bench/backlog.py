@@ -11,49 +11,49 @@ from typing import Any
 
 import asyncpg
 
-from bench import job, reports_made
-from bench.lab import Lab, Place
-from bench.measure import Memory
-from bench.teams import ROOT, TEAMS, Setting
+from bench import job, waiting_reports
+from bench.launch import CONTESTANTS, ROOT, Setting
+from bench.servers import Servers, Workspace
+from bench.usage import Memory
 from scripts.processes import StartFailed, say
 
-BROKER = TEAMS["jobnet-broker"]
+BROKER = CONTESTANTS["jobnet-broker"]
 REAL_REPORTS = 20_000
 """The reports of a backlog that stand first and can be delivered; the rest are copies."""
 FILL_S = 900.0
 
 
-def backlog(lab: Lab, count: int, seconds: float) -> dict[str, Any]:
+def backlog(servers: Servers, count: int, seconds: float) -> dict[str, Any]:
     """Both backlogs, each watched for so many seconds while the broker works at it."""
     room = {"queues": {"max_length": 2 * count, "dead_max_length": 2 * count}}
     reports = Setting(
-        before=lambda there: asyncio.run(reports_made.make(there.dsn, min(count, REAL_REPORTS), count))
+        before=lambda there: asyncio.run(waiting_reports.make(there.dsn, min(count, REAL_REPORTS), count))
     )
     old = Setting(toml=room, before=lambda there: _fill(there, count))
     return {
-        "waiting_reports": _watched(lab, "waiting reports", reports, count, seconds, _delivered),
-        "too_old_requests": _watched(lab, "requests too old", old, count, seconds, _expired),
+        "waiting_reports": _watched(servers, "waiting reports", reports, count, seconds, _delivered),
+        "too_old_requests": _watched(servers, "requests too old", old, count, seconds, _expired),
     }
 
 
-def _fill(place: Place, count: int) -> None:
-    words = [sys.executable, "-m", "bench.fill", "requests", str(count)]
-    subprocess.run(words, cwd=ROOT, env=place.environment(), check=True)
+def _fill(workspace: Workspace, count: int) -> None:
+    words = [sys.executable, "-m", "bench.fill_queue", "requests", str(count)]
+    subprocess.run(words, cwd=ROOT, env=workspace.environment(), check=True)
     until = time.monotonic() + FILL_S
-    while place.lab.rabbit.queue_depth(job.BOOKINGS, place.name) < count:
+    while workspace.servers.rabbit.queue_depth(job.BOOKINGS, workspace.name) < count:
         if time.monotonic() > until:
             raise StartFailed("the queue was not filled")
         time.sleep(1)
 
 
 def _watched(
-    lab: Lab, what: str, setting: Setting, count: int, seconds: float, done: Any
+    servers: Servers, what: str, setting: Setting, count: int, seconds: float, done: Any
 ) -> dict[str, float]:
-    with lab.place() as place, BROKER.at_work(place, setting) as running:
-        before, began = asyncio.run(done(place)), time.monotonic()
+    with servers.workspace() as workspace, BROKER.running(workspace, setting) as running:
+        before, began = asyncio.run(done(workspace)), time.monotonic()
         with Memory(running.popen.pid).watched() as memory:
             time.sleep(seconds)
-        after, took = asyncio.run(done(place)), time.monotonic() - began
+        after, took = asyncio.run(done(workspace)), time.monotonic() - began
     samples = memory.samples
     fifth = max(1, len(samples) // 5)
     found = {
@@ -70,16 +70,16 @@ def _watched(
     return found
 
 
-async def _delivered(place: Place) -> int:
-    return await _count(place, "SELECT count(*) FROM reports WHERE state = 'delivered'")
+async def _delivered(workspace: Workspace) -> int:
+    return await _count(workspace, "SELECT count(*) FROM reports WHERE state = 'delivered'")
 
 
-async def _expired(place: Place) -> int:
-    return await _count(place, "SELECT count(*) FROM requests WHERE status = 'expired'")
+async def _expired(workspace: Workspace) -> int:
+    return await _count(workspace, "SELECT count(*) FROM requests WHERE status = 'expired'")
 
 
-async def _count(place: Place, query: str) -> int:
-    connection = await asyncpg.connect(place.dsn, command_timeout=120)
+async def _count(workspace: Workspace, query: str) -> int:
+    connection = await asyncpg.connect(workspace.dsn, command_timeout=120)
     try:
         return int(await connection.fetchval(query))
     finally:

@@ -7,32 +7,34 @@ from statistics import median
 from typing import Any
 
 from bench import job
-from bench.lab import Lab
-from bench.rounds import Load, Run, loaded
-from bench.silence import silent
-from bench.teams import TEAMS, Setting
+from bench.launch import CONTESTANTS, Setting
+from bench.runs import LoadOptions, Run, measure_run
+from bench.servers import Servers
+from bench.silent_server import silent_server
 from scripts.processes import say
 
-BROKER = TEAMS["jobnet-broker"]
+BROKER = CONTESTANTS["jobnet-broker"]
 PREFETCHES = (20, 50, 200, 800)
 PADDINGS = (0, 4_096, 16_384, 49_152)
 IN_FLIGHT_PART = 10
 """A system's cap of calls is a tenth of the prefetch (config/default.toml)."""
 
 
-def curves(lab: Lab, rounds: int, count: int) -> dict[str, Any]:
+def curves(servers: Servers, rounds: int, count: int) -> dict[str, Any]:
     """Every curve but the dead system's."""
     base = Setting()
-    settings: dict[str, dict[str, tuple[Setting, Load]]] = {
-        "workers": {str(n): (replace(base, processes=n), Load(count)) for n in (1, 2)},
-        "prefetch": {str(n): (_prefetching(n), Load(count, window=2 * n)) for n in PREFETCHES},
-        "request_bytes": {str(len(job.request(0)[1]) + n): (base, Load(count, padding=n)) for n in PADDINGS},
+    settings: dict[str, dict[str, tuple[Setting, LoadOptions]]] = {
+        "workers": {str(n): (replace(base, processes=n), LoadOptions(count)) for n in (1, 2)},
+        "prefetch": {str(n): (_prefetching(n), LoadOptions(count, window=2 * n)) for n in PREFETCHES},
+        "request_bytes": {
+            str(len(job.request(0)[1]) + n): (base, LoadOptions(count, padding=n)) for n in PADDINGS
+        },
         "ledger": {
-            "PostgreSQL": (base, Load(count)),
-            "stubbed": (replace(base, module="bench.without_ledger"), Load(count)),
+            "PostgreSQL": (base, LoadOptions(count)),
+            "stubbed": (replace(base, module="bench.without_ledger"), LoadOptions(count)),
         },
     }
-    return {name: _curve(lab, name, points, rounds) for name, points in settings.items()}
+    return {name: _curve(servers, name, points, rounds) for name, points in settings.items()}
 
 
 def _prefetching(prefetch: int) -> Setting:
@@ -42,13 +44,13 @@ def _prefetching(prefetch: int) -> Setting:
 
 
 def _curve(
-    lab: Lab, name: str, points: dict[str, tuple[Setting, Load]], rounds: int
+    servers: Servers, name: str, points: dict[str, tuple[Setting, LoadOptions]], rounds: int
 ) -> dict[str, dict[str, float]]:
     runs: dict[str, list[Run]] = {point: [] for point in points}
     for _ in range(rounds):
         for point, (setting, load) in points.items():
-            with lab.place() as place, BROKER.at_work(place, setting) as running:
-                runs[point].append(loaded(place, BROKER, running, load))
+            with servers.workspace() as workspace, BROKER.running(workspace, setting) as running:
+                runs[point].append(measure_run(workspace, BROKER, running, load))
             say(f"{name} {point}: {runs[point][-1].rate:.0f}/s")
     return {point: _medians(its) for point, its in runs.items()}
 
@@ -63,15 +65,18 @@ def _medians(runs: list[Run]) -> dict[str, float]:
     }
 
 
-def dead_system(lab: Lab, rounds: int, seconds: float, rate: float) -> dict[str, Any]:
+def dead_system(servers: Servers, rounds: int, seconds: float, rate: float) -> dict[str, Any]:
     """p99 of the requests to nineteen booking systems, while the twentieth is well and while it is dead."""
     found: dict[str, list[Run]] = {"all well": [], "one dead": []}
-    with silent() as url:
+    with silent_server() as url:
         for _ in range(rounds):
             for name, dead in (("all well", None), ("one dead", url)):
-                load = Load(count=int(rate * seconds), rate=rate, apart=1)
-                with lab.place() as place, BROKER.at_work(place, Setting(dead_system=dead)) as running:
-                    found[name].append(loaded(place, BROKER, running, load, quiet=True))
+                load = LoadOptions(count=int(rate * seconds), rate=rate, apart=1)
+                with (
+                    servers.workspace() as workspace,
+                    BROKER.running(workspace, Setting(dead_system=dead)) as running,
+                ):
+                    found[name].append(measure_run(workspace, BROKER, running, load, quiet=True))
                 say(f"{name}: the nineteen's p99 {found[name][-1].p99_ms:.1f} ms")
     p99 = {name: median(run.p99_ms for run in runs) for name, runs in found.items()}
     p50 = {name: median(run.p50_ms for run in runs) for name, runs in found.items()}

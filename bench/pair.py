@@ -12,24 +12,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from bench.lab import Lab
-from bench.rounds import Load, Run, loaded
-from bench.teams import TEAMS, Setting
+from bench.launch import CONTESTANTS, Setting
+from bench.runs import LoadOptions, Run, measure_run
+from bench.servers import Servers
 
-TEAM = TEAMS["jobnet-broker"]
+BROKER = CONTESTANTS["jobnet-broker"]
 
 
-def pair(lab: Lab, trees: Mapping[str, Path], rounds: int, count: int) -> dict[str, list[Run]]:
+def pair(servers: Servers, trees: Mapping[str, Path], rounds: int, count: int) -> dict[str, list[Run]]:
     """So many loads of each tree, all trees at once."""
     with ExitStack() as stack, ThreadPoolExecutor(len(trees)) as threads:
         running = {}
         for name, tree in trees.items():
-            place = stack.enter_context(lab.place())
-            running[name] = place, stack.enter_context(TEAM.at_work(place, Setting(root=tree)))
+            workspace = stack.enter_context(servers.workspace())
+            running[name] = workspace, stack.enter_context(BROKER.running(workspace, Setting(root=tree)))
         runs: dict[str, list[Run]] = {name: [] for name in trees}
         for number in range(rounds):
-            load = Load(count=count, first=number * count)
-            under = {name: threads.submit(loaded, p, TEAM, r, load) for name, (p, r) in running.items()}
+            load = LoadOptions(count=count, first=number * count)
+            under = {
+                name: threads.submit(measure_run, p, BROKER, r, load) for name, (p, r) in running.items()
+            }
             for name, future in under.items():
                 runs[name].append(future.result())
     return runs

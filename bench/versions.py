@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from bench.lab import Lab
-from bench.teams import PYTHON
+from bench.launch import PYTHON
+from bench.servers import Servers
 
 OURS = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop")
 THEIRS = ("faststream", "dramatiq", "celery", "kombu", "pika", "requests", "aio-pika", "aiohttp")
@@ -34,15 +34,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def versions(lab: Lab) -> dict[str, Any]:
+def versions(servers: Servers) -> dict[str, Any]:
     ask = f"import json; from importlib.metadata import version as v; print(json.dumps({{n: v(n) for n in {THEIRS!r}}}))"
     theirs = subprocess.run([PYTHON, "-c", ask], capture_output=True, text=True, check=True).stdout
-    overview = lab.rabbit.api("GET", "/overview")
+    overview = servers.rabbit.api("GET", "/overview")
     return {
         "python": platform.python_version(),
         "rabbitmq": overview["rabbitmq_version"],
         "erlang": overview["erlang_version"],
-        "postgresql": lab.postgres.psql("SHOW server_version"),
+        "postgresql": servers.postgres.psql("SHOW server_version"),
         "jobnet-broker": version("jobnet-broker"),
         **{name: version(name) for name in OURS},
         "others": json.loads(theirs),

@@ -19,9 +19,9 @@ from broker.errors import RabbitAway
 from broker.health.checks import PeriodicChecks
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
-from broker.ledger import Ledger
-from broker.ledger.operators.desk import Operations
+from broker.ledger.ledger import Ledger
 from broker.ledger.operators.flow import EVERY_S as FLOW_EVERY_S
+from broker.ledger.operators.operations import Operations
 from broker.ledger.upkeep.retention import Retention
 from broker.publisher import Publisher
 from broker.rabbitmq import Rabbit
@@ -98,8 +98,8 @@ class App:
                 rabbit,
                 carry,
                 queues=self._queues(self._directory),
-                ledger=ledger,
-                on_hopeless=self._give_up,
+                ledger=ledger.availability,
+                on_give_up=self._give_up,
                 on_ready=ledger.set_ready,
             )
             operations = await stack.enter_async_context(Operations.open(settings, sealer))
@@ -111,7 +111,7 @@ class App:
             stack.push_async_callback(cancel_and_wait, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
-            ledger.show(self._vitals.sight)
+            ledger.heartbeat.consumer_status = self._vitals.sight
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("configuration-notice", reason=notice)
@@ -130,19 +130,19 @@ class App:
     ) -> list[Chore]:
         """Periodic tasks: reconciliation of dead-letter queues, replays, retention, health checks."""
         settings = self._settings
-        retention = Retention(settings, operations.target)
+        retention = Retention(settings, operations.server)
         letters = Reconciler(settings, operations.places, sealer)
         replayer = Replayer(
             operations.replays,
             sealer,
             rabbit.publish,
-            allowed_reply_to=settings.answers.allowed_reply_to,
+            may_reply_to=settings.answers.allows,
             supplier_of=lambda code: supplier_of(systems.directory, code),
             canary_wait=settings.dead.canary_wait_seconds,
         )
 
         async def pass_over() -> None:
-            self._vitals.saw_pass(await letters.pass_over(dead_queues(systems.directory.suppliers)))
+            self._vitals.saw_pass(await letters.reconcile(dead_queues(systems.directory.suppliers)))
 
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),
@@ -212,11 +212,10 @@ class App:
     async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
         """One sentence for each system that would be removed or readdressed while it has open requests or reports."""
         changed = changed_systems(self._directory, fresh)
-        reported = {("supplier", name) for name in await ledger.reports.open_suppliers()}
         return [
             f"{kind} {name} still has open requests or reports and may not be removed or readdressed yet;"
             f" see them with: jobnet-broker open {name}"
-            for kind, name in sorted(await ledger.open_systems() | reported)
+            for kind, name in sorted(await ledger.lookups.open_systems())
             if name in changed
         ]
 

@@ -29,7 +29,8 @@ from broker.dead_letters.headers import (
     properties_of,
 )
 from broker.errors import RabbitAway
-from broker.ledger import DueEvent, DueReportEvent, HandedOver, RequestFacts, StoredAnswer
+from broker.ledger.model import DueEvent, RequestFacts, StoredAnswer
+from broker.ledger.reports.report_model import DueReportEvent, HandedOver
 from broker.rabbitmq import Arrival, Outgoing, Published, Rabbit
 from broker.rabbitmq.topology import OUTCOMES, SUSPECTS, WORK_QUEUES, dead_queue_of, lane_of
 from broker.sealing import Sealer

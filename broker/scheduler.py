@@ -17,7 +17,9 @@ from uuid import UUID
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
 from broker.handlers.citizen_reports import receipt_of
-from broker.ledger import Claim, HandedOver, Joinable, LaneLimits, Ledger, StoredAnswer
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claim, StoredAnswer
+from broker.ledger.reports.report_model import HandedOver, Joinable, LaneLimits
 from broker.publisher import Publisher
 from broker.reports.enrichment import Addressee, joined, stored_answer_of
 from broker.requests.routes import ROUTES
@@ -70,7 +72,7 @@ class Scheduler:
             *self._chores,
         )
         async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._repeat(self.deliver, lambda: self._ledger.reports.wait_due(tick)))
+            loops.create_task(self._repeat(self.deliver, lambda: self._ledger.reports.wake.wait(tick)))
             for chore in duties:
                 pause = partial(asyncio.sleep, chore.every_seconds)
                 loops.create_task(self._repeat(chore.run, pause))
@@ -85,7 +87,7 @@ class Scheduler:
                 await pause()
                 continue
             except LedgerAway:
-                await self._ledger.wait_until_back()
+                await self._ledger.availability.wait_until_back()
             except RabbitAway as away:
                 log.warning("rabbit-away", reason=away)
             except asyncio.CancelledError:
@@ -100,9 +102,9 @@ class Scheduler:
 
     async def deliver(self) -> None:
         """Hand due reports over to their lanes, up to each lane's window."""
-        for joinable in await self._ledger.reports.joinable(self._settings.scheduler.batch):
-            await self._ledger.reports.join(joinable.report_id, content_of(joinable))
-        handed_over = await self._ledger.reports.hand_over(self._limits())
+        for joinable in await self._ledger.reports.joins.joinable(self._settings.scheduler.batch):
+            await self._ledger.reports.joins.join(joinable.report_id, content_of(joinable))
+        handed_over = await self._ledger.reports.handover.hand_over(self._limits())
         await asyncio.gather(*(self._hand_over(each) for each in handed_over))
 
     def _limits(self) -> dict[str, LaneLimits]:
@@ -115,34 +117,34 @@ class Scheduler:
     async def _hand_over(self, handed_over: HandedOver) -> None:
         if not await self._publisher.hand_over(handed_over):
             log.warning("handover-reverted", report_id=handed_over.report_id, supplier=handed_over.supplier)
-            await self._ledger.reports.give_back(handed_over)
+            await self._ledger.reports.handover.revert(handed_over)
 
     # -- bookings --------------------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
         """Free requests and reports whose process died."""
-        freed = await self._ledger.sweep(self._abandoned) + await self._ledger.reports.sweep()
+        freed = await self._ledger.verifications.sweep(self._abandoned) + await self._ledger.reports.sweep()
         if freed:
             log.warning("orphans-freed", count=freed)
 
     async def verify(self) -> None:
         """Verify uncertain bookings that are due."""
-        claims = await self._ledger.verifications_due(self._settings.verification.batch)
+        claims = await self._ledger.verifications.due(self._settings.verification.batch)
         await asyncio.gather(*(self._verify(claim) for claim in claims))
 
     async def announce(self) -> None:
         """Publish due outcome events of bookings; an event that RabbitMQ does not take stays due."""
-        due = await self._ledger.events_due(self._settings.scheduler.batch)
+        due = await self._ledger.events.due(self._settings.scheduler.batch)
         published = await _published((event.request_id, self._publisher.announce_due(event)) for event in due)
-        await self._ledger.event_sent(published)
+        await self._ledger.events.mark_sent(published)
 
     async def announce_reports(self) -> None:
         """Publish due outcome events of reports."""
-        due = await self._ledger.reports.events_due(self._settings.scheduler.batch)
+        due = await self._ledger.reports.events.due(self._settings.scheduler.batch)
         published = await _published(
             (event.report_id, self._publisher.announce_report(event)) for event in due
         )
-        await self._ledger.reports.event_sent(published)
+        await self._ledger.reports.events.mark_sent(published)
 
     def _abandoned(self, claim: Claim) -> StoredAnswer:
         return abandoned(claim, Addressee.of(self._systems.directory, claim.supplier))
@@ -154,7 +156,9 @@ class Scheduler:
             raise
         except Exception:
             log.exception("verification-bug", request_id=claim.request_id)
-            await self._ledger.postpone(claim, self._settings.verification.longest_pause_seconds)
+            await self._ledger.verifications.postpone(
+                claim, self._settings.verification.longest_pause_seconds
+            )
 
 
 async def _published(events: Iterable[tuple[UUID, Awaitable[None]]]) -> list[UUID]:

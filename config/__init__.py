@@ -1,4 +1,4 @@
-"""Configuration: what is set, what is refused, and where the jobcenters' systems are.
+"""Configuration: the settings, the checks on them, and the directory of jobcenters and their systems.
 
-Imports nothing of ours; the only place that reads the environment.
+The only package that reads the environment. Imports no other package of the project.
 """

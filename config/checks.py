@@ -1,7 +1,6 @@
-"""What is wrong with settings that are right key by key: dangerous combinations, keys, answers, files.
+"""Checks of settings whose single values are valid: dangerous combinations, keys, answer queues, missing files.
 
-`settings.load` refuses what `problems` finds; `jobnet-broker config check` also asks with the directory.
-Looks whether files are there, and reads none.
+load.py refuses settings with problems; `jobnet-broker config check` checks the directory too. Files are not read.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ KEYS_ABSENT = (
 
 
 def problems(settings: Settings, directory: Directory | None = None) -> list[str]:
-    """One sentence for each dangerous combination, missing key or missing file; empty if all is well."""
+    """One sentence for each dangerous combination, missing key and missing file."""
     found = [*_key_problems(settings.keys), *_reply_to_problems(settings)]
     limits = settings.limits()
     found += [_sentence(danger, settings) for danger in ALL_DANGERS if danger.when(settings, limits)]
@@ -37,7 +36,7 @@ def problems(settings: Settings, directory: Directory | None = None) -> list[str
 
 
 def notices(directory: Directory) -> list[str]:
-    """What is allowed but must be said aloud: CPR numbers in the clear, and suppliers that hear of nothing."""
+    """Warnings about allowed settings: CPR numbers sent unencrypted, suppliers without an address."""
     suppliers = {f"suppliers.{name}": supplier for name, supplier in directory.suppliers.items()}
     found = [
         f"{where}: allow_http is set: CPR numbers go to this system unencrypted"
@@ -45,7 +44,7 @@ def notices(directory: Directory) -> list[str]:
         if system.base_url.startswith("http://")
     ]
     return found + [
-        f"{where}: has no base_url: its failure reports wait in the ledger and reach nobody"
+        f"{where}: has no base_url: its failure reports wait in the ledger and are not sent"
         for where, supplier in suppliers.items()
         if not supplier.has_address
     ]
@@ -65,12 +64,12 @@ def _shown(settings: Settings, key: str) -> Any:
 
 def _system_problems(where: str, system: SystemConfig, settings: Settings) -> Iterator[str]:
     yield from _missing_files(where, system)
-    own = set(system.overrides)
+    overridden = set(system.overrides)
     usual, limits = settings.limits(), system.limits(settings)
     for danger in DANGERS:
-        # What is dangerous without this system's own numbers too is told once, for the settings.
+        # A combination that is dangerous without this system's overrides too is reported once, for the settings.
         if danger.when(settings, limits) and not danger.when(settings, usual):
-            names = ", ".join(_named(key, where, own, limits, settings) for key in danger.keys)
+            names = ", ".join(_named(key, where, overridden, limits, settings) for key in danger.keys)
             yield f"{names}: {danger.why}"
 
 
@@ -80,13 +79,12 @@ def _supplier_problems(where: str, supplier: Supplier, settings: Settings) -> It
         if not path.is_file():
             yield f"{where}.webhook_secret_files.{number}: there is no file {path}"
     lane, limits = supplier.lane(settings.reports), supplier.limits(settings)
-    own = {name for name in type(lane).model_fields if getattr(supplier, name, None) is not None}
-    for_it = settings.model_copy(update={"reports": lane})
+    overridden = set(supplier.overrides)
+    overridden |= {name for name in type(lane).model_fields if getattr(supplier, name, None) is not None}
+    effective = settings.model_copy(update={"reports": lane})
     for danger in REPORT_DANGERS:
-        if danger.when(for_it, limits) and not danger.when(settings, settings.limits()):
-            names = ", ".join(
-                _named(key, where, own | set(supplier.overrides), limits, for_it) for key in danger.keys
-            )
+        if danger.when(effective, limits) and not danger.when(settings, settings.limits()):
+            names = ", ".join(_named(key, where, overridden, limits, effective) for key in danger.keys)
             yield f"{names}: {danger.why}"
 
 
@@ -97,20 +95,20 @@ def _missing_files(where: str, system: SystemConfig) -> Iterator[str]:
             yield f"{where}.{key}: there is no file {path}"
 
 
-def _named(key: str, where: str, own: set[str], limits: HttpLimits, settings: Settings) -> str:
+def _named(key: str, where: str, overridden: set[str], limits: HttpLimits, settings: Settings) -> str:
     section, name = key.split(".")
-    whose = f"{where}.{name}" if section in ("http", "reports") and name in own else key
-    return f"{whose} = {getattr(limits, name) if section == 'http' else _shown(settings, key)}"
+    full = f"{where}.{name}" if section in ("http", "reports") and name in overridden else key
+    return f"{full} = {getattr(limits, name) if section == 'http' else _shown(settings, key)}"
 
 
 def _reply_to_problems(settings: Settings) -> Iterator[str]:
     for pattern in settings.answers.allowed_reply_to:
         head, star, _ = pattern.partition("*")
-        foreign = head.startswith("jobnet.") and not head.startswith("jobnet.answers.")
-        if foreign or (star and "jobnet.".startswith(head)):
+        of_broker = head.startswith("jobnet.") and not head.startswith("jobnet.answers.")
+        if of_broker or (star and "jobnet.".startswith(head)):
             yield (
-                f"answers.allowed_reply_to: {pattern} could name one of our own queues, and a message must"
-                " not point our answers at those; under jobnet. only jobnet.answers.… may be allowed"
+                f"answers.allowed_reply_to: {pattern} could match a queue of the broker, and a message must"
+                " not direct answers there; under jobnet. only jobnet.answers.… may be allowed"
             )
 
 
@@ -132,7 +130,7 @@ def _key_problems(keys: KeySettings) -> Iterator[str]:
 
 
 def _shared_keys(keys: KeySettings) -> Iterator[str]:
-    """One key under two ids is a mistake: retiring the one would leave the other."""
+    """The same key under two ids is an error: removing one id would leave the key in use."""
     names = {f"keys.sealing.{i}": k for i, k in keys.sealing.items()}
     names |= {f"keys.tokens.{i}": k for i, k in keys.tokens.items()}
     uses = Counter(key.get_secret_value() for key in names.values())

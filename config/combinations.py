@@ -1,7 +1,7 @@
-"""Settings that are each fine but dangerous together: a table, each row with the sentence that says why.
+"""Settings that are valid one by one but dangerous together: tables whose rows say why.
 
-Data only; `dangers.py` goes through it for the settings and for each system's own limits. A row stands for
-something that goes wrong in production long after the start, which is why the start is refused.
+Data only; checks.py applies the rows to the settings, and again to the effective limits of each system. Each row stands
+for a failure that would appear in production long after the start; therefore the start is refused.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from config.sections import HttpLimits
 from config.settings import Settings
 
 CONSUMER_TIMEOUT_SECONDS = 1800
-"""RabbitMQ closes a channel that keeps an arrival unacknowledged for longer (its own default)."""
+"""RabbitMQ closes a channel with a message that is unacknowledged for longer (RabbitMQ's default)."""
 
 BODIES_AT_ONCE_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """Keys that do not go together when `when` holds, and why."""
+    """Keys whose combination is dangerous if `when` is true, and the reason."""
 
     keys: tuple[str, ...]
     when: Callable[[Settings, HttpLimits], bool]
@@ -28,13 +28,13 @@ class Danger:
 
 
 DANGERS: tuple[Danger, ...] = (
-    # What a citizen's patience must have room for.
+    # Times that must fit into the time that a citizen waits.
     Danger(
         ("http.total_timeout_seconds", "requests.patience_seconds", "requests.answer_margin_seconds"),
         lambda s, h: (
             h.total_timeout_seconds >= s.requests.patience_seconds - s.requests.answer_margin_seconds
         ),
-        "a create leaves only if its whole timeout fits before the deadline, so none could ever be sent",
+        "a create is sent only if its whole timeout fits before the deadline, so none could be sent",
     ),
     Danger(
         ("ledger.owner_dead_after_seconds", "http.total_timeout_seconds", "requests.patience_seconds"),
@@ -42,56 +42,56 @@ DANGERS: tuple[Danger, ...] = (
             s.ledger.owner_dead_after_seconds + h.total_timeout_seconds + s.requests.answer_margin_seconds
             >= s.requests.patience_seconds
         ),
-        "after a crash nobody could take a booking over and look it up before its deadline:"
+        "after a crash no process could take a booking over and look it up before its deadline:"
         " all would be uncertain",
     ),
     Danger(
         ("requests.patience_seconds", "requests.clock_skew_seconds"),
         lambda s, h: s.requests.patience_seconds + s.requests.clock_skew_seconds >= CONSUMER_TIMEOUT_SECONDS,
-        f"an arrival could be held for {CONSUMER_TIMEOUT_SECONDS} s, and RabbitMQ would close its channel",
+        f"a message could stay unacknowledged for {CONSUMER_TIMEOUT_SECONDS} s, and RabbitMQ would close its channel",
     ),
     Danger(
         ("requests.poll_ms", "requests.answer_margin_seconds"),
         lambda s, h: s.requests.poll_ms > s.requests.answer_margin_seconds * 1000,
-        "one that waits for another's answer could look again only after its own deadline",
+        "a request that waits for another one could check again only after its own deadline",
     ),
     Danger(
         ("ledger.batch_linger_ms", "requests.answer_margin_seconds"),
         lambda s, h: s.ledger.batch_linger_ms * 2 > s.requests.answer_margin_seconds * 1000,
-        "settling would use up the time that is kept free for the answer",
+        "settling would use up the time that is reserved for the answer",
     ),
     Danger(
         ("rabbitmq.publish_timeout_seconds", "requests.patience_seconds"),
         lambda s, h: s.rabbitmq.publish_timeout_seconds >= s.requests.patience_seconds,
-        "an answer that RabbitMQ does not confirm would be tried again only when its asker has left",
+        "an answer that RabbitMQ does not confirm would be published again only after its deadline",
     ),
     Danger(
         ("rabbitmq.reconnect_max_seconds", "requests.patience_seconds"),
         lambda s, h: s.rabbitmq.reconnect_max_seconds >= s.requests.patience_seconds,
-        "after a long outage of RabbitMQ whole queues would expire while the broker pauses",
+        "after a long outage of RabbitMQ all requests in the queues would expire before the broker reconnects",
     ),
-    # One bad system does not hold the others.
+    # A failing system must not block the others.
     Danger(
         ("http.in_flight", "http.waiting", "queues.bookings_prefetch", "queues.queries_prefetch"),
         lambda s, h: (
             (h.in_flight + h.waiting) * 2 >= min(s.queues.bookings_prefetch, s.queues.queries_prefetch)
         ),
-        "one hung system could hold half of a queue's places, and two of them the whole queue",
+        "one system that hangs could take half of a queue's prefetch, and two of them all of it",
     ),
     Danger(
         ("verification.batch", "http.in_flight", "http.waiting"),
         lambda s, h: s.verification.batch > h.in_flight + h.waiting,
-        "verifications alone could fill a system's places, and citizens would be turned away",
+        "verifications alone could use all concurrent calls of a system, and requests would be refused",
     ),
     Danger(
         ("http.connect_timeout_seconds", "http.total_timeout_seconds"),
         lambda s, h: h.connect_timeout_seconds >= h.total_timeout_seconds,
-        "a system that cannot even be reached would look like a call with an unknown fate",
+        "an unreachable system would look like a call with an unknown result",
     ),
     Danger(
         ("http.retry_first_ms", "http.retry_max_ms"),
         lambda s, h: h.retry_first_ms > h.retry_max_ms,
-        "the first pause would be longer than the longest",
+        "the first pause would be longer than the maximum",
     ),
     Danger(
         ("http.retry_max_ms", "requests.patience_seconds"),
@@ -103,52 +103,52 @@ DANGERS: tuple[Danger, ...] = (
         lambda s, h: h.breaker_open_seconds >= s.verification.give_up_after_seconds,
         "one open breaker could keep an uncertain booking from ever being looked up",
     ),
-    # When absence proves something.
+    # When "not found" proves "not booked".
     Danger(
         ("http.absence_proves_after_seconds", "requests.patience_seconds", "http.total_timeout_seconds"),
         lambda s, h: h.absence_proves_after_seconds <= s.requests.patience_seconds + h.total_timeout_seconds,
-        "a citizen could be told that nothing is booked while the call that books it is still on its way",
+        "a citizen could be told that nothing is booked while the call that books it is still running",
     ),
     Danger(
         ("verification.steady_for_seconds", "http.absence_proves_after_seconds"),
         lambda s, h: s.verification.steady_for_seconds < h.absence_proves_after_seconds,
-        "the pauses would grow before absence can prove anything: the citizen would learn it late",
+        "the pauses would grow before absence can prove anything: the citizen would be told late",
     ),
     Danger(
         ("verification.give_up_after_seconds", "http.absence_proves_after_seconds"),
         lambda s, h: s.verification.give_up_after_seconds <= h.absence_proves_after_seconds,
-        "it would give up before absence can prove anything: every uncertain booking would end unverified",
+        "verification would give up before absence can prove anything: every uncertain booking would end unverified",
     ),
     Danger(
         ("verification.every_seconds", "verification.steady_for_seconds"),
         lambda s, h: s.verification.every_seconds > s.verification.steady_for_seconds,
-        "the steady time would be over before the second look",
+        "the steady time would end before the second look-up",
     ),
     Danger(
         ("verification.every_seconds", "verification.longest_pause_seconds"),
         lambda s, h: s.verification.every_seconds > s.verification.longest_pause_seconds,
-        "the first pause would be longer than the longest",
+        "the first pause would be longer than the maximum",
     ),
     Danger(
         ("verification.steady_for_seconds", "verification.give_up_after_seconds"),
         lambda s, h: s.verification.steady_for_seconds >= s.verification.give_up_after_seconds,
-        "it would give up while it still looks at the steady pace",
+        "verification would give up while its pauses are still the shortest",
     ),
     Danger(
         ("verification.longest_pause_seconds", "verification.give_up_after_seconds"),
         lambda s, h: s.verification.longest_pause_seconds >= s.verification.give_up_after_seconds,
-        "one pause could reach past the moment of giving up",
+        "one pause could last past the time at which verification gives up",
     ),
     Danger(
         ("scheduler.tick_seconds", "verification.every_seconds"),
         lambda s, h: s.scheduler.tick_seconds > s.verification.every_seconds,
-        "the scheduler would look more rarely than verification promises",
+        "the scheduler would look less often than verification requires",
     ),
-    # Who is alive.
+    # Which processes are alive.
     Danger(
         ("ledger.heartbeat_seconds", "ledger.owner_dead_after_seconds"),
         lambda s, h: s.ledger.heartbeat_seconds * 3 > s.ledger.owner_dead_after_seconds,
-        "two late heartbeats would make a living process look dead, and its bookings be taken over",
+        "two late heartbeats would make a living process look dead, and its bookings would be taken over",
     ),
     Danger(
         ("ledger.statement_timeout_seconds", "ledger.heartbeat_seconds", "ledger.owner_dead_after_seconds"),
@@ -166,17 +166,17 @@ DANGERS: tuple[Danger, ...] = (
     Danger(
         ("scheduler.tick_seconds", "ledger.owner_dead_after_seconds"),
         lambda s, h: s.scheduler.tick_seconds >= s.ledger.owner_dead_after_seconds,
-        "what a dead process left would be swept much later than its death is known",
+        "the work of a dead process would be taken over much later than its death is known",
     ),
     Danger(
         ("watchdog.loop_lag_seconds", "ledger.owner_dead_after_seconds"),
         lambda s, h: s.watchdog.loop_lag_seconds >= s.ledger.owner_dead_after_seconds,
-        "others would judge a stuck process dead before it notices itself",
+        "other processes would treat a blocked process as dead before it detects the block itself",
     ),
     Danger(
         ("watchdog.check_seconds", "watchdog.recover_within_seconds"),
         lambda s, h: s.watchdog.check_seconds >= s.watchdog.recover_within_seconds,
-        "a lost consumer would end the process at the second look, with no time to come back",
+        "a lost consumer would end the process at the second check, with no time to recover",
     ),
     Danger(
         ("watchdog.recover_within_seconds", "rabbitmq.reconnect_max_seconds"),
@@ -186,18 +186,18 @@ DANGERS: tuple[Danger, ...] = (
     Danger(
         ("rabbitmq.reconnect_min_seconds", "rabbitmq.reconnect_max_seconds"),
         lambda s, h: s.rabbitmq.reconnect_min_seconds > s.rabbitmq.reconnect_max_seconds,
-        "the first pause would be longer than the longest",
+        "the first pause would be longer than the maximum",
     ),
-    # Stopping without loss of time, and bounds of memory and queues.
+    # Stopping, and limits of memory and queues.
     Danger(
         ("stop.drain_seconds", "http.total_timeout_seconds"),
         lambda s, h: s.stop.drain_seconds <= h.total_timeout_seconds,
-        "stopping would cut off calls that are on their way: each create would become uncertain",
+        "stopping would cut off running calls: each create would become uncertain",
     ),
     Danger(
         ("stop.drain_seconds", "rabbitmq.publish_timeout_seconds"),
         lambda s, h: s.stop.drain_seconds <= s.rabbitmq.publish_timeout_seconds,
-        "stopping would not wait for the answers that are being confirmed",
+        "stopping would not wait for RabbitMQ's confirms of the last answers",
     ),
     Danger(
         ("queues.max_body_bytes", "queues.bookings_prefetch", "queues.queries_prefetch"),
@@ -210,7 +210,7 @@ DANGERS: tuple[Danger, ...] = (
     Danger(
         ("queues.dead_max_length", "queues.max_length"),
         lambda s, h: s.queues.dead_max_length < s.queues.max_length,
-        "a full work queue would not fit into its dead-letter queue, and that one must never drop",
+        "the messages of a full work queue would not fit into its dead-letter queue, which must not drop any",
     ),
 )
 
@@ -218,12 +218,12 @@ REPORT_DANGERS: tuple[Danger, ...] = (
     Danger(
         ("http.connect_timeout_seconds", "reports.total_timeout_seconds"),
         lambda s, h: h.connect_timeout_seconds >= s.reports.total_timeout_seconds,
-        "a supplier that cannot even be reached would look like a delivery with an unknown fate",
+        "an unreachable supplier would look like a delivery with an unknown result",
     ),
     Danger(
         ("reports.in_flight", "reports.window"),
         lambda s, h: s.reports.in_flight > s.reports.window,
-        "more calls at once are allowed than reports are ever handed over",
+        "more concurrent calls are allowed than reports are handed over",
     ),
     Danger(
         (
@@ -236,47 +236,47 @@ REPORT_DANGERS: tuple[Danger, ...] = (
             s.reports.handed_over_too_long_seconds
             <= s.reports.window / s.reports.in_flight * s.reports.total_timeout_seconds
         ),
-        "a report would be taken for lost while it still waits behind slow calls",
+        "a report would count as lost while it still waits behind slow calls",
     ),
     Danger(
         ("reports.handed_over_too_long_seconds", "reports.window", "reports.rate_per_second"),
         lambda s, h: s.reports.handed_over_too_long_seconds <= s.reports.window / s.reports.rate_per_second,
-        "a report would be taken for lost while the rate still holds it back",
+        "a report would count as lost while the rate limit still delays it",
     ),
     Danger(
         ("reports.handed_over_too_long_seconds", "ledger.owner_dead_after_seconds"),
         lambda s, h: s.reports.handed_over_too_long_seconds <= s.ledger.owner_dead_after_seconds,
-        "what a dying process was given would be handed over again before its death is known",
+        "the reports of a dead process would be handed over again before its death is known",
     ),
     Danger(
         ("reports.probe_within_seconds", "reports.total_timeout_seconds"),
         lambda s, h: s.reports.probe_within_seconds <= s.reports.total_timeout_seconds,
-        "a probe would be taken for lost while its call is still under way",
+        "a probe would count as lost while its call is still running",
     ),
     Danger(
         ("reports.park_first_seconds", "reports.park_most_seconds"),
         lambda s, h: s.reports.park_first_seconds > s.reports.park_most_seconds,
-        "the first parking would be longer than the longest",
+        "the first park time would be longer than the maximum",
     ),
     Danger(
         ("reports.join_within_seconds", "requests.patience_seconds"),
         lambda s, h: s.reports.join_within_seconds <= s.requests.patience_seconds,
-        "a citizen's report would stop waiting for its request before that can have ended",
+        "a citizen's report would stop waiting for its request before the request can have ended",
     ),
     Danger(
         ("stop.drain_seconds", "reports.total_timeout_seconds"),
         lambda s, h: s.stop.drain_seconds <= s.reports.total_timeout_seconds,
-        "stopping would cut off deliveries that are on their way: suppliers would get those reports twice",
+        "stopping would cut off running deliveries: suppliers would receive those reports twice",
     ),
     Danger(
         ("dead.canary_wait_seconds", "reports.handed_over_too_long_seconds"),
         lambda s, h: s.dead.canary_wait_seconds <= s.reports.handed_over_too_long_seconds,
-        "a replay would stop itself before a canary that was handed over in vain could go again",
+        "a replay would stop before a canary whose hand-over was lost could be handed over again",
     ),
     Danger(
         ("retention.letters_days", "retention.reports_days"),
         lambda s, h: s.retention.letters_days > s.retention.reports_days,
-        "a discard could be undone when its report is no longer there",
+        "the undo of a discard could come when its report has been deleted",
     ),
 )
 

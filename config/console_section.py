@@ -1,4 +1,4 @@
-"""The section `console`: where the operators' web pages are served, and who may log in with which roles."""
+"""The section `console`: address of the operators' web pages, users with their roles, sessions and logins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Role = Literal["viewer", "operator", "privacy", "admin"]
 UserName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._@-]{0,99}$")]
 
 LEAST_MEMORY_KIB, MOST_MEMORY_KIB = 19_456, 1_048_576
-"""Of a password's hash: less is guessed too fast, more would let a few log-ins fill the memory."""
+"""Memory of a password hash. With less, guessing is too fast; with more, a few logins could fill the memory."""
 
 _HASH = re.compile(
     r"\$argon2id\$v=19\$m=(\d{1,8}),t=\d{1,3},p=\d{1,3}\$[A-Za-z0-9+/]{11,88}\$[A-Za-z0-9+/]{22,88}"
@@ -23,7 +23,7 @@ _HASH = re.compile(
 
 
 class ConsoleUser(Section):
-    """Who may log in. Without a password hash only a trusted header can name this user."""
+    """A user of the console. Without a password hash the user can only log in through a trusted header."""
 
     roles: Annotated[tuple[Role, ...], Field(min_length=1, max_length=4)]
     password_hash: SecretStr | None = None
@@ -38,7 +38,7 @@ class ConsoleUser(Section):
 
 
 class ConsoleSettings(Section):
-    """The operators' console: its address, its users, its sessions and how often one may try to log in."""
+    """The operators' console: address, users, sessions, and limits on logins and live pages."""
 
     host: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8025
@@ -99,7 +99,7 @@ class ConsoleSettings(Section):
 
     @property
     def origin(self) -> str:
-        """What browsers call this place: scheme, host and port."""
+        """The origin that browsers see: scheme, host and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.url or f"http://{host}:{self.port}"
 

@@ -1,7 +1,6 @@
-"""Who has which systems: a jobcenterkode names its Planner, its booking system and its supplier.
+"""The directory: a jobcenterkode names its Planner, its booking system and its supplier (docs/contract.md#directory).
 
-Each of those is described once and serves many jobcenters. Names that nothing describes are errors that name
-both sides. Reads, checks and writes the file; opens no connection.
+Each of those is described once and may serve many jobcenters. A name without a description is an error. No network.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ S = TypeVar("S", bound=SystemConfig)
 
 
 class Jobcenter(Section):
-    """One jobcenter and the names of what serves it."""
+    """One jobcenter, and the names of its systems."""
 
     name: Title
     planner: str
@@ -34,7 +33,7 @@ class Jobcenter(Section):
 
 
 class Directory(Section):
-    """Everything that directory.toml says."""
+    """The content of directory.toml."""
 
     planners: dict[Name, SystemConfig]
     booking_systems: dict[Name, SystemConfig]
@@ -53,7 +52,7 @@ class Directory(Section):
         return self.jobcenters.get(code)
 
     def systems(self) -> Iterator[tuple[str, SystemConfig]]:
-        """Every system with the name of its table: `planners.nord`, `booking_systems.fjord`."""
+        """Every Planner and booking system with its full name: `planners.nord`, `booking_systems.fjord`."""
         for table in ("planners", "booking_systems"):
             for name, system in getattr(self, table).items():
                 yield f"{table}.{name}", system
@@ -73,7 +72,7 @@ def _unknown_references(directory: Directory) -> Iterator[str]:
 
 
 def load_directory(path: Path) -> Directory:
-    """One directory file, checked; its relative paths start there. Raises ConfigProblem with all bad keys."""
+    """The directory file at `path`, with its relative paths resolved. Raises ConfigProblem with every wrong key."""
     try:
         directory = Directory.model_validate(read_toml(path))
     except ValidationError as error:
@@ -97,9 +96,9 @@ def _rooted(system: S, root: Path) -> S:
 
 
 def changed_systems(old: Directory, new: Directory) -> set[str]:
-    """Names of the systems and suppliers of `old` that `new` removes or readdresses.
+    """Names of the systems and suppliers of `old` that `new` removes, or whose address it changes.
 
-    A supplier that gets its first address is not readdressed: nothing was sent to it before.
+    A first address of a supplier is not a change: nothing was sent to that supplier before.
     """
     return {
         name

@@ -1,4 +1,4 @@
-"""The sections about watching the broker: health, metrics and tracing, as `sections.py` has the others."""
+"""The sections about monitoring: health, metrics and tracing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import Field, field_validator
 from config.sections import KeyId, Seconds, Section
 
 Port = Annotated[int, Field(ge=0, le=65_000)]
-"""0 is none; above it there is room for the ports of the other workers."""
+"""0: no server. The maximum leaves room for the ports of further workers."""
 Host = Annotated[str, Field(pattern=r"^[0-9A-Za-z.:-]{1,253}$")]
 
 
 class HealthSettings(Section):
-    """Where a worker says how it is, and how often it reads the figures that cost something."""
+    """Address of a worker's health server, and how often the figures from the ledger are read."""
 
     host: Host = "127.0.0.1"
     port: Port = 9650
@@ -25,7 +25,7 @@ class HealthSettings(Section):
 
 
 class TracingSettings(Section):
-    """Where spans go, if anywhere, and how many."""
+    """Collector, share and queue of the spans. Without an endpoint tracing is off."""
 
     endpoint: Annotated[str, Field(max_length=500)] = ""
     ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1

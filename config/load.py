@@ -11,7 +11,7 @@ from config.sources import ConfigProblem, Tree, from_environment, merge, read_to
 
 
 def load(path: Path | None) -> Settings:
-    """default.toml, the file at `path`, the environment. Raises ConfigProblem with all that is wrong."""
+    """Settings from default.toml, the file at `path` and the environment. Raises ConfigProblem with every problem."""
     of_file = read_toml(path) if path else {}
     of_environment, found = from_environment()
     found += [

@@ -1,4 +1,4 @@
-"""The sections about failure reports, dead letters and retention, as `sections.py` has the others."""
+"""The sections about failure reports, dead letters and retention."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReportSettings(Section):
 
 
 class DeadSettings(Section):
-    """How dead-letter queues are kept true to the ledger, and how dead letters are replayed."""
+    """Reconciliation of the dead-letter queues with the ledger, and replays of dead letters."""
 
     pass_every_seconds: Seconds = 5
     pass_batch: Window = 500
@@ -50,7 +50,7 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 
 
 class RetentionSettings(Section):
-    """How many days what has ended is kept, table by table; what is still open is never deleted."""
+    """How many days ended rows are kept, table by table. Open rows are never deleted."""
 
     requests_days: Days = 30
     reports_days: Days = 90

@@ -1,14 +1,15 @@
 """The sections of the settings as frozen models, each key with its type, bound and default.
 
-`default.toml` is the manual: units and reasons are there, and a test keeps it equal to the defaults here. A
-key that nobody knows is an error. Reads nothing; `settings.py` does.
+Units and reasons are in default.toml; a test keeps its values equal to the defaults here. An unknown key is an error.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import fnmatch
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ RetryMax = Annotated[float, Field(ge=1, le=600_000, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """One table of the settings file: frozen, and a key it does not know is an error."""
+    """A table of the settings file. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
@@ -47,7 +48,7 @@ class RabbitmqSettings(Section):
 
 
 class QueueSettings(Section):
-    """Limits of the queues (declared by the topology) and of what is taken from them at once."""
+    """Maximum lengths of the queues, prefetch and maximum size of a message."""
 
     max_length: Count = 100_000
     dead_max_length: Count = 1_000_000
@@ -76,7 +77,7 @@ class LedgerSettings(Section):
 
 
 class RequestSettings(Section):
-    """How long an asker waits, and how much of it the broker leaves for the answer."""
+    """How long a citizen waits for an answer, and how much of that time is reserved for sending it."""
 
     patience_seconds: Seconds = 30
     clock_skew_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 60
@@ -100,14 +101,14 @@ class HttpSettings(Section):
 
 
 class HttpLimits(HttpSettings):
-    """The settings in force for one external system: overrides applied, nothing left open."""
+    """The effective settings for one external system: overrides applied, no value missing."""
 
     in_flight: Count
     waiting: Waiting
 
 
 class VerificationSettings(Section):
-    """How uncertain bookings are looked up until their fate is known."""
+    """How uncertain bookings are looked up until their result is known."""
 
     every_seconds: Seconds = 10
     steady_for_seconds: Seconds = 600
@@ -118,20 +119,20 @@ class VerificationSettings(Section):
 
 
 class SchedulerSettings(Section):
-    """How often the scheduler looks for what is due, and how much it takes at once."""
+    """How often the scheduler looks for due work, and how much it takes at once."""
 
     tick_seconds: Seconds = 1
     batch: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
 class StopSettings(Section):
-    """How long a stopping broker waits for what is running."""
+    """How long a stopping process lets running work finish."""
 
     drain_seconds: Seconds = 25
 
 
 class WatchdogSettings(Section):
-    """When the broker notices that it has lost a consumer or that its loop is stuck."""
+    """When a process detects a lost consumer or a blocked event loop, and when it exits."""
 
     check_seconds: Seconds = 5
     recover_within_seconds: Seconds = 60
@@ -139,7 +140,7 @@ class WatchdogSettings(Section):
 
 
 class AnswerSettings(Section):
-    """Where answers may go: patterns for `reply_to`, with `*` for any characters."""
+    """Allowed destinations of answers: patterns for `reply_to`, with `*` for any characters."""
 
     allowed_reply_to: Annotated[tuple[str, ...], Field(min_length=1, max_length=50)] = (
         "amq.rabbitmq.reply-to.*",
@@ -156,6 +157,14 @@ class AnswerSettings(Section):
                     f"must be queue names of letters, digits and . _ - *: number {number + 1} is not"
                 )
         return patterns
+
+    @cached_property
+    def _reply_to(self) -> re.Pattern[str]:
+        return re.compile("|".join(fnmatch.translate(pattern) for pattern in self.allowed_reply_to))
+
+    def allows(self, reply_to: str | None) -> bool:
+        """Whether an answer may be sent to this queue."""
+        return self._reply_to.fullmatch(reply_to or "") is not None
 
 
 def _key(text: object) -> bytes:
@@ -175,7 +184,7 @@ Key = Annotated[SecretBytes, BeforeValidator(_key)]
 
 
 class KeySettings(Section):
-    """Keys for sealing personal data and for finding it again: 32 bytes each, masked when printed."""
+    """Keys for sealing personal data and for search tokens: 32 bytes each, masked when printed."""
 
     sealing: Annotated[dict[KeyId, Key], Field(max_length=50)] = {}
     seal_with: str = ""
@@ -184,14 +193,14 @@ class KeySettings(Section):
 
 
 class LogSettings(Section):
-    """How the log looks and how much it says."""
+    """Format and level of the log."""
 
     format: Literal["auto", "json", "pretty"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class DirectorySettings(Section):
-    """Where the directory of jobcenters, systems and suppliers is; relative to the settings file."""
+    """The file with jobcenters, systems and suppliers; its path is relative to the settings file."""
 
     file: Path = Path("directory.toml")
 

@@ -1,7 +1,7 @@
-"""The settings of one broker process: `load` reads them and refuses what cannot be used.
+"""The settings of one broker process as one model of all sections; load.py reads them.
 
-default.toml, then a file that holds only differences, then the environment; secrets from there alone. The
-sections are in `sections.py`, what is dangerous together in `combinations.py`. Opens no connection.
+default.toml comes first, a settings file overrides it, and the environment overrides both. Secrets come from the
+environment only.
 """
 
 from __future__ import annotations
@@ -68,17 +68,20 @@ class Settings(Section):
     console: ConsoleSettings = ConsoleSettings()
 
     def limits(self, overrides: dict[str, Any] | None = None) -> HttpLimits:
-        """The HTTP settings with `overrides`; in flight is a tenth of the bookings prefetch unless said."""
-        set_ = self.http.model_dump() | (overrides or {})
-        if set_["in_flight"] is None:
-            set_["in_flight"] = max(1, self.queues.bookings_prefetch // 10)
-        if set_["waiting"] is None:
-            set_["waiting"] = set_["in_flight"]
-        return HttpLimits(**set_)
+        """The HTTP settings with `overrides`; `in_flight` defaults to a tenth of the bookings prefetch."""
+        values = self.http.model_dump() | (overrides or {})
+        if values["in_flight"] is None:
+            values["in_flight"] = max(1, self.queues.bookings_prefetch // 10)
+        if values["waiting"] is None:
+            values["waiting"] = values["in_flight"]
+        return HttpLimits(**values)
 
 
 def build(changes: Tree) -> Settings:
-    """The defaults with `changes` laid over them, checked key by key but not for dangerous combinations."""
+    """The defaults with `changes`, checked key by key, without the check for dangerous combinations.
+
+    Raises ConfigProblem.
+    """
     try:
         return Settings.model_validate(merge(read_toml(DEFAULTS), changes))
     except ValidationError as error:
@@ -86,7 +89,7 @@ def build(changes: Tree) -> Settings:
 
 
 def generate_keys() -> dict[str, Any]:
-    """A fresh set of keys in the shape of the section `keys`; the ids are random and say nothing."""
+    """A new set of keys in the form of the section `keys`, with random ids."""
     sealing, tokens = f"s-{secrets.token_hex(3)}", f"t-{secrets.token_hex(3)}"
     return {
         "sealing": {sealing: _fresh()},

@@ -1,7 +1,6 @@
-"""Where settings come from: TOML files, the environment, and files that the environment names.
+"""Sources of settings: TOML files, the environment, and files that the environment names.
 
-Merges them into one plain dictionary and words what is wrong with them. Knows nothing of the single settings;
-`settings.py` does. No text here ever repeats a value: it may be a secret.
+They are merged into one dictionary. No text of an error repeats a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class ConfigProblem(Exception):
 
 
 def read_toml(path: Path) -> Tree:
-    """One TOML file as a dictionary. Raises ConfigProblem if it cannot be read or understood."""
+    """A TOML file as a dictionary. Raises ConfigProblem if it cannot be read or is not TOML."""
     try:
         return tomllib.loads(_read(path, MAX_FILE_BYTES))
     except tomllib.TOMLDecodeError as error:
@@ -41,7 +40,7 @@ def read_toml(path: Path) -> Tree:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """`base` with `changes` laid over it, table by table; neither is modified."""
+    """A new dictionary: `base`, overridden by `changes`, table by table."""
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)
@@ -52,11 +51,11 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> tuple[Tree, list[str]]:
-    """What JOBNET_BROKER__SECTION__KEY (or …__KEY_FILE) set, and sentences about what cannot be read."""
+    """The settings in JOBNET_BROKER__SECTION__KEY and …__KEY_FILE variables, and one sentence per problem."""
     environment = os.environ if environment is None else environment
     tree: Tree = {}
     problems: list[str] = []
-    # Whole sections first, so that a single key can still differ from its section.
+    # Whole sections first, so that a variable for a single key overrides its section.
     for name in sorted((n for n in environment if n.startswith(PREFIX)), key=lambda n: (n.count("__"), n)):
         try:
             tree = merge(tree, _one_variable(name, environment))
@@ -66,7 +65,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> tuple[Tree
 
 
 def environment_with(key: str, value: str) -> dict[str, str]:
-    """Our own environment, with the setting `section.key` for a process that we start; nothing else about it is left."""
+    """The environment for a child process, with the setting `section.key` and no other variable for it."""
     name = PREFIX + key.upper().replace(".", "__")
     kept = {n: text for n, text in os.environ.items() if n.upper() not in (name, f"{name}_FILE")}
     return kept | {name: value}
@@ -74,7 +73,7 @@ def environment_with(key: str, value: str) -> dict[str, str]:
 
 def _one_variable(name: str, environment: Mapping[str, str]) -> Tree:
     where, text = name.removeprefix(PREFIX).lower().split("__"), environment[name]
-    # `directory.file` is a setting of its own: only an ending that leaves a name in front of it means a file.
+    # `directory.file` is a setting, so _FILE means a file only if a name stands in front of it.
     if where[-1].endswith("_file"):
         where[-1] = where[-1].removesuffix("_file")
         direct = name[: -len("_file")]
@@ -92,7 +91,7 @@ def _one_variable(name: str, environment: Mapping[str, str]) -> Tree:
 
 
 def _parsed(text: str) -> Any:
-    """JSON for tables and lists, the text itself otherwise; pydantic turns it into numbers and booleans."""
+    """Tables and lists are parsed as JSON; other values stay text, which pydantic converts."""
     if text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
@@ -102,7 +101,7 @@ def _parsed(text: str) -> Any:
 
 
 def read_secret(path: Path, named_by: str) -> str:
-    """The text of a secret file without the line end. Raises ConfigProblem naming the variable or key."""
+    """The text of a secret file without the line end. Raises ConfigProblem with the name of the variable or key."""
     try:
         text = _read(path, MAX_SECRET_BYTES).rstrip("\r\n")
     except ConfigProblem as problem:
@@ -126,24 +125,26 @@ def _read(path: Path, limit: int) -> str:
 
 
 def sentences(error: ValidationError, model: type[BaseModel], hints: Mapping[str, str] = {}) -> list[str]:
-    """pydantic's errors as `section.key: must …`, never with a value.
+    """pydantic's errors as sentences `section.key: must …`, without values.
 
-    An unknown key comes with the nearest known one; a missing one with the hint for it, if there is one.
+    The sentence about an unknown key names the most similar known key; that about a missing key has the hint for it.
     """
     found: list[str] = []
-    for e in error.errors(include_input=False, include_url=False, include_context=False):
-        found += _said(e["type"], tuple(str(part) for part in e["loc"]), e["msg"], model, hints)
+    for each in error.errors(include_input=False, include_url=False, include_context=False):
+        found += _worded(each["type"], tuple(str(part) for part in each["loc"]), each["msg"], model, hints)
     return found
 
 
-def _said(kind: str, where: Where, text: str, model: type[BaseModel], hints: Mapping[str, str]) -> list[str]:
+def _worded(
+    kind: str, where: Where, text: str, model: type[BaseModel], hints: Mapping[str, str]
+) -> list[str]:
     name = ".".join(part for part in where if part != "[key]")
     if kind == "extra_forbidden":
         return [f"{name}: is not a known key{_nearest(where, model)}"]
     if kind == "missing":
         return [f"{name}: must be set" + (f"; {hints[name]}" if name in hints else "")]
     text = text.removeprefix("Value error, ").replace("Input should", "must").replace("should", "must")
-    # A validator of a whole model names its keys itself, one line each.
+    # The text of a validator of a whole model names the keys, one line each.
     return [f"{name}: {text[:1].lower()}{text[1:]}"] if name else text.split("\n")
 
 
@@ -153,7 +154,7 @@ def _nearest(where: Where, model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: Any, table: Where) -> list[str]:
-    """The keys of the model at `table`; a dictionary of models takes any name on the way."""
+    """The keys of the model at the path `table`; in a dictionary of models any name matches."""
     for part in table:
         if get_origin(model) is dict:
             model = get_args(model)[1]

@@ -1,6 +1,6 @@
-"""A supplier of booking systems in the directory: the system that failure reports go to.
+"""A supplier of booking systems in the directory: the external system that receives failure reports.
 
-What a status means and how fast reports go is data here; what follows from it is judged elsewhere.
+Data only, for example the meaning of an HTTP status; broker/lanes decides what follows from it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from config.sources import ConfigProblem, read_secret
 from config.systems import SystemConfig, Title, Variable, address
 
 MOST_SECRETS = 2
-"""One that signs, and during a rotation the old and the new one: both sign."""
+"""One secret, or two during a rotation: the old and the new one, and both sign."""
 
 LEAST_SECRET_BYTES, MOST_SECRET_BYTES = 24, 64
-"""Of a webhook secret (Standard Webhooks 1.0)."""
+"""Length of a webhook secret (Standard Webhooks 1.0)."""
 
 Meaning = Literal["delivered", "retry", "dead", "park"]
 StatusText = Annotated[str, Field(pattern=r"^[245][0-9]{2}$")]
 
 NEVER_DELIVERED = frozenset({401, 403, 404, 405, 407, 408, 429, *range(500, 600)})
-"""They speak of an address, a permission or a breakdown; whoever sends one has not taken a report over."""
+"""Statuses about an address, a permission or an outage: they never mean that the report was received."""
 
 NOT_FOR_LANES = (
     "waiting",
@@ -40,14 +40,14 @@ NOT_FOR_LANES = (
     "breaker_open_seconds",
     "absence_proves_after_seconds",
 )
-"""A lane has its own pauses and its own breaker, in [reports]: these would do nothing."""
+"""Settings without effect on a supplier: its lane has its own pauses and its own breaker, in [reports]."""
 
 
 class Supplier(SystemConfig):
-    """A supplier of booking systems: in which form it hears of failures, and how fast."""
+    """A supplier of booking systems: address, format of the reports, and limits."""
 
     name: Title
-    # Without an address its reports wait, and a notice says so.
+    # Without an address the reports wait in the ledger, and a notice says so.
     base_url: Annotated[str, Field(max_length=500)] = ""
     format: Literal["contract", "webhook"] = "contract"
     webhook_secret_files: Annotated[tuple[Path, ...], Field(max_length=MOST_SECRETS)] = ()
@@ -57,7 +57,7 @@ class Supplier(SystemConfig):
     rate_per_second: Rate | None = None
     report_codes: Annotated[tuple[Literal[2, 3, 4], ...], Field(max_length=3)] = (4,)
     status_means: Annotated[dict[StatusText, Meaning], Field(max_length=50)] = Field(default_factory=dict)
-    # An invented citizen whom the supplier knows; without one nobody can send it a test report.
+    # CPR number of an invented citizen whom the supplier knows; required for test reports.
     test_cpr: SecretStr | None = None
 
     @field_validator("base_url")
@@ -69,7 +69,7 @@ class Supplier(SystemConfig):
     @classmethod
     def _has_ten_digits(cls, number: SecretStr | None) -> SecretStr | None:
         if number and not re.fullmatch(r"[0-9]{10}", number.get_secret_value()):
-            raise ValueError("must be the ten digits of a citizen whom nobody is")
+            raise ValueError("must be the ten digits of an invented citizen")
         return number
 
     @field_validator("report_codes")
@@ -106,11 +106,11 @@ class Supplier(SystemConfig):
 
     @property
     def has_address(self) -> bool:
-        """Whether there is somewhere to send its reports to; without, they wait in the ledger."""
+        """Whether it has an address. Without one its reports wait in the ledger."""
         return bool(self.base_url)
 
     def lane(self, reports: ReportSettings) -> ReportSettings:
-        """The section `reports` as it is in force for this supplier."""
+        """The effective section `reports` for this supplier."""
         return reports.model_copy(
             update={
                 name: value
@@ -120,15 +120,15 @@ class Supplier(SystemConfig):
         )
 
     def limits(self, settings: Settings) -> HttpLimits:
-        """The HTTP settings for its calls: cap and timeout are the lane's."""
+        """The effective HTTP settings for its calls; `in_flight` and the timeout are those of the lane."""
         lane = self.lane(settings.reports)
         of_lane = {"in_flight": lane.in_flight, "total_timeout_seconds": lane.total_timeout_seconds}
         return settings.limits(self.overrides | of_lane)
 
     def webhook_secrets(self) -> tuple[str, ...]:
-        """Every live secret, `whsec_` and base64, read now: files first, in their order. All of them sign.
+        """All secrets (`whsec_` and base64), read from their files and variables now: files first, in order. All sign.
 
-        Raises ConfigProblem that names the file's place or the variable, never the secret.
+        Raises ConfigProblem with the index of the file or the name of the variable, never with the secret.
         """
         named = [
             (f"webhook_secret_files.{n}", _file(path)) for n, path in enumerate(self.webhook_secret_files)

@@ -1,6 +1,6 @@
-"""One external system of the directory: where it is, how it knows us, and its own limits.
+"""An external system of the directory: address, credentials, and limits that override those of [http].
 
-Says nothing of who uses it; `directory.py` does. Secrets stay in files or variables and are read when needed.
+Secrets stay in files or environment variables and are read when they are needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
 
 class SystemConfig(Section):
-    """One external system: where it is, how it knows us, its own `http.*` limits (None: the usual ones)."""
+    """An external system: address, credentials and its own `http.*` settings (None: the usual value)."""
 
     base_url: Annotated[str, Field(max_length=500)]
     allow_http: bool = False
@@ -61,7 +61,7 @@ class SystemConfig(Section):
         plain = self.base_url.lower().startswith("http:")
         if plain and not self.allow_http:
             raise ValueError(
-                "base_url must be https: CPR numbers travel to it; allow_http = true allows plain http, for"
+                "base_url must be https: CPR numbers are sent to it; allow_http = true allows plain http, for"
                 " systems on this machine"
             )
         if plain and (self.ca_file or self.client_cert):
@@ -74,17 +74,17 @@ class SystemConfig(Section):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """The `http.*` settings that this system sets itself."""
+        """The `http.*` settings that this system overrides."""
         return {
             name: getattr(self, name) for name in HttpSettings.model_fields if getattr(self, name) is not None
         }
 
     def limits(self, settings: Settings) -> HttpLimits:
-        """The HTTP settings in force for this system."""
+        """The effective HTTP settings for this system."""
         return settings.limits(self.overrides)
 
     def bearer_token(self) -> str | None:
-        """The token from its file or variable, read now (it may have been renewed). Raises ConfigProblem."""
+        """The token, read from its file or variable now, because it may have been renewed. Raises ConfigProblem."""
         if self.bearer_token_file:
             return read_secret(self.bearer_token_file, "bearer_token_file")
         if self.bearer_token_env is None:
@@ -96,7 +96,7 @@ class SystemConfig(Section):
 
 
 def address(url: str) -> str:
-    """The address without a slash at its end. Raises ValueError if it is none that a path can be added to."""
+    """The address without a slash at its end. Raises ValueError if a path cannot be added to it."""
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from aiohttp import web
 
-from sandbox.books import Books, Meeting, Refusal, Slot, Who, Wish, citizen_token, slots_of
-from sandbox.contract import Demand, instant, is_uuid, wish_of, wish_problems
+from sandbox.books import Books, CallContext, Meeting, Refusal, Slot, Wish, citizen_token, slots_of
+from sandbox.contract import OperationRules, instant, is_uuid, wish_of, wish_problems
 from sandbox.journal import Call
-from sandbox.layout import Layout, offer_id
 from sandbox.scripting import BadStep, Step
 from sandbox.system import System
+from sandbox.system_layout import Layout, offer_id
 
 BOOKING = "/v1/BorgerBooking/Booking/{invitation}"
 SEED_FIELDS = {
@@ -47,20 +47,20 @@ class BookingServer(System):
 
     def routes(self) -> list[web.RouteDef]:
         """The contract's paths of a booking system."""
-        wish = Demand(body=wish_problems)
+        wish = OperationRules(body=wish_problems)
         return [
             web.get("/v1/BorgerBooking/Moedetilbud/{offer}/Tider", self._serve_times),
-            web.get(BOOKING, self.serving("find", Demand(), self._find)),
-            web.post(BOOKING + "/action/reserver", self.serving("reserve", wish, self._reserve)),
-            web.post(BOOKING, self.serving("create", wish, self._create)),
-            web.post(BOOKING + "/action/accepter", self.serving("accept", Demand(), self._accept)),
-            web.delete(BOOKING, self.serving("cancel", Demand(), self._cancel)),
+            web.get(BOOKING, self.handler("find", OperationRules(), self._find)),
+            web.post(BOOKING + "/action/reserver", self.handler("reserve", wish, self._reserve)),
+            web.post(BOOKING, self.handler("create", wish, self._create)),
+            web.post(BOOKING + "/action/accepter", self.handler("accept", OperationRules(), self._accept)),
+            web.delete(BOOKING, self.handler("cancel", OperationRules(), self._cancel)),
         ]
 
     async def _serve_times(self, request: web.Request) -> web.StreamResponse:
-        demand = Demand(query=("fra", "til", "sagsbehandlerId"))
+        demand = OperationRules(query=("fra", "til", "sagsbehandlerId"))
         query = dict(request.query)
-        return await self.serving("times", demand, lambda call: self._times(call, query))(request)
+        return await self.handler("times", demand, lambda call: self._times(call, query))(request)
 
     def _times(self, call: Call, query: dict[str, str]) -> web.Response:
         bounds: dict[str, datetime | None] = {n: instant(query[n]) for n in ("fra", "til") if n in query}
@@ -115,7 +115,7 @@ class BookingServer(System):
         wish = Wish(
             offer_id(wanted["jobcenter"], wanted["kind"]), at, wanted["form"], wanted.get("caseworker_id")
         )
-        who = Who(UUID(wanted["invitation"]), citizen_token(wanted["cpr"]), datetime.now(UTC), "seed")
+        who = CallContext(UUID(wanted["invitation"]), citizen_token(wanted["cpr"]), datetime.now(UTC), "seed")
         meeting = self.book.seed(who, wish)
         meeting.accepted = wanted.get("accepted", True)
         for name in ("rebook", "cancel"):
@@ -130,8 +130,8 @@ def _calendars(layout: Layout, served: tuple[str, ...]) -> dict[UUID, list[Slot]
     return {offer_id(code, kind.name): slots_of(code, kind, day) for code in served for kind in layout.kinds}
 
 
-def _who(call: Call) -> Who:
-    return Who(UUID(call.invitation), call.citizen, datetime.now(UTC), call.x_request_id)
+def _who(call: Call) -> CallContext:
+    return CallContext(UUID(call.invitation), call.citizen, datetime.now(UTC), call.x_request_id)
 
 
 def _inside(at: datetime, bounds: dict[str, datetime | None]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sandbox.audit import Entry, disagreements
-from sandbox.layout import CASEWORKERS, OfferKind, offer_id, slot_time
+from sandbox.system_layout import CASEWORKERS, OfferKind, offer_id, slot_time
 
 MAX_ENTRIES = 500_000
 STRANGER = "stranger"
@@ -48,7 +48,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Who:
+class CallContext:
     """Whose invitation it is about, when, and by which call."""
 
     invitation: UUID
@@ -136,7 +136,7 @@ class Books:
             raise Refusal("ukendt-booking")
         return meeting
 
-    def reserve(self, who: Who, wish: Wish) -> datetime:
+    def reserve(self, who: CallContext, wish: Wish) -> datetime:
         """Hold the wished time for a while; returns until when."""
         slot = self._pick(self._offer_of(who, wish), who, wish)
         held = _Reservation(who.citizen, who.invitation, slot, who.now + self._lasts)
@@ -144,7 +144,7 @@ class Books:
         self._write("reserved", who, slot, wish.form)
         return held.until
 
-    def create(self, who: Who, wish: Wish) -> Meeting:
+    def create(self, who: CallContext, wish: Wish) -> Meeting:
         """Book (or, without an offer, move) what this citizen has reserved under this invitation."""
         slot = self._held(self._offer_of(who, wish), who, wish)
         moved = self.meetings.get(who.invitation)
@@ -153,14 +153,14 @@ class Books:
         del self._reserved[slot]
         return self._put("moved" if moved else "booked", who, slot, wish.form)
 
-    def accept(self, who: Who) -> Meeting:
+    def accept(self, who: CallContext) -> Meeting:
         """Note that the citizen accepts the meeting; doing it again changes nothing but is written down."""
         meeting = self.find(who.invitation, who.citizen)
         self._write("accepted", who, meeting.slot, meeting.form)
         meeting.accepted = True
         return meeting
 
-    def cancel(self, who: Who) -> None:
+    def cancel(self, who: CallContext) -> None:
         """Remove the meeting and free its time."""
         meeting = self.find(who.invitation, who.citizen)
         if meeting.cancel_by is None or who.now > meeting.cancel_by:
@@ -168,21 +168,21 @@ class Books:
         self._write("cancelled", who, meeting.slot, meeting.form)
         del self.meetings[who.invitation], self._booked[meeting.slot]
 
-    def seed(self, who: Who, wish: Wish) -> Meeting:
+    def seed(self, who: CallContext, wish: Wish) -> Meeting:
         """A meeting that was there before. Raises Refusal if its time does not exist or is taken."""
         if wish.offer is None or who.invitation in self.meetings:
             raise Refusal("ugyldig-besked")
         return self._put("seeded", who, self._pick(wish.offer, who, wish), wish.form)
 
-    def snatch(self, who: Who, wish: Wish) -> None:
+    def snatch(self, who: CallContext, wish: Wish) -> None:
         """Somebody else takes every time that would fit this wish, just now."""
         for slot in self._fitting(self._offer_of(who, wish), wish):
             if slot not in self._booked:
                 theirs = uuid4()
-                stranger = Who(theirs, f"{STRANGER}-{theirs}", who.now, "snatch")
+                stranger = CallContext(theirs, f"{STRANGER}-{theirs}", who.now, "snatch")
                 self._put("seeded", stranger, slot, slot.forms[0])
 
-    def _offer_of(self, who: Who, wish: Wish) -> UUID:
+    def _offer_of(self, who: CallContext, wish: Wish) -> UUID:
         if wish.offer is not None:
             return wish.offer
         meeting = self.find(who.invitation, who.citizen)
@@ -196,7 +196,7 @@ class Books:
         at_that_time = self._by_start.get((offer, wish.starts_at), [])
         return [s for s in at_that_time if wish.caseworker_id in (None, s.caseworker_id)]
 
-    def _pick(self, offer: UUID, who: Who, wish: Wish) -> Slot:
+    def _pick(self, offer: UUID, who: CallContext, wish: Wish) -> Slot:
         fitting = self._fitting(offer, wish)
         if fitting and not any(wish.form in slot.forms for slot in fitting):
             raise Refusal("moedeform-ikke-mulig")
@@ -205,7 +205,7 @@ class Books:
                 return slot
         raise Refusal("tid-optaget")
 
-    def _held(self, offer: UUID, who: Who, wish: Wish) -> Slot:
+    def _held(self, offer: UUID, who: CallContext, wish: Wish) -> Slot:
         for slot in self._fitting(offer, wish):
             held = self._reserved.get(slot)
             mine = held is not None and (held.citizen, held.invitation) == (who.citizen, who.invitation)
@@ -218,7 +218,7 @@ class Books:
         held = self._reserved.get(slot)
         return slot not in self._booked and (held is None or held.citizen == citizen or held.until <= now)
 
-    def _put(self, what: str, who: Who, slot: Slot, form: str) -> Meeting:
+    def _put(self, what: str, who: CallContext, slot: Slot, form: str) -> Meeting:
         self._write(what, who, slot, form)
         until = slot.starts_at - CHANGE_NOTICE
         meeting = Meeting(who.invitation, who.citizen, slot, form, True, until, until)
@@ -226,7 +226,7 @@ class Books:
         self._booked[slot] = who.invitation
         return meeting
 
-    def _write(self, what: str, who: Who, slot: Slot, form: str) -> None:
+    def _write(self, what: str, who: CallContext, slot: Slot, form: str) -> None:
         if len(self.entries) >= MAX_ENTRIES:
             raise MemoryError(f"the books are full ({MAX_ENTRIES} entries)")
         where = (slot.offer, slot.caseworker_id, slot.starts_at)

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from sandbox.books import Wish, citizen_token
 from sandbox.journal import Call
-from sandbox.layout import THREE
+from sandbox.system_layout import THREE
 
 URN = "urn:borgerbooking:fejl:"
 FAULT_STATUS = {
@@ -45,7 +45,7 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
-class Demand:
+class OperationRules:
     """What one operation asks of its requests: of the body (None: there is none) and of the query.
 
     `body` says in sentences what is wrong with a body.
@@ -57,7 +57,7 @@ class Demand:
 
 
 async def read_call(
-    request: web.Request, operation: str, demand: Demand, served: tuple[str, ...], now: datetime
+    request: web.Request, operation: str, demand: OperationRules, served: tuple[str, ...], now: datetime
 ) -> Call:
     """The call with every breach of the contract that it carries. The body is bounded by the server."""
     body, problems = _body(await request.read(), request.content_type, demand)
@@ -98,7 +98,7 @@ def header_problems(request: web.Request, served: tuple[str, ...]) -> list[str]:
     return wrong
 
 
-def _address(request: web.Request, demand: Demand) -> list[str]:
+def _address(request: web.Request, demand: OperationRules) -> list[str]:
     wrong = [f"query {name} is not in the contract" for name in request.query if name not in demand.query]
     wrong += [f"query {name} is missing" for name in demand.needed if name not in request.query]
     wrong += [
@@ -111,7 +111,7 @@ def _address(request: web.Request, demand: Demand) -> list[str]:
     return wrong
 
 
-def _body(raw: bytes, content_type: str, demand: Demand) -> tuple[dict[str, Any], list[str]]:
+def _body(raw: bytes, content_type: str, demand: OperationRules) -> tuple[dict[str, Any], list[str]]:
     if demand.body is None:
         return {}, ["a body where the contract has none"] if raw else []
     try:
@@ -127,7 +127,7 @@ def _body(raw: bytes, content_type: str, demand: Demand) -> tuple[dict[str, Any]
 def wish_problems(body: dict[str, Any]) -> list[str]:
     """What is wrong with the body of reserver and create."""
     known = {"moedetilbudId", "starttidspunkt", "moedeform", "sagsbehandlerId"}
-    wrong = strangers(body, known)
+    wrong = unknown_fields(body, known)
     worker = body.get("sagsbehandlerId", "x")
     checks = {
         "moedetilbudId": "moedetilbudId" not in body or is_uuid(body["moedetilbudId"]),
@@ -135,17 +135,17 @@ def wish_problems(body: dict[str, Any]) -> list[str]:
         "moedeform": body.get("moedeform") in THREE,
         "sagsbehandlerId": isinstance(worker, str) and 1 <= len(worker) <= 255,
     }
-    return wrong + broken(checks)
+    return wrong + failed_checks(checks)
 
 
-def strangers(body: dict[str, Any], known: Collection[str]) -> list[str]:
+def unknown_fields(body: dict[str, Any], known: Collection[str]) -> list[str]:
     """The fields that the contract does not have."""
     return [
         f"body has a field that is not in the contract: {name[:50]}" for name in body if name not in known
     ]
 
 
-def broken(checks: dict[str, bool]) -> list[str]:
+def failed_checks(checks: dict[str, bool]) -> list[str]:
     """A sentence for each field that is not good."""
     return [f"body {name} is missing or breaks its format" for name, good in checks.items() if not good]
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from sandbox.books import citizen_token
-from sandbox.contract import CPR, JOBCENTER, TRACEPARENT, broken, instant, is_uuid, strangers
+from sandbox.contract import CPR, JOBCENTER, TRACEPARENT, failed_checks, instant, is_uuid, unknown_fields
 from sandbox.journal import Call
 
 JOBNET = {"id": 32, "navn": "Jobnet"}
@@ -39,7 +39,7 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 def report_problems(body: dict[str, Any]) -> list[str]:
     """What is wrong with the body of a Fejlmelding."""
-    return strangers(body, CONTRACT_FIELDS) + broken(_common(body))
+    return unknown_fields(body, CONTRACT_FIELDS) + failed_checks(_common(body))
 
 
 def webhook_problems(body: dict[str, Any]) -> list[str]:
@@ -55,7 +55,7 @@ def webhook_problems(body: dict[str, Any]) -> list[str]:
         "requestType": "requestType" not in body or isinstance(body["requestType"], str),
         "antal": type(count) is int and count >= 1,
     }
-    return strangers(body, WEBHOOK_FIELDS) + broken(_common(body) | own)
+    return unknown_fields(body, WEBHOOK_FIELDS) + failed_checks(_common(body) | own)
 
 
 def _common(body: dict[str, Any]) -> dict[str, bool]:

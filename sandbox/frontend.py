@@ -1,7 +1,7 @@
-"""A client as a Jobnet frontend would be one: puts requests on RabbitMQ and waits for one answer each.
+"""A Jobnet frontend as the sample day needs one: publishes requests to RabbitMQ and waits for one answer to each.
 
-Knows AMQP and the contract of DESIGN 2, nothing of the broker's inside. Some answers come by direct reply-to,
-others to a queue of its own; it also listens to jobnet.outcomes.
+It uses AMQP and the message contract (docs/contract.md#messages) only. Half of the answers come by direct reply-to,
+the others to a queue of its own. It also consumes jobnet.outcomes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ MAX_OUTCOMES = 10_000
 
 
 class Frontend:
-    """`async with Frontend(url) as frontend`. Not more than a few thousand requests at a time.
+    """`async with Frontend(url) as frontend`. For at most a few thousand requests at a time.
 
-    `surplus`: answers that nobody waited for; `reports`: the last event about each failure report, by its id.
+    `unexpected_answers` has the correlation ids of answers that no request waited for; `report_events` the last
+    outcome event of each failure report, by its id.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._finals: OrderedDict[str, asyncio.Future[dict[str, Any]]] = OrderedDict()
-        self.surplus: list[str] = []
-        self.reports: dict[str, dict[str, Any]] = {}
+        self.unexpected_answers: list[str] = []
+        self.report_events: dict[str, dict[str, Any]] = {}
         self._asked = 0
         self._connection: AbstractConnection | None = None
 
@@ -39,9 +40,9 @@ class Frontend:
         self._connection = await aio_pika.connect(self._url)
         self._channel = await self._connection.channel()
         direct = await self._channel.get_queue(DIRECT, ensure=False)
-        await direct.consume(self._answered, no_ack=True)
-        self._own = await self._channel.declare_queue("", exclusive=True)  # the server names it amq.gen-…
-        await self._own.consume(self._answered, no_ack=True)
+        await direct.consume(self._on_answer, no_ack=True)
+        self._own = await self._channel.declare_queue("", exclusive=True)  # RabbitMQ generates the name
+        await self._own.consume(self._on_answer, no_ack=True)
         await self._listen(await self._connection.channel())
         self._requests = await self._channel.get_exchange(REQUESTS, ensure=False)
         return self
@@ -55,14 +56,14 @@ class Frontend:
     async def _listen(self, channel: AbstractChannel) -> None:
         outcomes = await channel.declare_queue("", exclusive=True)
         await outcomes.bind(OUTCOMES, "#")
-        await outcomes.consume(self._happened, no_ack=True)
+        await outcomes.consume(self._on_event, no_ack=True)
 
     async def ask(
         self, key: str, type: str, body: bytes, *, mark: str, wait_s: float
     ) -> tuple[bytes, dict[str, Any]]:
-        """Send one request and return its answer, as bytes and read. Raises TimeoutError when none comes.
+        """Send one request and return its answer, raw and parsed. Raises TimeoutError when none comes.
 
-        `mark` is the correlation id; every second request uses direct reply-to.
+        `mark` is the correlation id. Every second request uses direct reply-to.
         """
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[mark] = answered
@@ -78,13 +79,13 @@ class Frontend:
         )
         try:
             await self._requests.publish(message, key, timeout=wait_s)
-            raw = await asyncio.wait_for(answered, wait_s)
+            answer = await asyncio.wait_for(answered, wait_s)
         finally:
             del self._waiting[mark]
-        return raw["raw"], raw["read"]
+        return answer["raw"], answer["parsed"]
 
-    async def final(self, request_id: str, wait_s: float) -> dict[str, Any]:
-        """The event that says the last word on an uncertain request. Raises TimeoutError when none comes."""
+    async def final_event(self, request_id: str, wait_s: float) -> dict[str, Any]:
+        """The event that corrects an uncertain answer. Raises TimeoutError when none comes."""
         return await asyncio.wait_for(asyncio.shield(self._final(request_id)), wait_s)
 
     def _final(self, request_id: str) -> asyncio.Future[dict[str, Any]]:
@@ -94,21 +95,21 @@ class Frontend:
                 self._finals.popitem(last=False)
         return self._finals[request_id]
 
-    async def _answered(self, message: AbstractIncomingMessage) -> None:
+    async def _on_answer(self, message: AbstractIncomingMessage) -> None:
         waiting = self._waiting.get(message.correlation_id or "")
         if waiting is None or waiting.done():
-            self.surplus.append(message.correlation_id or "")
+            self.unexpected_answers.append(message.correlation_id or "")
             return
         try:
-            read = json.loads(message.body)
+            parsed = json.loads(message.body)
         except ValueError:
-            read = {"status": "unreadable"}
-        waiting.set_result({"raw": message.body, "read": read})
+            parsed = {"status": "unreadable"}
+        waiting.set_result({"raw": message.body, "parsed": parsed})
 
-    async def _happened(self, message: AbstractIncomingMessage) -> None:
+    async def _on_event(self, message: AbstractIncomingMessage) -> None:
         event = json.loads(message.body)
-        if event.get("reportId") and len(self.reports) < MAX_OUTCOMES:
-            self.reports[event["reportId"]] = event
+        if event.get("reportId") and len(self.report_events) < MAX_OUTCOMES:
+            self.report_events[event["reportId"]] = event
         if event.get("correctsUncertain") and event.get("requestId"):
             final = self._final(event["requestId"])
             if not final.done():

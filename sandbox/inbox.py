@@ -20,7 +20,7 @@ Facts = tuple[str, ...]
 
 
 @dataclass
-class Received:
+class ReceivedReport:
     """One report. `identity`: its webhook-id, or for the contract format a name made of its facts."""
 
     identity: str
@@ -54,7 +54,7 @@ class Inbox:
     """The reports of one supplier. `take` raises MemoryError when it is full."""
 
     def __init__(self) -> None:
-        self.reports: dict[str, Received] = {}
+        self.reports: dict[str, ReceivedReport] = {}
 
     def take(self, identity: str | None, call: Call) -> None:
         """A report has been taken in; the same identity again is the same report."""
@@ -62,7 +62,7 @@ class Inbox:
         name = identity or str(uuid5(NAMESPACE_OID, repr(facts)))
         if name not in self.reports and len(self.reports) >= MAX_REPORTS:
             raise MemoryError(f"the inbox is full ({MAX_REPORTS} reports)")
-        report = self.reports.setdefault(name, Received(name, facts, call))
+        report = self.reports.setdefault(name, ReceivedReport(name, facts, call))
         report.times += 1
         if len(report.arrivals) < MOST_ARRIVALS:
             report.arrivals.append(call)
@@ -87,7 +87,7 @@ def facts_of(call: Call) -> Facts:
     return (call.citizen, call.jobcenter, *(str(value) for value in told))
 
 
-def disagreements(reports: Iterable[Received]) -> list[str]:
+def disagreements(reports: Iterable[ReceivedReport]) -> list[str]:
     """What may never be in any inbox.
 
     One report under two identities, other content under the same one, and a repeat without a reason: it came
@@ -116,7 +116,7 @@ def _repeat(before: Call, again: Call) -> list[str]:
 
 
 @dataclass
-class Patience:
+class RetryAfterCheck:
     """What a supplier asked for with Retry-After, and whether it was obeyed."""
 
     asked_at: datetime | None = None

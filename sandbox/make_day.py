@@ -2,7 +2,7 @@
 
 Always the same file. Every line is independent of the others unless it says `after`: each has its own citizen
 and its own time, and each way for a system to be ill has a system of its own (pil is down, hassel hangs,
-tjoern answers garbage, roen is ill for one citizen at a time). report_hours.py has what suppliers do, and what
+tjoern answers garbage, roen is ill for one citizen at a time). day_reports.py has what suppliers do, and what
 citizens report. samples.py explains what `@` stands for.
 """
 
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sandbox.draft import (
+from sandbox.day_builder import (
     ACCEPT,
     BOOK,
     CANCEL,
@@ -27,20 +27,26 @@ from sandbox.draft import (
     REBOOK,
     SUPPLIER,
     TIMES,
-    Day,
+    DayBuilder,
     Line,
     control,
     refused,
 )
-from sandbox.ill_hours import bad_moments, ill_systems, meanwhile, one_at_a_time, uncertain
-from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, IN_PERSON, TELEPHONE
-from sandbox.refused_hours import rule_one, too_late, unreadable
-from sandbox.report_hours import REPORT_HOURS
+from sandbox.day_outages import (
+    failing_systems,
+    one_at_a_time,
+    refused_midway,
+    short_faults,
+    uncertain_bookings,
+)
+from sandbox.day_refusals import invalid_messages, no_contact_group, too_late
+from sandbox.day_reports import REPORT_PARTS
+from sandbox.system_layout import DIGITAL, GROUP_WITHOUT_OFFERS, IN_PERSON, TELEPHONE
 
 FILE = Path(__file__).parent / "samples" / "day.jsonl"
 
 
-def set_up(day: Day) -> None:
+def set_up(day: DayBuilder) -> None:
     """Before the first request: who is ill all day."""
     hang = {"operation": "any", "action": "hang", "times": None, "seconds": 30}
     garbage = {"operation": "any", "action": "garbage", "times": None}
@@ -52,13 +58,13 @@ def set_up(day: Day) -> None:
     day.lines.append({"id": "000-set-up", "controls": steps})
 
 
-def noon(day: Day) -> None:
+def at_noon(day: DayBuilder) -> None:
     """Supplier havn comes back when all that failed in the morning has failed."""
     morning = [line["id"] for line in day.lines if line["id"][4:].startswith(("down-", "hangs-"))]
     day.lines[0] |= {"morning": morning, "noon": [control(DOWN, "mode", {"mode": "up"}, SUPPLIER)]}
 
 
-def queries(day: Day) -> None:
+def queries(day: DayBuilder) -> None:
     """Offers and times of healthy systems: rules 2, 4 and 10; release note 3.1."""
     for number, code in enumerate(HEALTHY * 2):
         group: Any = 2 if number % 3 == 0 else "2"  # a number on the wire is as good
@@ -86,7 +92,7 @@ def queries(day: Day) -> None:
         day.add("times-of-an-ill-system", TIMES, day.times(code, "samtale"), FAILED)
 
 
-def bookings(day: Day) -> None:
+def bookings(day: DayBuilder) -> None:
     """What goes well at once."""
     for number in range(36):
         code = day.jobcenter()
@@ -103,10 +109,10 @@ def bookings(day: Day) -> None:
         day.on_meeting("accept", ACCEPT, day.jobcenter(), DONE, accepted=False)
         day.on_meeting("cancel", CANCEL, day.jobcenter(), DONE)
     for _ in range(4):
-        life(day, day.jobcenter())
+        whole_course(day, day.jobcenter())
 
 
-def life(day: Day, code: str) -> None:
+def whole_course(day: DayBuilder, code: str) -> None:
     """One citizen books, moves, accepts and cancels."""
     citizen = day.citizen()
     first = day.add("life-book", BOOK, day.wish(code) | day.person(code, citizen), DONE)
@@ -117,7 +123,7 @@ def life(day: Day, code: str) -> None:
     day.add("life-cancel", CANCEL, person, DONE, after=accepted)
 
 
-def not_offered(day: Day) -> None:
+def not_offered(day: DayBuilder) -> None:
     """Business noes of the times, the offers and the meetings themselves (rule 3)."""
     for number, code in enumerate(HEALTHY[:6]):
         body = day.wish(code, "samtale", TELEPHONE) | {"moedeform": DIGITAL}
@@ -149,7 +155,7 @@ def not_offered(day: Day) -> None:
     day.add("cancel-somebody-elses", CANCEL, body, refused("unknown-booking"), after=theirs)
 
 
-def taken_before(day: Day, code: str) -> None:
+def taken_before(day: DayBuilder, code: str) -> None:
     """The wished caseworker's time is gone before the request comes; a rebook to it is the booking system's to refuse."""
     citizen, other = day.citizen(), day.citizen()
     steps = [day.seed(code, f"@invitation:{len(day.lines)}-other", other)]
@@ -162,7 +168,7 @@ def taken_before(day: Day, code: str) -> None:
     day.add("rebook-to-taken", REBOOK, body, refused("slot-taken"), before=both)
 
 
-def repeats(day: Day) -> None:
+def repeats(day: DayBuilder) -> None:
     """Rule 8: the same again, the same answer and one effect; the same id for another wish, a conflict."""
     for number in range(8):
         code = day.jobcenter()
@@ -181,10 +187,19 @@ def repeats(day: Day) -> None:
 
 def make() -> str:
     """The file's text."""
-    day = Day()
+    day = DayBuilder()
     set_up(day)
-    parts = (queries, bookings, rule_one, unreadable, not_offered, meanwhile, ill_systems, bad_moments)
-    for part in (*parts, uncertain, repeats, one_at_a_time, too_late, *REPORT_HOURS, noon):
+    parts = (
+        queries,
+        bookings,
+        no_contact_group,
+        invalid_messages,
+        not_offered,
+        refused_midway,
+        failing_systems,
+        short_faults,
+    )
+    for part in (*parts, uncertain_bookings, repeats, one_at_a_time, too_late, *REPORT_PARTS, at_noon):
         part(day)
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in day.lines)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.contract import Demand
+from sandbox.contract import OperationRules
 from sandbox.journal import Call
-from sandbox.layout import GROUP_WITHOUT_OFFERS, Layout, OfferKind, offer_id
 from sandbox.system import System
+from sandbox.system_layout import GROUP_WITHOUT_OFFERS, Layout, OfferKind, offer_id
 
 
 class PlannerServer(System):
@@ -21,11 +21,11 @@ class PlannerServer(System):
 
     def routes(self) -> list[web.RouteDef]:
         """The one path of a Planner."""
-        demand = Demand(query=("kontaktgruppe", "straksbooking"), needed=("kontaktgruppe",))
+        demand = OperationRules(query=("kontaktgruppe", "straksbooking"), needed=("kontaktgruppe",))
 
         async def serve(request: web.Request) -> web.StreamResponse:
             asked = request.query.get("kontaktgruppe", ""), request.query.get("straksbooking", "false")
-            return await self.serving("offers", demand, lambda call: self._offers(call, *asked))(request)
+            return await self.handler("offers", demand, lambda call: self._offers(call, *asked))(request)
 
         return [web.get("/v1/BorgerBooking/Moedetilbud", serve)]
 

@@ -1,8 +1,8 @@
-"""What `make run` does: all up, the sample day sent, a table of what became of it, then open for trying.
+"""The program behind `make run`: start everything, send the sample day, print the results, keep running.
 
-`python -m sandbox.play [--once]`. With --once it ends after the table: exit 0 only if every request met
-exactly its expected end and the books agree. Servers and processes run under keepers (scripts/keeper.py) and
-end with this process, however it ends.
+`python -m sandbox.play [--once]`. With --once it ends after the results: exit 0 only if every request and report
+ended as expected and the books agree. Servers and processes run under keepers (scripts/keeper.py) and end with
+this process, also when it is killed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,30 @@ import aio_pika
 import aiohttp
 from aio_pika.abc import AbstractChannel
 
-from sandbox.day import Desk, Met, SampleDay, check_books
+from sandbox.console_output import Progress, print_line, print_reports, print_requests
+from sandbox.day_sender import DaySender, LineResult, check_books
+from sandbox.desk_client import DeskClient
 from sandbox.frontend import Frontend
-from sandbox.layout import default_layout
 from sandbox.make_day import FILE
-from sandbox.post import Post, Posted, ends_from, letters_from, rows_of
+from sandbox.report_check import ReportCheck, ReportResult, causes_from, ends_from, rows_of
 from sandbox.samples import Line, Run, read_day
-from sandbox.show import Progress, reports_table, table, tell
-from sandbox.stage import COMMAND_S, CONFIG, DIRECTORY, FOLDER, Stage, broker_command, login_link, stage
+from sandbox.services import (
+    COMMAND_S,
+    CONFIG,
+    DIRECTORY,
+    FOLDER,
+    Services,
+    broker_command,
+    login_link,
+    running_services,
+)
+from sandbox.system_layout import default_layout
 from scripts.processes import ROOT, StartFailed, tail
 
 READY_S = 60.0
 POLL_S = 0.1
-REPORTS_S = 45.0  # a parked lane and a citizen's report that waits for its request take some 20 s
+# A parked lane, or a citizen's report that waits for its request, takes about 20 s.
+REPORTS_S = 45.0
 REPORTS_POLL_S = 0.5
 LANES = tuple(f"jobnet.reports.{supplier}" for supplier in default_layout().suppliers)
 QUEUES = ("jobnet.queries", "jobnet.bookings", "jobnet.citizen-reports", *LANES)
@@ -53,44 +64,44 @@ async def _consumers(channel: AbstractChannel, queue: str) -> int:
     return (await channel.declare_queue(queue, passive=True)).declaration_result.consumer_count or 0
 
 
-async def send_day(ready: Stage) -> bool:
-    """Send the sample day and show what became of it; whether all is as it must be."""
+async def send_day(services: Services) -> bool:
+    """Send the sample day and print the results. Returns whether everything ended as expected."""
     set_up, lines = read_day(FILE)
     jobcenters = {code: plan.booking_system for code, plan in default_layout().jobcenters.items()}
-    async with aiohttp.ClientSession() as http, Frontend(ready.amqp_url) as frontend:
-        desk = Desk(ready.desk_url, http)
+    async with aiohttp.ClientSession() as http, Frontend(services.amqp_url) as frontend:
+        desk = DeskClient(services.desk_url, http)
         index = await desk.index()
         run = Run(uuid4(), date.fromisoformat(index["first_day"]))
         with Progress(len(lines)) as progress:
-            met = await SampleDay(lines, run, frontend, desk).send(set_up, jobcenters, progress.ended)
-        tell("  waiting for the last failure reports to arrive")
-        posted, wrong = await last_reports(lines, run, frontend, desk, ready)
-        wrong += await check_books(lines, desk, list(index["systems"]))
-        wrong += [f"an answer that nobody waited for: {mark}" for mark in frontend.surplus]
-    return _shown(met, posted, wrong)
+            results = await DaySender(lines, run, frontend, desk).send(set_up, jobcenters, progress.ended)
+        print_line("  waiting for the last failure reports")
+        reports, problems = await last_reports(lines, run, frontend, desk, services)
+        problems += await check_books(lines, desk, list(index["systems"]))
+        problems += [f"unexpected answer: {mark}" for mark in frontend.unexpected_answers]
+    return print_results(results, reports, problems)
 
 
 async def last_reports(
-    lines: list[Line], run: Run, frontend: Frontend, desk: Desk, ready: Stage
-) -> tuple[list[Posted], list[str]]:
-    """What became of the failure reports, as soon as it is what was expected, or after REPORTS_S."""
+    lines: list[Line], run: Run, frontend: Frontend, desk: DeskClient, services: Services
+) -> tuple[list[ReportResult], list[str]]:
+    """Check the failure reports until they are as expected or REPORTS_S are over; the results and unexpected reports."""
     suppliers = list(default_layout().suppliers)
     until = time.monotonic() + REPORTS_S
     while True:
-        reports, dead = await asyncio.gather(rows_told(ready, "reports"), rows_told(ready, "dead"))
+        reports, dead = await asyncio.gather(list_rows(services, "reports"), list_rows(services, "dead"))
         inboxes = {name: await desk.get(name, "inbox") for name in suppliers}
-        post = Post(run, ends_from(reports), inboxes, frontend.reports, letters_from(dead))
-        posted, surplus = post.judged(lines), post.surplus(lines)
-        if not (surplus or any(one.wrong for one in posted)) or time.monotonic() > until:
-            return posted, surplus
+        check = ReportCheck(run, ends_from(reports), inboxes, frontend.report_events, causes_from(dead))
+        results, unexpected = check.results(lines), check.unexpected(lines)
+        if not (unexpected or any(result.problems for result in results)) or time.monotonic() > until:
+            return results, unexpected
         await asyncio.sleep(REPORTS_POLL_S)
 
 
-async def rows_told(ready: Stage, *words: str) -> list[dict[str, Any]]:
-    """What an operator reads with one of the broker's own lists. Raises StartFailed if the command fails."""
+async def list_rows(services: Services, *words: str) -> list[dict[str, Any]]:
+    """The rows of one of the broker's list commands. Raises StartFailed if the command fails."""
     process = await asyncio.create_subprocess_exec(
         *broker_command(*words, "list", "--json", "--limit", "1000"),
-        env=os.environ | ready.environment,
+        env=os.environ | services.environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -101,94 +112,97 @@ async def rows_told(ready: Stage, *words: str) -> list[dict[str, Any]]:
     return rows_of(out.decode())
 
 
-def _shown(met: list[Met], posted: list[Posted], wrong: list[str]) -> bool:
-    table(met)
-    reports_table(posted)
-    everything: list[Met | Posted] = [*met, *posted]
-    for one in everything:
-        if one.wrong:
-            tell(f"NOT MET {one.line.id} ({one.line.type}): {'; '.join(one.wrong)}")
-    for sentence in wrong:
-        tell(f"BOOKS {sentence}")
-    as_expected, reported = sum(not one.wrong for one in met), sum(not one.wrong for one in posted)
-    books = "DISAGREE" if wrong else "agree"
-    tell(
-        f"{as_expected} of {len(met)} requests and {reported} of {len(posted)} failure reports met exactly"
-        f" their expected end; the books {books}."
+def print_results(requests: list[LineResult], reports: list[ReportResult], problems: list[str]) -> bool:
+    """Print tables, problems and a summary. Returns whether everything ended as expected."""
+    print_requests(requests)
+    print_reports(reports)
+    results: list[LineResult | ReportResult] = [*requests, *reports]
+    for result in results:
+        if result.problems:
+            line = result.line
+            print_line(f"NOT AS EXPECTED {line.id} ({line.type}): {'; '.join(result.problems)}")
+    for problem in problems:
+        print_line(f"BOOKS {problem}")
+    good_requests = sum(not result.problems for result in requests)
+    good_reports = sum(not result.problems for result in reports)
+    books = "DISAGREE" if problems else "agree"
+    print_line(
+        f"{good_requests} of {len(requests)} requests and {good_reports} of {len(reports)} failure reports"
+        f" ended as expected; the books {books}."
     )
-    return not wrong and (as_expected, reported) == (len(met), len(posted))
+    return not problems and (good_requests, good_reports) == (len(requests), len(reports))
 
 
-async def play(ready: Stage, *, once: bool) -> bool:
-    """The day, and then (without `once`) wait until Ctrl-C. Raises StartFailed if the broker ends."""
-    work = asyncio.create_task(_work(ready, once=once))
+async def play(services: Services, *, once: bool) -> bool:
+    """Send the day, then (without `once`) wait until Ctrl-C. Raises StartFailed if the broker ends."""
+    work = asyncio.create_task(_work(services, once=once))
     try:
         while not work.done():
             await asyncio.wait([work], timeout=0.5)
-            if not ready.broker.alive() and not work.done():
+            if not services.broker.alive() and not work.done():
                 raise StartFailed(
-                    f"the broker ended by itself. The end of its log:\n{tail(ready.broker.log)}"
+                    f"the broker ended by itself. The end of its log:\n{tail(services.broker.log)}"
                 )
         return work.result()
     finally:
         work.cancel()
 
 
-async def _work(ready: Stage, *, once: bool) -> bool:
-    await until_ready(ready.amqp_url)
-    good = await send_day(ready)
+async def _work(services: Services, *, once: bool) -> bool:
+    await until_ready(services.amqp_url)
+    as_expected = await send_day(services)
     if not once:
-        invite(ready)
+        print_invitation(services)
         await asyncio.Event().wait()
-    return good
+    return as_expected
 
 
-def invite(ready: Stage) -> None:
-    """Tell what there is to try, and leave files for it."""
-    exports = "".join(f"{name}='{value}'\n" for name, value in ready.environment.items())
+def print_invitation(services: Services) -> None:
+    """Print what can be tried now, and write the files for it."""
+    exports = "".join(f"{name}='{value}'\n" for name, value in services.environment.items())
     with os.fdopen(os.open(FOLDER / "env", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         file.write(exports)
     body = {"cpr": "0101364001", "jobcenterkode": "90001", "kontaktgruppe": "2"}
     example = FOLDER / "example.jsonl"
     example.write_text(json.dumps({"type": "query.offers.v1", "body": body}) + "\n", encoding="utf-8")
-    here = f"--config {CONFIG.relative_to(ROOT)} --directory {DIRECTORY.relative_to(ROOT)}"
-    tell(
+    files = f"--config {CONFIG.relative_to(ROOT)} --directory {DIRECTORY.relative_to(ROOT)}"
+    print_line(
         f"""
 Everything keeps running until Ctrl-C. Open in a browser:
-  Jobnet           {ready.jobnet_url}/ book as an invented citizen (in Danish)
-  switches         {ready.jobnet_url}/sandbox make a system slow, silent, broken; the suppliers' inboxes
-  console          {login_link(ready)}
-                   logs in once, within the hour; then {ready.console_url}/
-And for a terminal:
-  RabbitMQ         {ready.amqp_url}
-  sandbox          {ready.desk_url}/ its systems, {ready.desk_url}/birk/_control/books one's books
-                   {ready.desk_url}/fyrtaarn/_control/inbox the reports that a supplier got
-  broker           {ready.health_url}/readyz how it is, {ready.health_url}/metrics what it has counted
-  broker's log     {ready.broker.log.relative_to(ROOT)}
-Send one by hand, in another terminal:
+  Jobnet           {services.jobnet_url}/ book as an invented citizen (in Danish)
+  switches         {services.jobnet_url}/sandbox make a system slow, silent or broken; the suppliers' inboxes
+  console          {login_link(services)}
+                   logs in once, within one hour; then {services.console_url}/
+In a terminal:
+  RabbitMQ         {services.amqp_url}
+  sandbox          {services.desk_url}/ all systems, {services.desk_url}/birk/_control/books the meetings of one
+                   {services.desk_url}/fyrtaarn/_control/inbox the reports that a supplier received
+  broker           {services.health_url}/readyz its readiness, {services.health_url}/metrics its metrics
+  broker's log     {services.broker.log.relative_to(ROOT)}
+Send a request by hand, in another terminal:
   set -a; . {FOLDER.relative_to(ROOT)}/env; set +a
-  .venv/bin/jobnet-broker {here} send {example.relative_to(ROOT)}
-Let a booking system answer 503 to the next two calls, and send it again:
+  .venv/bin/jobnet-broker {files} send {example.relative_to(ROOT)}
+Make a booking system answer 503 to the next two calls, then send the request again:
   curl -d '{{"operation": "any", "action": "status", "status": 503, "times": 2}}' \\
-    {ready.desk_url}/birk/_control/script
+    {services.desk_url}/birk/_control/script
 """
     )
 
 
 def main() -> int:
-    """0: all met. 1: something was not met or did not start (a sentence says what). 130: Ctrl-C."""
+    """Exit codes: 0 all as expected; 1 something was not, or did not start (a sentence says which); 130 Ctrl-C."""
     options = argparse.ArgumentParser(prog="make run", description=__doc__)
-    options.add_argument("--once", action="store_true", help="end after the table")
+    options.add_argument("--once", action="store_true", help="end after the results")
     once = options.parse_args().once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with stage() as ready:
-            return 0 if asyncio.run(play(ready, once=once)) else 1
+        with running_services() as services:
+            return 0 if asyncio.run(play(services, once=once)) else 1
     except KeyboardInterrupt:
-        tell("stopped")
+        print_line("stopped")
         return 130
     except (StartFailed, TimeoutError, OSError) as error:
-        tell(f"{type(error).__name__}: {error}")
+        print_line(f"{type(error).__name__}: {error}")
         return 1
 
 

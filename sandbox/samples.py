@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sandbox.books import citizen_token
-from sandbox.layout import offer_id, slot_time
+from sandbox.system_layout import offer_id, slot_time
 
 # Birth dates in the 2030s (7th digit 4 with years 30 to 36): numbers that no person has.
 YEARS, MONTHS, DAYS, SERIALS = range(30, 37), range(1, 13), range(1, 29), range(4000, 5000)
@@ -148,7 +148,7 @@ class Run:
         return str(booking.get("indkaldelseId", self._invitation(line_id)))
 
 
-def unmet(line: Line, sent: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+def mismatches(line: Line, sent: dict[str, Any], answer: dict[str, Any]) -> list[str]:
     """What in an answer is not as the line expects, in sentences; empty when it is met."""
     result = answer.get("result") or {}
     booking = result.get("booking") or {}
@@ -173,7 +173,7 @@ def unmet(line: Line, sent: dict[str, Any], answer: dict[str, Any]) -> list[str]
     return wrong
 
 
-def unmet_final(final: dict[str, Any], event: dict[str, Any]) -> list[str]:
+def final_mismatches(final: dict[str, Any], event: dict[str, Any]) -> list[str]:
     """The same for the last word on an uncertain booking."""
     return [
         f"final {name} is {event.get(name)}, not {value}"

@@ -1,6 +1,6 @@
 """What a system shall do with its next calls: an ordered, bounded list of steps.
 
-Data and matching only; misbehaviour.py acts it out.
+Data and matching only; faulty_answers.py acts it out.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from sandbox.booking_system import BookingServer
-from sandbox.door import control_routes
-from sandbox.layout import Layout, SupplierPlan, SystemPlan, default_layout, load_layout
+from sandbox.control_api import control_routes
 from sandbox.planner import PlannerServer
 from sandbox.supplier import SupplierServer
 from sandbox.system import STOP_S, System
+from sandbox.system_layout import Layout, SupplierPlan, SystemPlan, default_layout, load_layout
 
 TEST_CITIZEN = "0101364999"
 """Whom the sandbox's suppliers take test reports of; born in 2036, so nobody (docs/adr/0007)."""

@@ -14,12 +14,12 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.contract import Demand, problem
+from sandbox.contract import OperationRules, problem
 from sandbox.fejlmelding import SIGNATURE, read_webhook, report_problems
-from sandbox.inbox import Inbox, Patience
+from sandbox.inbox import Inbox, RetryAfterCheck
 from sandbox.journal import Call
-from sandbox.layout import WEBHOOK, Layout
 from sandbox.system import System
+from sandbox.system_layout import WEBHOOK, Layout
 
 CONTRACT_PATH = "/v1/BorgerBooking/Fejlmelding"
 WEBHOOK_PATH = "/webhooks/jobnet"
@@ -42,7 +42,7 @@ class SupplierServer(System):
         self.format = plan.format
         self.received = Inbox()
         self.secrets = [new_secret()] if plan.format == WEBHOOK else []
-        self._patience = Patience()
+        self._patience = RetryAfterCheck()
         self._impatient: list[str] = []
 
     # A webhook's receiver knows a repeat by its webhook-id and answers it as it answered the first.
@@ -59,8 +59,10 @@ class SupplierServer(System):
     def routes(self) -> list[web.RouteDef]:
         """The one path of a supplier."""
         if self.format == WEBHOOK:
-            return [web.post(WEBHOOK_PATH, self.answering(self._read, self._take))]
-        return [web.post(CONTRACT_PATH, self.serving("report", Demand(body=report_problems), self._take))]
+            return [web.post(WEBHOOK_PATH, self.handler_reading(self._read, self._take))]
+        return [
+            web.post(CONTRACT_PATH, self.handler("report", OperationRules(body=report_problems), self._take))
+        ]
 
     async def _read(self, request: web.Request) -> Call:
         return await read_webhook(request, self.secrets, self.served, datetime.now(UTC))
@@ -73,12 +75,12 @@ class SupplierServer(System):
         """401 where the signature is wrong, as a login would be; else a fault of the contract's list."""
         return web.Response(status=401) if SIGNATURE in call.problems else problem("ugyldig-besked")
 
-    def arrived(self, call: Call) -> None:
+    def on_call(self, call: Call) -> None:
         """Was it asked to wait?"""
         if not self._patience.is_obeyed(call.at, GRACE_S) and len(self._impatient) < 100:
             self._impatient.append("a report came before the time that Retry-After had said")
 
-    def answered(self, call: Call, answer: web.StreamResponse) -> None:
+    def on_answer(self, call: Call, answer: web.StreamResponse) -> None:
         """Notes what was asked for."""
         now = datetime.now(UTC)
         until = _until(answer.headers.get("Retry-After"), now)
@@ -89,7 +91,7 @@ class SupplierServer(System):
         """As newly started; the secrets stay."""
         super().reset()
         self.received.clear()
-        self._patience = Patience()
+        self._patience = RetryAfterCheck()
         self._impatient.clear()
 
     def books(self) -> dict[str, Any]:

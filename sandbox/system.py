@@ -1,7 +1,7 @@
-"""What a Planner, a booking system and a supplier share: a port that can go down, a script, a journal, a control door.
+"""The base of every stand-in system: a port that can go down, a script, a journal of calls and a control interface.
 
-Each call goes the same way: checked against the contract, its script step acted out, its x-requestId
-remembered, the work done. Knows nothing of meetings.
+Each call takes the same way: check it against the contract, act out its script step, remember its x-requestId,
+do the work. The module knows nothing of meetings.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.books import Refusal
-from sandbox.contract import Demand, problem, read_call
-from sandbox.door import control_routes
+from sandbox.contract import OperationRules, problem, read_call
+from sandbox.control_api import control_routes
+from sandbox.faulty_answers import act, cut
 from sandbox.journal import Call, Journal, RequestIds
-from sandbox.misbehaviour import act, cut
 from sandbox.scripting import BadStep, Script, Step, step_from
 
 MAX_BODY = 64 * 1024
@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class System:
-    """One stand-in system on its own port. Subclasses say which operations it has."""
+    """One stand-in system on its own port. Subclasses define its operations."""
 
     def __init__(self, name: str, served: tuple[str, ...], *, host: str, port: int) -> None:
         self.name = name
@@ -41,11 +41,11 @@ class System:
         self.released = asyncio.Event()
         self._request_ids = RequestIds()
         self._runner: web.AppRunner | None = None
-        self._going: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     @property
     def base_url(self) -> str:
-        """Where it is, once it has been up."""
+        """The address; the port is known after the first `up`."""
         return f"http://{self.host}:{self.port}"
 
     @property
@@ -55,7 +55,7 @@ class System:
 
     @property
     def breaches(self) -> list[str]:
-        """How what arrived broke the contract; tests want it empty."""
+        """The breaches of the contract in the calls received; tests expect none."""
         return self.journal.breaches
 
     @property
@@ -68,97 +68,97 @@ class System:
         raise NotImplementedError
 
     async def up(self) -> None:
-        """Listen, on the same port as before; chooses a free one the first time if none was given."""
+        """Listen on the same port as before. The first time, port 0 means any free port."""
         if self._runner is not None:
             return
         app = web.Application(client_max_size=MAX_BODY)
         app.add_routes([*self.routes(), *control_routes(lambda _: self)])
-        listening = self._socket()
+        sock = self._socket()
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
-        self.port = listening.getsockname()[1]
-        await web.SockSite(runner, listening).start()
+        self.port = sock.getsockname()[1]
+        await web.SockSite(runner, sock).start()
         self._runner = runner
 
     async def down(self) -> None:
-        """Close the listening socket and every connection; calls in flight are cut."""
+        """Close the sock socket and every connection. Calls in flight are cut off."""
         runner, self._runner = self._runner, None
         if runner is not None:
             self.release()
             await runner.cleanup()
 
     def go_down_soon(self) -> None:
-        """Down once the present call has been answered (it may have come through this system's own door)."""
-        self._going = asyncio.create_task(self.down())
+        """Go down after the present call has been answered; it may be a call to this system's own control interface."""
+        self._stopping = asyncio.create_task(self.down())
 
     def _socket(self) -> socket.socket:
-        listening = socket.socket()
+        sock = socket.socket()
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((self.host, self.port))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((self.host, self.port))
         except OSError:
-            listening.close()
+            sock.close()
             raise
-        return listening
+        return sock
 
     def script(self, operation: str, action: str, **how: Any) -> Step:
-        """Add a step: see sandbox.scripting.Step. Raises BadStep."""
+        """Add a step to the script; the fields are those of `scripting.Step`. Raises BadStep."""
         step = step_from({"operation": operation, "action": action, **how})
         self.scripts.add(step)
         return step
 
     def release(self) -> None:
-        """End every hang that is going on; later ones hang again."""
+        """End every call that hangs now. Later calls hang again."""
         self.released.set()
         self.released = asyncio.Event()
 
     def reset(self) -> None:
-        """As newly started: no script, no calls, no breaches, no books, no x-requestIds."""
+        """Return to the state after a start: no script, calls, breaches, meetings or x-requestIds."""
         self.release()
         self.scripts.clear()
         self.journal.clear()
         self._request_ids.clear()
 
     def books(self) -> dict[str, Any]:
-        """What was done; a Planner has none."""
+        """The meetings, the log of all changes, and the `disagreements` found in it. A Planner has none."""
         return {"meetings": [], "entries": [], "disagreements": []}
 
     def inbox(self) -> list[dict[str, Any]]:
-        """The failure reports received; only a supplier gets any."""
+        """The failure reports received. Only a supplier gets any."""
         return []
 
     def seed(self, wanted: dict[str, Any]) -> None:
-        """Put something there that was there before. Raises BadStep."""
+        """Insert a meeting that existed before the test. Raises BadStep."""
         raise BadStep(f"{self.name} keeps no meetings")
 
     def before_work(self, step: Step, call: Call) -> None:
-        """What a step does to the system's own state before the work."""
+        """Hook: let a step change the system's state before the work."""
 
-    def arrived(self, call: Call) -> None:
-        """What follows from a call that came, before its step is acted out."""
+    def on_call(self, call: Call) -> None:
+        """Hook: a call has arrived; its step is not acted out yet."""
 
-    def answered(self, call: Call, answer: web.StreamResponse) -> None:
-        """What follows from an answer that was given."""
+    def on_answer(self, call: Call, answer: web.StreamResponse) -> None:
+        """Hook: a call has been answered."""
 
     def refusal(self, call: Call) -> web.Response:
         """The answer to a call that breaks the contract."""
         return problem("ugyldig-besked")
 
-    def serving(self, operation: str, demand: Demand, work: Work) -> Handler:
-        """The handler of one operation of the contract."""
+    def handler(self, operation: str, rules: OperationRules, work: Work) -> Handler:
+        """The HTTP handler of one operation of the contract."""
 
         async def read(request: web.Request) -> Call:
-            return await read_call(request, operation, demand, self.served, datetime.now(UTC))
+            return await read_call(request, operation, rules, self.served, datetime.now(UTC))
 
-        return self.answering(read, work)
+        return self.handler_reading(read, work)
 
-    def answering(self, read: Callable[[web.Request], Awaitable[Call]], work: Work) -> Handler:
-        """A handler that reads its calls in a way of its own."""
+    def handler_reading(self, read: Callable[[web.Request], Awaitable[Call]], work: Work) -> Handler:
+        """An HTTP handler whose calls are read by `read`."""
 
         async def serve(request: web.Request) -> web.StreamResponse:
             call = await read(request)
             self.journal.begin(call)
-            self.arrived(call)
+            self.on_call(call)
             try:
                 answer = await self._answer(call, request, work)
             except ConnectionError:
@@ -169,7 +169,7 @@ class System:
                 cut(request)
                 return web.Response()
             call.status = answer.status
-            self.answered(call, answer)
+            self.on_answer(call, answer)
             return answer
 
         return serve
@@ -177,17 +177,17 @@ class System:
     async def _answer(self, call: Call, request: web.Request, work: Work) -> web.StreamResponse | None:
         step = self.scripts.take(call)
 
-        async def do() -> web.StreamResponse:
-            return self._do(call, work)
+        async def perform() -> web.StreamResponse:
+            return self._perform(call, work)
 
         if step is None:
-            return await do()
+            return await perform()
         self.before_work(step, call)
         if step.remember and step.action != "ok":
             self._request_ids.remember(call.x_request_id, call.at)
-        return await act(step, request, do, self.released)
+        return await act(step, request, perform, self.released)
 
-    def _do(self, call: Call, work: Work) -> web.Response:
+    def _perform(self, call: Call, work: Work) -> web.Response:
         if call.problems:
             return self.refusal(call)
         if self.remembers_ids and self._request_ids.seen(call.x_request_id, call.at):
@@ -197,7 +197,7 @@ class System:
             answer = work(call)
         except Refusal as refusal:
             return problem(refusal.fault)
-        except MemoryError:  # the books are full
+        except MemoryError:  # Books and Inbox are bounded
             return web.Response(status=507)
         call.worked = True
         return answer

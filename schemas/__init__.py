@@ -1,4 +1,4 @@
-"""The messages of this broker: what may be asked, what is answered, and what the outside world says.
+"""The messages on the wire: requests, answers, outcome events, reports, and the external systems' responses.
 
-Models and their reading only; no I/O, no settings, nothing of ours imported.
+Models and how they are read. No I/O, no settings, no import from other packages of the project.
 """

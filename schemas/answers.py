@@ -1,6 +1,6 @@
-"""The one honest answer to a request (DESIGN 2).
+"""The answer to a request: how the request ended, and the text for the citizen (docs/contract.md#answers).
 
-An answer says how it ended and what the citizen may be told. What that is was judged elsewhere.
+Data only; broker/settle.py decides which answer a request gets.
 """
 
 from __future__ import annotations
@@ -30,24 +30,31 @@ ANSWER_TYPE: Final = "answer.v1"
 """The AMQP type of an answer."""
 
 MOST_ROWS: Final = 30
-"""Ten times, each in up to three mødeformer (release note 3.1)."""
+"""Ten times, each in up to three mødeformer (R2, release note 3.1)."""
 
 
 class OffersResult(Wire):
     """The mødetilbud that the citizen may book."""
 
     offers: tuple[Offer, ...] = Field(
-        alias="moedetilbud", max_length=MOST_OFFERS, title="Offers", description="In the Planner's own order."
+        alias="moedetilbud",
+        max_length=MOST_OFFERS,
+        title="Offers",
+        description="In the order in which the Planner lists them.",
     )
 
 
 class TimeRow(Wire):
     """One choice for the citizen: a time, a caseworker and one mødeform."""
 
-    starts_at: Instant = Field(alias="starttidspunkt", title="Start", description="When the meeting starts.")
-    ends_at: Instant = Field(alias="sluttidspunkt", title="End", description="When the meeting ends.")
+    starts_at: Instant = Field(
+        alias="starttidspunkt", title="Start", description="Start of the meeting, with offset."
+    )
+    ends_at: Instant = Field(
+        alias="sluttidspunkt", title="End", description="End of the meeting, with offset."
+    )
     caseworker: Caseworker = Field(
-        alias="sagsbehandler", title="Caseworker", description="Whom the citizen meets."
+        alias="sagsbehandler", title="Caseworker", description="The caseworker whom the citizen will meet."
     )
     form: MeetingForm = Field(
         alias="moedeform", title="Form of meeting", description="How the meeting is held."
@@ -61,21 +68,21 @@ class TimesResult(Wire):
         alias="tider",
         max_length=MOST_ROWS,
         title="Times",
-        description="By start; each time once per mødeform.",
+        description="Sorted by start. A time appears once for each of its mødeformer.",
     )
 
 
 class BookingResult(Wire):
-    """The meeting as it now stands."""
+    """The meeting after the request."""
 
-    booking: Booking = Field(title="Booking", description="The meeting, as the booking system has it.")
+    booking: Booking = Field(title="Booking", description="The meeting as the booking system returned it.")
 
 
 class CancelledResult(Wire):
-    """The meeting that no longer is."""
+    """The meeting that was cancelled."""
 
     invitation_id: Guid = Field(
-        alias="indkaldelseId", title="Invitation id", description="The cancelled meeting."
+        alias="indkaldelseId", title="Invitation id", description="Id of the cancelled meeting."
     )
     cancelled: Literal[True] = Field(
         default=True, alias="aflyst", title="Cancelled", description="Always true."
@@ -83,24 +90,26 @@ class CancelledResult(Wire):
 
 
 class ReceiptResult(Wire):
-    """The receipt for a citizen's report: it is kept, and will be sent."""
+    """The receipt for a citizen's report: the report is stored and will be sent to the supplier."""
 
     report_id: Guid = Field(
-        alias="reportId", title="Report id", description="The report's id; the supplier is told the same one."
+        alias="reportId",
+        title="Report id",
+        description="Id of the report; the supplier receives the same id.",
     )
     received_at: Instant = Field(
-        alias="receivedAt", title="Received at", description="When the broker took the report over."
+        alias="receivedAt", title="Received at", description="When the broker stored the report."
     )
     text: Annotated[str, StringConstraints(min_length=1, max_length=1000)] = Field(
-        default=RECEIPT_DA, title="Text", description="What the citizen is told, in Danish."
+        default=RECEIPT_DA, title="Text", description="Text to show the citizen, in Danish."
     )
 
 
 Result = OffersResult | TimesResult | BookingResult | CancelledResult | ReceiptResult
 
 
-class Asked(Protocol):
-    """What an answer must know of its request; a claim knows it as well as the request itself."""
+class RequestIdentity(Protocol):
+    """The parts of a request that its answer needs; a request has them, and so has a claim in the ledger."""
 
     @property
     def request_id(self) -> UUID: ...
@@ -109,58 +118,64 @@ class Asked(Protocol):
 
 
 class Answer(Wire):
-    """How a request ended."""
+    """The answer to a request: how it ended."""
 
     request_id: Guid | None = Field(
         default=None,
         alias="requestId",
         title="Request id",
-        description="The request's id; left out if it could not be read.",
+        description="Id of the request; absent if it could not be read.",
     )
     type: Annotated[str, StringConstraints(max_length=100)] | None = Field(
         default=None,
         title="Type",
-        description="The request's type; left out if this broker does not know it.",
+        description="AMQP type of the request; absent if the broker does not know the type.",
     )
-    status: Status = Field(title="Status", description="How the request ended.")
+    status: Status = Field(
+        title="Status", description="How the request ended: done, refused, failed, expired or uncertain."
+    )
     answered_at: Instant = Field(
-        alias="answeredAt", title="Answered at", description="When this answer was decided."
+        alias="answeredAt", title="Answered at", description="When the broker decided this answer."
     )
     result: Result | None = Field(
-        default=None, title="Result", description="With status done: what was asked for."
+        default=None, title="Result", description="Only with status done: the data that was asked for."
     )
-    reason: Reason | None = Field(default=None, title="Reason", description="With status refused: why.")
+    reason: Reason | None = Field(
+        default=None, title="Reason", description="Only with status refused: the reason."
+    )
     text: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
-        default=None, title="Text", description="What the citizen may be told, in Danish."
+        default=None,
+        title="Text",
+        description="Text to show the citizen, in Danish; absent with status done.",
     )
     fields: tuple[FieldProblem, ...] = Field(
         default=(),
         max_length=MOST_PROBLEMS + 2,
         title="Wrong fields",
-        description="With reason invalid: every wrong field.",
+        description="Only with reason invalid: the fields that are wrong.",
     )
     error_code: ErrorCode | None = Field(
         default=None,
         alias="fejlkode",
         title="Error code",
-        description="With status failed: 2 ingen mødetider, 3 ingen mødetilbud, 4 andet problem.",
+        description="Only with status failed: 2 ingen mødetider, 3 ingen mødetilbud, 4 andet problem.",
     )
     error_text: Annotated[str, StringConstraints(max_length=500)] | None = Field(
         default=None,
         alias="fejltekst",
         title="Error text",
-        description="With status failed: what happened, in Danish.",
+        description="Only with status failed: what happened, in Danish.",
     )
     can_report: Flag = Field(
         default=False,
         alias="canReport",
         title="Can be reported",
-        description="Whether the citizen may report this failure to the supplier.",
+        description="Whether the citizen may send a report about this failure to the supplier.",
     )
 
     @classmethod
-    def done(cls, request: Asked, result: Result, *, now: datetime) -> Self:
-        """It worked: here is what was asked for."""
+    def done(cls, request: RequestIdentity, result: Result, *, now: datetime) -> Self:
+        """Success, with the result."""
         return cls(
             request_id=request.request_id,
             type=request.type,
@@ -179,7 +194,7 @@ class Answer(Wire):
         *,
         now: datetime,
     ) -> Self:
-        """A business no, or a message that cannot be read. A type that we do not know is not repeated."""
+        """Refused by a business rule, or because the message is invalid. An unknown type is not repeated in the answer."""
         return cls(
             request_id=request_id,
             type=type if type in REQUESTS else None,
@@ -191,8 +206,10 @@ class Answer(Wire):
         )
 
     @classmethod
-    def failed(cls, request: Asked, error_code: ErrorCode, text: str | None = None, *, now: datetime) -> Self:
-        """It went wrong outside. `text` says what happened, in Danish, at most 500 characters."""
+    def failed(
+        cls, request: RequestIdentity, error_code: ErrorCode, text: str | None = None, *, now: datetime
+    ) -> Self:
+        """A call to an external system failed. `text` says what happened, in Danish, at most 500 characters."""
         return cls(
             request_id=request.request_id,
             type=request.type,
@@ -205,17 +222,17 @@ class Answer(Wire):
         )
 
     @classmethod
-    def expired(cls, request: Asked, *, now: datetime) -> Self:
-        """It came too late, and nothing was called."""
+    def expired(cls, request: RequestIdentity, *, now: datetime) -> Self:
+        """The request came after its deadline; no external system was called."""
         return cls._without_result(request, Status.EXPIRED, now)
 
     @classmethod
-    def uncertain(cls, request: Asked, *, now: datetime) -> Self:
-        """It was sent, and nobody answered."""
+    def uncertain(cls, request: RequestIdentity, *, now: datetime) -> Self:
+        """The call was sent, and its result is unknown."""
         return cls._without_result(request, Status.UNCERTAIN, now)
 
     @classmethod
-    def _without_result(cls, request: Asked, status: Status, now: datetime) -> Self:
+    def _without_result(cls, request: RequestIdentity, status: Status, now: datetime) -> Self:
         return cls(
             request_id=request.request_id,
             type=request.type,
@@ -226,7 +243,7 @@ class Answer(Wire):
 
 
 def _refusal_text(type: str | None, reason: Reason, fields: tuple[FieldProblem, ...]) -> str:
-    """A report's writer is told what is wrong with the report, not something about a booking."""
+    """The text of a refusal; a citizen's report has texts of its own, because the usual ones speak of a booking."""
     if type == CitizenReport.TYPE and reason is Reason.CONFLICT:
         return REPORT_CONFLICT_DA
     if type == CitizenReport.TYPE and any(each.field == "fejltekst" for each in fields):

@@ -1,6 +1,6 @@
 """The closed lists of the contract: mødeformer, statuses, fejlkoder, reasons, faults, and the Danish texts.
 
-Data only. Which error becomes which code is judged elsewhere.
+Data only; broker/settle.py decides which error becomes which code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Final
 
 
 class MeetingForm(StrEnum):
-    """A mødeform, in the order in which one time is repeated (release note 3.1, DESIGN 3 rule 2)."""
+    """A mødeform. A time with several mødeformer is listed once for each, in this order."""
+
+    # The order is R2 (release note 3.1).
 
     IN_PERSON = "personligtFremmoede"
     TELEPHONE = "telefonisk"
@@ -26,7 +28,11 @@ _FORM_ORDER: Final = {form: place for place, form in enumerate(MeetingForm)}
 
 
 class Status(StrEnum):
-    """How a request ended (DESIGN 2)."""
+    """How a request ended.
+
+    done: carried out. refused: not allowed, see reason. failed: an external system failed. expired: too late, nothing
+    was called. uncertain: the call was sent, and its result is not known yet.
+    """
 
     DONE = "done"
     REFUSED = "refused"
@@ -36,7 +42,9 @@ class Status(StrEnum):
 
 
 class ErrorCode(IntEnum):
-    """Fejlkode from Jobnet (release note 3.2, DESIGN 3 rules 4 and 10). There is no 1."""
+    """Fejlkode of Jobnet: 2 ingen mødetider, 3 ingen mødetilbud, 4 andet problem. There is no 1."""
+
+    # R4 and R10 (release note 3.2).
 
     NO_TIMES = 2
     NO_OFFERS = 3
@@ -44,7 +52,7 @@ class ErrorCode(IntEnum):
 
 
 class Reason(StrEnum):
-    """Why a request was refused: our own rules first, then one for each fault of the contract."""
+    """Why a request was refused: by a rule of the broker (up to caseworker-not-offered), or by an external system."""
 
     INVALID = "invalid"
     NO_CONTACT_GROUP = "no-contact-group"
@@ -71,7 +79,7 @@ class Reason(StrEnum):
 
 
 class Fault(StrEnum):
-    """The problem types that an external system may name (DESIGN 4); the list is closed."""
+    """The problem types that an external system may return (docs/contract.md#faults); the list is closed."""
 
     UNKNOWN_CITIZEN = "urn:borgerbooking:fejl:ukendt-borger"
     UNKNOWN_OFFER = "urn:borgerbooking:fejl:ukendt-moedetilbud"
@@ -101,18 +109,18 @@ FAULT_REASONS: Final[dict[Fault, Reason]] = {
     Fault.RESERVATION_EXPIRED: Reason.RESERVATION_EXPIRED,
     Fault.ALREADY_RECEIVED: Reason.ALREADY_RECEIVED,
 }
-"""The reason a citizen's frontend is given for each fault."""
+"""The reason that the frontend receives for each fault."""
 
 
 class ReportKind(StrEnum):
-    """Who made a failure report: the broker by itself, or a citizen in own words (DESIGN 6)."""
+    """Who made a failure report: the broker (automatic) or a citizen (citizen)."""
 
     AUTOMATIC = "automatic"
     CITIZEN = "citizen"
 
 
 class Origin(IntEnum):
-    """FejlOphav (domain.md 1.3): this broker only ever speaks for Jobnet."""
+    """FejlOphav: the system in which a failure arose. This broker reports for Jobnet only."""
 
     JOBNET = 32
 
@@ -143,7 +151,7 @@ TEXTS_DA: Final[dict[Reason | ErrorCode | Status, str]] = {
     Reason.UNKNOWN_CITIZEN: "Du er ikke registreret i jobcentrets bookingsystem. Kontakt dit jobcenter.",
     Reason.UNKNOWN_OFFER: "Mødetilbuddet findes ikke længere. Hent dine mødetilbud igen.",
     Reason.UNKNOWN_BOOKING: "Mødet findes ikke længere. Se dine møder.",
-    # The next two belong to failure reports; a citizen who meets one in a booking has met a system error.
+    # The next two belong to failure reports. As the result of a booking they are a system error.
     Reason.UNKNOWN_ERROR_CODE: _SYSTEM_ERROR,
     Reason.ILLEGAL_ORIGIN: _SYSTEM_ERROR,
     Reason.REJECTED_MESSAGE: (
@@ -172,20 +180,20 @@ TEXTS_DA: Final[dict[Reason | ErrorCode | Status, str]] = {
         "Vi undersøger det. Se dine møder senere, eller kontakt dit jobcenter."
     ),
 }
-"""What the citizen is told. `done` needs no words; `refused` has its reason's, `failed` its fejlkode's."""
+"""The texts for the citizen. `done` has none; `refused` has that of its reason, `failed` that of its fejlkode."""
 
 RECEIPT_DA: Final = (
     "Du har nu indmeldt en fejl i forbindelse med booking af et møde. Fejlbeskeden sendes direkte til "
     "leverandøren af bookingsystemet og ikke jobcentret."
 )
-"""The receipt for a citizen's report, in the release note's words (3.2, B)."""
+"""The receipt for a citizen's report, worded as in release note 3.2, B."""
 
 REPORT_CONFLICT_DA: Final = (
     "Vi har allerede modtaget din fejlbeskrivelse med andre oplysninger. Den første er sendt videre."
 )
-"""`conflict` for a report: the sentence of `TEXTS_DA` speaks of a booking."""
+"""`conflict` for a citizen's report; the text in `TEXTS_DA` is about a booking."""
 
 ERROR_TEXT_DA: Final = (
     "Din beskrivelse af fejlen skal være på mindst 1 og højst 500 tegn. Ret den, og send den igen."
 )
-"""`invalid` because of the fejltekst: rule 5 wants the citizen told, which Jobnet's own page did not."""
+"""`invalid` because of the length of the fejltekst. R5: the citizen must be told."""

@@ -1,6 +1,6 @@
-"""How a message is read, and what every request has in common: who asks, for whom, since when, until when.
+"""Reading a message, and the fields that every request has: ids, times, CPR number and jobcenter.
 
-What a type adds, and the way in with its clock, is in `schemas.requests`.
+`schemas.requests` has the fields of each type and `read_request`.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ __all__ = [
 ]
 
 PATIENCE: Final = timedelta(seconds=30)
-"""How long after `sentAt` an answer is still of use, whatever the deadline says (DESIGN 2)."""
+"""How long after `sentAt` an answer is of use; a later `deadline` does not extend it."""
 
 LATEST: Final = "latest"
-"""The validation context key of the latest `sentAt` that is accepted; absent, any is."""
+"""Key in the validation context: the latest `sentAt` that is accepted. Without it every `sentAt` is."""
 
 
 Family = Literal["booking", "query", "report"]
-"""The first part of a type: bookings change something, queries ask, reports tell a supplier."""
+"""The first part of a type: bookings change data, queries read, reports inform a supplier."""
 
 
 class Message(Wire):
-    """A whole body. It is read by its wire names alone, and whatever is wrong with it is named."""
+    """The body of a message, read by its wire names only."""
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
-        """The message in `body`, without the skew rule. Raises `InvalidMessage`."""
+        """The message in `body`, without a check of clock skew. Raises InvalidMessage."""
         return cls.from_fields(parse_object(body, cls.wire_names()))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any], *, latest: datetime | None = None) -> Self:
-        """The message with these fields, by wire name. Raises `InvalidMessage` that names every wrong one."""
+        """The message with these fields, by wire name. Raises InvalidMessage, which names every wrong field."""
         try:
             return cls.model_validate(fields, by_alias=True, by_name=False, context={LATEST: latest})
         except ValidationError as error:
             problems = problems_of(error)
-        # Outside the except block: pydantic's error holds the input and must not hang on ours.
+        # Raised outside the except block: pydantic's error holds the input and must not be chained to this one.
         raise InvalidMessage(*problems, request_id=readable_guid(fields.get("requestId")))
 
     @classmethod
@@ -70,26 +70,29 @@ class Request(Message):
     TYPE: ClassVar[str]
     FAMILY: ClassVar[Family]
     EXPIRES: ClassVar[bool] = True
-    """Whether it is worth nothing after its deadline; then only the wait for the answer ends with it."""
+    """Whether the request expires at its deadline. If not, only the wait for the answer ends there."""
 
     request_id: Guid = Field(
         alias="requestId",
         title="Request id",
-        description="Idempotency key: the same request has the same id.",
+        description="Idempotency key: a UUID that stays the same when the request is sent again.",
     )
     sent_at: RequestInstant = Field(
-        alias="sentAt", title="Sent at", description="When the frontend sent this, with offset."
+        alias="sentAt", title="Sent at", description="When the frontend sent the request, with offset."
     )
     deadline: RequestInstant | None = Field(
         default=None,
         title="Deadline",
-        description="Until when an answer is of use, with offset; at most 30 seconds after sentAt count.",
+        description="The latest time at which an answer is of use, with offset; never later than sentAt plus 30 seconds.",
     )
     cpr: Cpr = Field(
-        title="CPR number", description="The citizen's CPR number: ten digits, day and month that exist."
+        title="CPR number",
+        description="The citizen's CPR number: ten digits, with a day and a month that exist.",
     )
     jobcenter_code: JobcenterCode = Field(
-        alias="jobcenterkode", title="Jobcenter code", description="The citizen's jobcenter, five digits."
+        alias="jobcenterkode",
+        title="Jobcenter code",
+        description="Code of the citizen's jobcenter, five digits.",
     )
 
     @field_validator("sent_at")
@@ -106,16 +109,16 @@ class Request(Message):
         return self.TYPE
 
     def effective_deadline(self, patience: timedelta = PATIENCE) -> datetime:
-        """The earlier of `deadline` and `sentAt` + patience, in UTC (DESIGN 2)."""
+        """The earlier of `deadline` and `sentAt` + patience, in UTC."""
         patient_until = self.sent_at.astimezone(UTC) + patience
         return patient_until if self.deadline is None else min(self.deadline.astimezone(UTC), patient_until)
 
     def business_fields(self) -> bytes:
-        """What makes two requests the same (DESIGN 3 rule 8): canonical JSON, CPR in clear, never kept as is.
+        """The fields by which two requests with one id are compared (R8), as canonical JSON with the CPR number in clear.
 
-        The type counts; sentAt and deadline do not. Defaults are left out, so that a field that is added to
-        the contract later changes nothing for the requests already in the ledger.
+        The type is included, sentAt and deadline are not. Never store the result: store a keyed hash of it.
         """
+        # Defaults are left out, so that a field added to the contract later does not change older requests.
         fields = self.model_dump(
             by_alias=True, exclude={"sent_at", "deadline"}, exclude_defaults=True, context=REVEAL
         )
@@ -128,7 +131,7 @@ class Request(Message):
         ).encode()
 
     def to_json(self) -> bytes:
-        """The whole message with its CPR number in clear: for sealing only."""
+        """The whole message with the CPR number in clear: for sealing only."""
         return self.model_dump_json(by_alias=True, exclude_none=True, context=REVEAL).encode()
 
 

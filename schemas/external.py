@@ -1,12 +1,12 @@
-"""What the Planner and booking systems say, and the wish we send them (DESIGN 4).
+"""Responses of the Planner and the booking systems, and the body sent to them (docs/contract.md#calls).
 
-Strict about what the contract requires, blind to what it does not know. No CPR number is in here: it
-travels in a header.
+The fields that the contract requires are checked, unknown fields are ignored. The CPR number is not here: it is
+sent in a header.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -22,10 +22,11 @@ class Caseworker(Wire):
     """A sagsbehandler."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=255)] = Field(
-        title="Caseworker id", description="Names the caseworker in further requests."
+        title="Caseworker id",
+        description="Id of the caseworker; send it as sagsbehandlerId in later requests.",
     )
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
-        alias="navn", title="Name", description="The caseworker's name, for the citizen to read."
+        alias="navn", title="Name", description="Name of the caseworker, to show the citizen."
     )
 
 
@@ -33,7 +34,9 @@ class Offer(Wire):
     """A mødetilbud: a meeting that the citizen may book."""
 
     offer_id: Guid = Field(
-        alias="moedetilbudId", title="Offer id", description="Reuse it in the calls that follow."
+        alias="moedetilbudId",
+        title="Offer id",
+        description="Id of the offer; send it in the requests that follow.",
     )
     conversation_type: Whole = Field(
         alias="samtaletype", title="Type of conversation", description="Id of the samtaletype."
@@ -41,26 +44,26 @@ class Offer(Wire):
     group_type: Whole = Field(
         alias="moedeGruppeType",
         title="Group type",
-        description="Id of the moedeGruppeType: joint or individual.",
+        description="Id of the moedeGruppeType: a joint or an individual meeting.",
     )
     forms: Forms = Field(
         alias="moedeformer",
         title="Forms of meeting",
-        description="The mødeformer that can be chosen.",
+        description="The mødeformer that the citizen can choose from.",
     )
     location: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
-        default=None, alias="lokation", title="Location", description="Where the meeting is held."
+        default=None, alias="lokation", title="Location", description="Place of the meeting."
     )
 
 
 class Offers(Wire):
-    """The Planner's answer: all mødetilbud of a citizen, perhaps none."""
+    """The Planner's response: all mødetilbud of a citizen; the list may be empty."""
 
     offers: tuple[Offer, ...] = Field(alias="moedetilbud", max_length=MOST_OFFERS)
 
 
 class MeetingTime(Wire):
-    """A time of an offer: a start and a caseworker, with the mødeformer it has (rule 2)."""
+    """A time of an offer: start, end and caseworker, with the mødeformer it has (R2)."""
 
     starts_at: Instant = Field(alias="starttidspunkt")
     ends_at: Instant = Field(alias="sluttidspunkt")
@@ -69,57 +72,68 @@ class MeetingTime(Wire):
 
 
 class Times(Wire):
-    """The booking system's answer: the times of an offer, in its own order, perhaps none."""
+    """The booking system's response: the times of an offer, in no fixed order; the list may be empty."""
 
     times: tuple[MeetingTime, ...] = Field(alias="tider", max_length=MOST_TIMES)
 
 
 class Reservation(Wire):
-    """A held time; nobody has to release it, it lapses."""
+    """A reserved time. It is not released; it lapses."""
 
     reserved_until: Instant = Field(alias="reserveretTil")
 
 
 class Booking(Wire):
-    """A booked meeting as the booking system has it."""
+    """A booked meeting as the booking system returned it."""
 
-    invitation_id: Guid = Field(alias="indkaldelseId", title="Invitation id", description="The meeting's id.")
+    invitation_id: Guid = Field(
+        alias="indkaldelseId", title="Invitation id", description="Id of the meeting."
+    )
     offer_id: Guid | None = Field(
         default=None,
         alias="moedetilbudId",
         title="Offer id",
-        description="The mødetilbud it was booked from.",
+        description="The mødetilbud that the meeting was booked from.",
     )
-    starts_at: Instant = Field(alias="starttidspunkt", title="Start", description="When the meeting starts.")
-    ends_at: Instant = Field(alias="sluttidspunkt", title="End", description="When the meeting ends.")
+    starts_at: Instant = Field(
+        alias="starttidspunkt", title="Start", description="Start of the meeting, with offset."
+    )
+    ends_at: Instant = Field(
+        alias="sluttidspunkt", title="End", description="End of the meeting, with offset."
+    )
     form: MeetingForm = Field(
         alias="moedeform", title="Form of meeting", description="How the meeting is held."
     )
     caseworker: Caseworker = Field(
-        alias="sagsbehandler", title="Caseworker", description="Whom the citizen meets."
+        alias="sagsbehandler", title="Caseworker", description="The caseworker whom the citizen will meet."
     )
     accepted: Flag = Field(
-        alias="accepteret", title="Accepted", description="Whether the citizen has accepted it."
+        alias="accepteret", title="Accepted", description="Whether the citizen has accepted the meeting."
     )
     can_rebook: Flag = Field(
-        alias="kanOmbookes", title="Can be moved", description="Whether the citizen may move it."
+        alias="kanOmbookes", title="Can be moved", description="Whether the citizen may move the meeting."
     )
     rebook_by: Instant | None = Field(
-        default=None, alias="ombookingsfrist", title="Move by", description="Until when it may be moved."
+        default=None,
+        alias="ombookingsfrist",
+        title="Move by",
+        description="The latest time at which the meeting may be moved.",
     )
     can_cancel: Flag = Field(
-        alias="kanAflyses", title="Can be cancelled", description="Whether the citizen may cancel it."
+        alias="kanAflyses",
+        title="Can be cancelled",
+        description="Whether the citizen may cancel the meeting.",
     )
     cancel_by: Instant | None = Field(
         default=None,
         alias="aflysningsfrist",
         title="Cancel by",
-        description="Until when it may be cancelled.",
+        description="The latest time at which the meeting may be cancelled.",
     )
 
 
 class Problem(Wire):
-    """A fault as problem+json (RFC 9457). Of all it says only the type and the status are ever kept."""
+    """A fault as problem+json (RFC 9457). Only the type and the status are ever stored."""
 
     type: str = "about:blank"
     title: str | None = Field(default=None, repr=False)
@@ -127,18 +141,14 @@ class Problem(Wire):
 
     @property
     def fault(self) -> Fault | None:
-        """The contract's fault that it names, or None for a type that is not on the closed list."""
+        """The fault of the contract, or None for a type that is not on the closed list."""
         return Fault(self.type) if self.type in set(Fault) else None
 
 
 class Wish(Wire):
-    """The body of reserve and create: the meeting as the citizen wants it."""
+    """The body of the calls reserve and create: the meeting as the citizen wants it."""
 
     offer_id: Guid | None = Field(default=None, alias="moedetilbudId")
     starts_at: Instant = Field(alias="starttidspunkt")
     form: MeetingForm = Field(alias="moedeform")
     caseworker_id: CaseworkerId | None = Field(default=None, alias="sagsbehandlerId")
-
-    def to_wire(self) -> dict[str, Any]:
-        """This wish as a JSON object; what is not wished for is left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,7 +1,7 @@
-"""A failure report for a supplier, in both formats a supplier may want, and what travels on its lane (DESIGN 6).
+"""A failure report in both formats that a supplier can choose, and the message on its lane (docs/contract.md#fejlmelding).
 
-`Report` is what the ledger keeps sealed; the two bodies are parts of it. Which failures become reports, when
-they are sent and what counts as delivered is judged elsewhere.
+The ledger stores `Report` sealed; both bodies are parts of it. Which failures become reports, when they are sent
+and what counts as delivered is decided in broker/reports and broker/lanes.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ COPENHAGEN: Final = ZoneInfo("Europe/Copenhagen")
 
 CONTRACT_BODY: Final = "report.contract.v1"
 WEBHOOK_BODY: Final = "report.webhook.v1"
-"""The names of the two bodies' schemas; over HTTP neither is sent as a type."""
+"""The names of the schemas of both bodies; neither name is sent over HTTP."""
 
 LANE_TYPE: Final = "report.deliver.v1"
-"""The AMQP type of what travels on a lane."""
+"""The AMQP type of a message on a lane."""
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 _DanishInstant = Annotated[RequestInstant, AfterValidator(partial(datetime.astimezone, tz=COPENHAGEN))]
 
 
 class FailureOrigin(Wire):
-    """FejlOphav: the system where the failure arose. Only 30 (DFDG) and 32 (Jobnet) are legal (domain.md 1.3)."""
+    """FejlOphav: the system in which the failure arose. The contract allows 30 (DFDG) and 32 (Jobnet)."""
 
     id: Literal[Origin.JOBNET] = Field(
-        default=Origin.JOBNET, title="System id", description="Always 32: this broker speaks for Jobnet."
+        default=Origin.JOBNET, title="System id", description="Always 32, which is Jobnet."
     )
     name: Literal["Jobnet"] = Field(
         default="Jobnet", alias="navn", title="System name", description="Always Jobnet."
@@ -45,19 +45,19 @@ class FailureOrigin(Wire):
 
 
 class ContractBody(Message):
-    """A Fejlmelding as the BorgerBooking contract has it; the CPR number goes in the header."""
+    """A Fejlmelding as the BorgerBooking contract defines it. The CPR number is sent in a header."""
 
     offer_id: Guid | None = Field(
         default=None,
         alias="moedetilbudId",
         title="Offer id",
-        description="The mødetilbud it concerns; left out if there is none.",
+        description="The mødetilbud that the failure is about; absent if there is none.",
     )
     invitation_id: Guid | None = Field(
         default=None,
         alias="indkaldelseId",
         title="Invitation id",
-        description="The meeting it concerns; left out if there is none, as when a new booking failed.",
+        description="The meeting that the failure is about; absent if there is none, for example when a new booking failed.",
     )
     error_code: FailureCode = Field(
         alias="fejlkode",
@@ -67,67 +67,74 @@ class ContractBody(Message):
     error_text: FailureText = Field(
         alias="fejltekst",
         title="Error text",
-        description="What happened, in Danish; the citizen's own words if the citizen wrote.",
+        description="What happened, in Danish; in a citizen's report, the citizen's own text.",
         repr=False,
     )
     origin: FailureOrigin = Field(
-        default=FailureOrigin(), alias="fejlOphav", title="Origin", description="Where the failure arose."
+        default=FailureOrigin(),
+        alias="fejlOphav",
+        title="Origin",
+        description="The system in which the failure arose.",
     )
     occurred_at: _DanishInstant = Field(
         alias="fejlTidspunkt",
         title="Occurred at",
-        description="When it failed, with the offset of Europe/Copenhagen.",
+        description="When the failure happened, with the offset of Europe/Copenhagen.",
     )
 
 
 class WebhookBody(ContractBody):
-    """The same failure for a supplier that takes a signed webhook: everything is in the body."""
+    """A failure report as a signed webhook: all data is in the body."""
 
     report_id: Guid = Field(
         alias="reportId",
         title="Report id",
-        description="The same in every try and every replay, and equal to the header webhook-id.",
+        description="Id of the report: the same in every retry, and equal to the header webhook-id.",
     )
     kind: ReportKind = Field(
-        title="Kind", description="automatic: the broker saw it fail; citizen: a citizen reported it."
+        title="Kind", description="automatic: the broker saw the failure; citizen: a citizen reported it."
     )
     cpr: Cpr = Field(title="CPR number", description="The citizen's CPR number, ten digits.")
     jobcenter_code: JobcenterCode = Field(
-        alias="jobcenterkode", title="Jobcenter code", description="The citizen's jobcenter, five digits."
+        alias="jobcenterkode",
+        title="Jobcenter code",
+        description="Code of the citizen's jobcenter, five digits.",
     )
     request_id: Guid | None = Field(
         default=None,
         alias="requestId",
         title="Request id",
-        description="The request that failed; left out if the citizen named none that is known.",
+        description="Id of the request that failed; absent if the citizen named no known request.",
     )
     type: _Name | None = Field(
         default=None,
         alias="requestType",
         title="Request type",
-        description="What was asked for, such as booking.book.v1.",
+        description="AMQP type of the request that failed, for example booking.book.v1.",
     )
     count: Annotated[Whole, Field(ge=1)] = Field(
         default=1,
         alias="antal",
         title="Count",
-        description="How many equal failures inside ten minutes this report stands for.",
+        description="Number of equal failures within ten minutes that this report stands for.",
     )
 
 
 class Report(WebhookBody):
-    """A failure report with what routes it: the supplier's name in the directory, and the trace it belongs to.
+    """A failure report with its routing data: the name of the supplier in the directory, and the trace.
 
     `supplier` is None while the directory does not know the jobcenter (dead letter `unroutable`).
     """
 
-    supplier: _Name | None = Field(default=None, title="Supplier", description="Whose lane it goes on.")
+    supplier: _Name | None = Field(
+        default=None, title="Supplier", description="The supplier that receives the report."
+    )
     traceparent: Annotated[str, StringConstraints(max_length=100)] | None = Field(
         default=None, title="Traceparent", description="The W3C trace of the request that failed."
     )
 
     def to_contract(self) -> bytes:
-        """The body of a Fejlmelding. Without the CPR number, which goes in the header of the call."""
+        """The body of a Fejlmelding, without the CPR number, which is sent in a header."""
         return self._part(ContractBody.model_fields)
 
     def to_webhook(self) -> bytes:
@@ -135,7 +142,7 @@ class Report(WebhookBody):
         return self._part(WebhookBody.model_fields, context=REVEAL)
 
     def to_json(self) -> bytes:
-        """The whole report with its CPR number in clear: for sealing only. `from_json` reads it back."""
+        """The whole report with the CPR number in clear: for sealing only. `from_json` reads it back."""
         return self._part(Report.model_fields, context=REVEAL)
 
     def _part(self, names: Iterable[str], **more: Any) -> bytes:
@@ -143,11 +150,11 @@ class Report(WebhookBody):
 
 
 class LaneMessage(Message):
-    """What travels on a lane: which report is to be delivered now. The claim returns its sealed content."""
+    """A message on a lane: the report that is to be delivered now. Its content stays in the ledger."""
 
-    report_id: Guid = Field(alias="reportId", title="Report id", description="The report to deliver.")
+    report_id: Guid = Field(alias="reportId", title="Report id", description="Id of the report to deliver.")
     number: Annotated[Whole, Field(ge=1)] = Field(
         title="Number",
-        description="Which handing over this is; a message with another number than the row is dropped.",
+        description="Number of this hand-over; a message whose number is not the current one is dropped.",
     )
-    supplier: _Name = Field(title="Supplier", description="Whose lane it is on.")
+    supplier: _Name = Field(title="Supplier", description="The supplier whose lane this is.")

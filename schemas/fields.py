@@ -1,8 +1,7 @@
-"""The kinds of field that messages are made of, each refusing with a sentence a developer can act on.
+"""The field types of the messages. Each refuses a wrong value with a sentence that says what is allowed.
 
-They accept what is written down and nothing that merely looks like it: no epoch numbers for instants, no
-"true" for a bool, no numbers for strings. Instants keep the offset they came with; comparing them compares
-the moment.
+They accept the documented form only: no epoch numbers for instants, no "true" for a bool, no numbers for strings.
+Instants keep the offset they came with; a comparison compares the points in time.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from schemas.wire import SENTENCE
 
 
 def wrong(sentence: str) -> PydanticCustomError:
-    """A validation error that says `sentence`, which must hold nothing that came in."""
-    # The sentence is an argument, because a template of its own would give braces a meaning.
+    """A validation error with this sentence, which must not repeat any input."""
+    # The sentence is an argument: in a template, braces would have a meaning.
     return PydanticCustomError(SENTENCE, "{sentence}", {"sentence": sentence})
 
 
 def required_text(value: object, kind: str = "a string") -> str:
-    """`value` if it is a string; raises the sentence for nothing, or for something else."""
+    """`value` if it is a string. Raises the validation error for None and for other types."""
     if value is None:
         raise wrong("is required")
     if not isinstance(value, str):
@@ -81,8 +80,8 @@ def _in_calendar(moment: datetime) -> datetime:
     return moment
 
 
-# A booking system says the same times of the day again and again; each costs a twentieth when it is known. Only what
-# could be read is kept.
+# A booking system returns the same times again and again; from the cache each costs a twentieth. An exception is not
+# cached.
 @lru_cache(maxsize=4096)
 def _written_instant(text: str) -> datetime:
     return _in_calendar(_parse_instant(text))
@@ -98,7 +97,7 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2999
 
 
 def _near(moment: datetime) -> datetime:
-    # Whoever adds or takes a little from a request's moment must never fall off the calendar.
+    # Adding or subtracting some minutes must never leave the range of datetime.
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise wrong(f"must lie between the years {_FIRST_YEAR} and {_LAST_YEAR}")
     return moment
@@ -118,7 +117,7 @@ def _guid(value: object) -> UUID:
 
 
 def readable_guid(value: object) -> UUID | None:
-    """`value` as a UUID if it is written as one."""
+    """`value` as a UUID if it is a string in the usual form, else None."""
     return UUID(value) if isinstance(value, str) and _GUID.fullmatch(value) else None
 
 
@@ -148,7 +147,7 @@ def _contact_group(value: object) -> str | None:
 
 
 LONGEST_ERROR_TEXT: Final = 500
-"""Fejltekst is String(500) (domain.md 1.3): Unicode code points after NFC (DESIGN 3 rule 5)."""
+"""Fejltekst is String(500) in the contract: Unicode code points after NFC (R5)."""
 
 _LINE_BREAK: Final = re.compile("\r\n?")
 _CONTROL_BUT_LINE_BREAK: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -156,9 +155,9 @@ _HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
 def _error_text(value: object) -> str:
-    """The text in NFC, with every line break (CR LF and CR too) as one LF; other control characters refused.
+    """The text in NFC, with every line break (CR LF and CR too) as one LF.
 
-    Tabs are control characters. Whitespace at the ends stays: they are the citizen's words.
+    Other control characters, tabs included, are refused. Whitespace at both ends stays: it is the citizen's text.
     """
     text = required_text(value)
     if _HALF_PAIR.search(text):
@@ -167,7 +166,7 @@ def _error_text(value: object) -> str:
     if not text.strip():
         raise wrong("is empty")
     if len(text) > LONGEST_ERROR_TEXT:
-        # How many there were is no personal value, and the citizen needs it to shorten the text.
+        # The length is not personal data, and the citizen needs it to shorten the text.
         raise wrong(f"is {len(text)} characters long; at most {LONGEST_ERROR_TEXT} are allowed")
     if _CONTROL_BUT_LINE_BREAK.search(text):
         raise wrong("must not hold control characters other than line breaks")
@@ -195,7 +194,7 @@ def _absent(instead: str) -> Callable[[object], None]:
     return check
 
 
-@lru_cache(maxsize=256)  # a handful of combinations, asked for with every time of every answer
+@lru_cache(maxsize=256)  # few combinations, used for every time of every response
 def _in_order(forms: tuple[MeetingForm, ...]) -> tuple[MeetingForm, ...]:
     return tuple(sorted(set(forms), key=lambda form: form.order))
 
@@ -213,33 +212,33 @@ Whole = Annotated[int, Strict()]
 """A whole number, not a string of digits."""
 
 Guid = Annotated[UUID, BeforeValidator(_guid), _string(format="uuid")]
-"""A UUID in its usual writing, 8-4-4-4-12."""
+"""A UUID in the usual form, 8-4-4-4-12."""
 
 Instant = Annotated[datetime, BeforeValidator(_instant), _INSTANT_SCHEMA]
-"""A date and time with offset (RFC 3339), which can be told in UTC."""
+"""A date and time with offset (RFC 3339) that can be converted to UTC."""
 
 RequestInstant = Annotated[datetime, AfterValidator(_near), BeforeValidator(_instant), _INSTANT_SCHEMA]
-"""An instant that a request may name: not at an end of the calendar."""
+"""An instant in a request: between the years 2000 and 2999."""
 
 JobcenterCode = Annotated[str, BeforeValidator(_jobcenter_code), _string(pattern="^[0-9]{5}$")]
-"""JobCenterCode, five digits (domain.md 1.5)."""
+"""JobCenterCode, five digits (docs/contract.md#messages)."""
 
 CaseworkerId = Annotated[str, BeforeValidator(_text(255)), _string(minLength=1, maxLength=255)]
-"""CaseWorkerIdentifier, 1 to 255 characters (domain.md 1.5)."""
+"""CaseWorkerIdentifier, 1 to 255 characters (docs/contract.md#messages)."""
 
 FailureText = Annotated[
     str,
     BeforeValidator(_error_text),
     _string(minLength=1, maxLength=LONGEST_ERROR_TEXT, pattern=r"\S"),
 ]
-"""A fejltekst. Its schema counts what was sent; a text that is not in NFC may be longer by that count."""
+"""A fejltekst. The JSON Schema counts the text as sent; a text that is not in NFC may count longer there."""
 
 FailureCode = Annotated[
     ErrorCode,
     BeforeValidator(_error_code),
     WithJsonSchema({"type": "integer", "enum": [int(code) for code in ErrorCode]}),
 ]
-"""A fejlkode of Jobnet as a number (DESIGN 3 rule 4)."""
+"""A fejlkode of Jobnet as a number (R4)."""
 
 ContactGroup = Annotated[
     str | None,
@@ -254,13 +253,13 @@ ContactGroup = Annotated[
         }
     ),
 ]
-"""A kontaktgruppe as string or number. Empty and null mean that the citizen has none: no wrong field."""
+"""A kontaktgruppe as string or number. An empty string and null are valid: the citizen has none."""
 
 NoOffer = Annotated[None, BeforeValidator(_absent("this type names its meeting by indkaldelseId"))]
-"""A moedetilbudId where there must be none (DESIGN 3 rule 7)."""
+"""A moedetilbudId in a type that must not have one (R7)."""
 
 NoInvitation = Annotated[None, BeforeValidator(_absent("this type names its offer by moedetilbudId"))]
-"""An indkaldelseId where there must be none (DESIGN 3 rule 7)."""
+"""An indkaldelseId in a type that must not have one (R7)."""
 
 Forms = Annotated[tuple[MeetingForm, ...], Field(min_length=1, max_length=20), AfterValidator(_in_order)]
-"""At least one mødeform, without repeats, in the order of rule 2."""
+"""At least one mødeform, without repeats, in the order of R2."""

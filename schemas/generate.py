@@ -1,9 +1,9 @@
-"""Writes the JSON Schemas of all messages into `schemas/json/`, or checks that they are what the models say.
+"""Writes the JSON Schemas of all messages into `schemas/json/`, or checks that they match the models.
 
     python -m schemas.generate [--check]
 
-One file per request type, and one each for answers, outcome events, lanes and the two bodies that suppliers
-get; equal models give equal bytes.
+One file for each request type, for answers, outcome events and lane messages, and for both report bodies. The
+output is deterministic.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MESSAGES: Final[dict[str, type[Wire]]] = {
     CONTRACT_BODY: ContractBody,
     WEBHOOK_BODY: WebhookBody,
 }
-"""Every message by its AMQP type, and the two bodies that go to suppliers over HTTP by their names."""
+"""Every message by its AMQP type, and the two report bodies, sent over HTTP, by their names."""
 
 
 def schema_of(type: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def schema_of(type: str) -> dict[str, Any]:
 
 
 def expected_files() -> dict[str, str]:
-    """File names and contents as the models have them now."""
+    """File names and contents that the models give."""
     return {
         f"{type}.json": json.dumps(schema_of(type), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         for type in MESSAGES
@@ -61,14 +61,14 @@ def expected_files() -> dict[str, str]:
 
 
 def drifted(directory: Path = DIRECTORY) -> list[str]:
-    """Names of the files that are missing, stale or left over."""
+    """Names of the files that are missing, outdated or not needed any more."""
     found = {path.name: path.read_text(encoding="utf-8") for path in directory.glob("*.json")}
     wanted = expected_files()
     return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 
 
 def write(directory: Path = DIRECTORY) -> list[str]:
-    """Makes the directory hold exactly the expected files; returns the names of those that changed."""
+    """Write, replace and delete files until the directory is right; returns the names of those that changed."""
     changed, wanted = drifted(directory), expected_files()
     directory.mkdir(exist_ok=True)
     for name in changed:
@@ -80,7 +80,7 @@ def write(directory: Path = DIRECTORY) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0 if all is well, 1 if `--check` found drift, 2 for a wrong argument."""
+    """Exit code 0: up to date or written; 1: `--check` found differences; 2: wrong argument."""
     if arguments not in ([], ["--check"]):
         print("usage: python -m schemas.generate [--check]", file=sys.stderr)
         return 2

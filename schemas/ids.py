@@ -1,4 +1,4 @@
-"""Ids that are derived from the requestId, so that every try and every process gives the same one (UUIDv5)."""
+"""Ids derived from the requestId (UUIDv5): every retry in every process gives the same id."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from uuid import UUID, uuid5
 
 
 def invitation_of(request_id: UUID) -> UUID:
-    """The indkaldelseId of a new booking: ours to choose, and the same for every try of one request."""
+    """The indkaldelseId of a new booking. The contract lets the caller choose it; it is the same in every try."""
     return uuid5(request_id, "indkaldelseId")
 
 
 def report_of(request_id: UUID) -> UUID:
-    """The id of the report that a request leads to: the same for every try, at the supplier too."""
+    """The id of the report that a failed request leads to; the supplier receives the same id."""
     return uuid5(request_id, "reportId")

@@ -1,4 +1,4 @@
-"""What became of a request or a report, for whoever counts: codes and names, nothing personal, no free text."""
+"""Events about ended requests and reports, for statistics: codes and names, no personal data, no free text."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class Outcome(StrEnum):
-    """How it ended; `unverified` is an uncertain booking that verification gave up (DESIGN 3 rule 9).
+    """How a request or a failure report ended.
 
-    The last three are ends of a failure report, which a replay or an undone discard can follow with another.
+    A request: done, refused, failed, expired, uncertain, or unverified (uncertain, and verification gave up).
+    A failure report: delivered, dead or discarded; a replay can lead to a second event for the same report.
     """
 
     DONE = "done"
@@ -35,49 +36,58 @@ class Outcome(StrEnum):
 
 
 class OutcomeEvent(Wire):
-    """One outcome of one request, or of one failure report: then `report_id` is set."""
+    """The outcome of a request, or of a failure report if reportId is present."""
 
     request_id: Guid | None = Field(
-        default=None, alias="requestId", title="Request id", description="Left out if it could not be read."
+        default=None,
+        alias="requestId",
+        title="Request id",
+        description="Id of the request; absent if it could not be read.",
     )
     type: _Name | None = Field(
-        default=None, title="Type", description="The request's type; left out if unknown."
+        default=None, title="Type", description="AMQP type of the request; absent if the type is unknown."
     )
     report_id: Guid | None = Field(
         default=None,
         alias="reportId",
         title="Report id",
-        description="With delivered, dead and discarded: the failure report that ended.",
+        description="Only with delivered, dead and discarded: id of the failure report.",
     )
-    outcome: Outcome = Field(title="Outcome", description="How it ended.")
-    reason: Reason | None = Field(default=None, title="Reason", description="Why it was refused.")
+    outcome: Outcome = Field(title="Outcome", description="How the request or the report ended.")
+    reason: Reason | None = Field(default=None, title="Reason", description="Only with refused: the reason.")
     cause: _Name | None = Field(
-        default=None, title="Cause", description="Why a report is dead or was discarded, as one word."
+        default=None, title="Cause", description="Only with dead and discarded: the cause, in one word."
     )
     error_code: ErrorCode | None = Field(
-        default=None, alias="fejlkode", title="Error code", description="The code of a failure."
+        default=None, alias="fejlkode", title="Error code", description="Only with failed: the fejlkode."
     )
     jobcenter_code: JobcenterCode | None = Field(
         default=None,
         alias="jobcenterkode",
         title="Jobcenter code",
-        description="Left out if it could not be read.",
+        description="Code of the jobcenter, five digits; absent if it could not be read.",
     )
     system: _Name | None = Field(
-        default=None, title="System", description="The external system it was about."
+        default=None,
+        title="System",
+        description="Name of the external system that the request was sent to, or would have been.",
     )
-    supplier: _Name | None = Field(default=None, title="Supplier", description="The supplier of that system.")
+    supplier: _Name | None = Field(
+        default=None, title="Supplier", description="Name of the supplier of that system."
+    )
     corrects_uncertain: Flag = Field(
         default=False,
         alias="correctsUncertain",
         title="Corrects uncertain",
-        description="Whether an earlier event of this request said uncertain.",
+        description="Whether this event corrects an earlier event with outcome uncertain for the same request.",
     )
-    occurred_at: Instant = Field(alias="occurredAt", title="Occurred at", description="When it was decided.")
+    occurred_at: Instant = Field(
+        alias="occurredAt", title="Occurred at", description="When the outcome was decided."
+    )
 
     @property
     def routing_key(self) -> str:
-        """Where it goes on `jobnet.outcomes`: family and outcome, such as `booking.done`, `report.dead`."""
-        # A report's type is that of the request that failed: it says what it is about, not what it is.
+        """The routing key on `jobnet.outcomes`: family and outcome, for example `booking.done` or `report.dead`."""
+        # A report's `type` is that of the failed request, so it does not give the family.
         family = "report" if self.report_id else self.type.partition(".")[0] if self.type else "unknown"
         return f"{family}.{self.outcome}"

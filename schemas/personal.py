@@ -1,8 +1,7 @@
-"""The CPR number as a type that keeps its secret.
+"""The CPR number as a type that is masked whenever it is printed, formatted or serialised (docs/privacy.md#cpr).
 
-It prints, formats and serialises masked; the digits come out by `reveal()` or by an explicit serialisation
-context, both easy to search for. Checked by DESIGN 3 rule 6; modulus 11 deliberately is not, because new
-numbers need not satisfy it since 2007 (domain.md W46).
+The digits are returned by `reveal()` or with an explicit serialisation context; both are easy to search for. R6 says
+what is checked. Modulus 11 is not: since 2007 new numbers need not satisfy it.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from pydantic_core import CoreSchema, core_schema
 from schemas.fields import required_text, wrong
 
 REVEAL: Final[dict[str, Any]] = {"reveal": True}
-"""The serialisation context that writes CPR numbers in clear: for sealing and for the call outside only."""
+"""The serialisation context that writes CPR numbers in clear: for sealing and for calls to external systems only."""
 
 _TEN_DIGITS: Final = re.compile(r"[0-9]{10}")
 _MASKED: Final = "CPR(**********)"
 
 
 def birth_year(year_of_century: int, seventh_digit: int) -> int:
-    """The full year that the last two digits and the seventh digit mean (domain.md W45)."""
+    """The full year of birth, from the two digits of the year and the seventh digit (docs/privacy.md#cpr)."""
     if seventh_digit <= 3:
         return 1900 + year_of_century
     if seventh_digit in (4, 9):
@@ -34,7 +33,7 @@ def birth_year(year_of_century: int, seventh_digit: int) -> int:
 
 
 def date_problem(day: int, month: int, year: int) -> str | None:
-    """What is wrong with this birth date, or None if the day exists."""
+    """What is wrong with this date of birth, or None if the date exists."""
     if 61 <= day <= 91:
         return "is a replacement number (day 61 to 91), which cannot be used here"
     if not 1 <= month <= 12:
@@ -57,9 +56,9 @@ def cpr_problem(text: str) -> str | None:
 
 
 class Cpr:
-    """A checked CPR number. Equal numbers are equal; whatever would show or store one is masked or refused.
+    """A valid CPR number. Printing it gives a mask, and pickling it is refused.
 
-    Raises ValueError with the rule that failed, never with a digit of the number.
+    Raises ValueError with the rule that failed, without any digit of the number.
     """
 
     __slots__ = ("__digits",)
@@ -73,7 +72,7 @@ class Cpr:
         object.__setattr__(self, "_Cpr__digits", digits)
 
     def reveal(self) -> str:
-        """The ten digits: only for sealing, search tokens and the header of a call outside."""
+        """The ten digits: only for sealing, search tokens and the header of a call to an external system."""
         return self.__digits
 
     def __eq__(self, other: object) -> bool:

@@ -1,7 +1,7 @@
-"""The requests a frontend may send, and the one way to read them.
+"""The requests that a frontend can send (docs/contract.md#messages), and `read_request`.
 
-A row in `REQUESTS` per type and version: a new version is a new class beside the old one, which stays
-readable until the version after it (DESIGN 2). Whether a request may be carried out is judged elsewhere.
+`REQUESTS` has a row for each type and version. A new version is a new class beside the old one, which stays readable
+until the version after it. Whether a request may be carried out is decided in broker/requests.
 """
 
 from __future__ import annotations
@@ -31,31 +31,35 @@ from schemas.fields import (
 from schemas.strict_json import parse_object
 from schemas.wire import FieldProblem, InvalidMessage
 
-_OFFER: Final[Any] = Field(alias="moedetilbudId", title="Offer id", description="The mødetilbud, as offered.")
-_INVITATION: Final[Any] = Field(alias="indkaldelseId", title="Invitation id", description="The meeting's id.")
+_OFFER: Final[Any] = Field(
+    alias="moedetilbudId", title="Offer id", description="Id of the mødetilbud, as received in the offers."
+)
+_INVITATION: Final[Any] = Field(
+    alias="indkaldelseId", title="Invitation id", description="Id of the meeting."
+)
 _NO_OFFER: Final[Any] = Field(
     default=None,
     alias="moedetilbudId",
     title="No offer id",
-    description="Must be left out: a meeting is meant.",
+    description="Must be absent: this type names a meeting by indkaldelseId.",
 )
 _NO_INVITATION: Final[Any] = Field(
     default=None,
     alias="indkaldelseId",
     title="No invitation id",
-    description="Must be left out: an offer is meant.",
+    description="Must be absent: this type names an offer by moedetilbudId.",
 )
 _CASEWORKER: Final[Any] = Field(
     default=None,
     alias="sagsbehandlerId",
     title="Caseworker id",
-    description="Only this caseworker, if given.",
+    description="Id of the caseworker; if present, only meetings with this caseworker.",
 )
 _IMMEDIATE: Final[Any] = Field(
     default=False,
     alias="straksbooking",
     title="Immediate booking",
-    description="Whether it is for straksbooking.",
+    description="Whether the request is about straksbooking.",
 )
 
 
@@ -64,12 +68,12 @@ class _WithContactGroup(Request):
         default=None,
         alias="kontaktgruppe",
         title="Contact group",
-        description="The citizen's kontaktgruppe. Without one the request is refused (release note 3.3).",
+        description="The citizen's kontaktgruppe. If it is absent, null or empty, the request is refused.",
     )
 
 
 class QueryOffers(_WithContactGroup):
-    """Mødetilbud: which meetings may this citizen book?"""
+    """Mødetilbud: asks for the meetings that the citizen may book."""
 
     TYPE: ClassVar[str] = "query.offers.v1"
     FAMILY: ClassVar[Family] = "query"
@@ -78,7 +82,7 @@ class QueryOffers(_WithContactGroup):
 
 
 class QueryTimes(_WithContactGroup):
-    """Mødetider: which times does this mødetilbud have?"""
+    """Mødetider: asks for the times of a mødetilbud."""
 
     TYPE: ClassVar[str] = "query.times.v1"
     FAMILY: ClassVar[Family] = "query"
@@ -86,10 +90,13 @@ class QueryTimes(_WithContactGroup):
     offer_id: Guid = _OFFER
     immediate: Flag = _IMMEDIATE
     from_at: RequestInstant | None = Field(
-        default=None, alias="fra", title="From", description="No times before this, with offset."
+        default=None, alias="fra", title="From", description="Only times from here on, with offset."
     )
     to_at: RequestInstant | None = Field(
-        default=None, alias="til", title="To", description="No times after this, with offset; later than fra."
+        default=None,
+        alias="til",
+        title="To",
+        description="Only times up to here, with offset; must be later than fra.",
     )
     caseworker_id: CaseworkerId | None = _CASEWORKER
 
@@ -108,14 +115,18 @@ class _Wished(_WithContactGroup):
     FAMILY: ClassVar[Family] = "booking"
 
     starts_at: RequestInstant = Field(
-        alias="starttidspunkt", title="Start", description="When the meeting starts, with offset, as offered."
+        alias="starttidspunkt",
+        title="Start",
+        description="Start of the meeting, with offset, as received in the times.",
     )
-    form: MeetingForm = Field(alias="moedeform", title="Form of meeting", description="The chosen mødeform.")
+    form: MeetingForm = Field(
+        alias="moedeform", title="Form of meeting", description="The mødeform that the citizen chose."
+    )
     caseworker_id: CaseworkerId | None = _CASEWORKER
 
 
 class Book(_Wished):
-    """Selvbooking: book this time of this mødetilbud."""
+    """Selvbooking: books a time of a mødetilbud."""
 
     TYPE: ClassVar[str] = "booking.book.v1"
 
@@ -124,7 +135,7 @@ class Book(_Wished):
 
 
 class BookImmediate(_Wished):
-    """Straksbooking: book this time of this mødetilbud, at once."""
+    """Straksbooking (immediate booking): books a time of a mødetilbud."""
 
     TYPE: ClassVar[str] = "booking.immediate.v1"
 
@@ -133,7 +144,7 @@ class BookImmediate(_Wished):
 
 
 class Rebook(_Wished):
-    """Ombooking: move this meeting to another time."""
+    """Ombooking: moves a meeting to another time."""
 
     TYPE: ClassVar[str] = "booking.rebook.v1"
 
@@ -142,7 +153,7 @@ class Rebook(_Wished):
 
 
 class Accept(Request):
-    """Accept af booking: the citizen accepts this proposed meeting."""
+    """Accept af booking: the citizen accepts a proposed meeting."""
 
     TYPE: ClassVar[str] = "booking.accept.v1"
     FAMILY: ClassVar[Family] = "booking"
@@ -152,7 +163,7 @@ class Accept(Request):
 
 
 class Cancel(Request):
-    """Aflysning: the citizen cancels this meeting."""
+    """Aflysning: the citizen cancels a meeting."""
 
     TYPE: ClassVar[str] = "booking.cancel.v1"
     FAMILY: ClassVar[Family] = "booking"
@@ -162,7 +173,7 @@ class Cancel(Request):
 
 
 class CitizenReport(Request):
-    """Indmeld booking-fejl: the citizen tells the supplier in own words what went wrong (release note 3.2)."""
+    """Indmeld booking-fejl: the citizen reports a failure to the supplier, in the citizen's own words."""
 
     TYPE: ClassVar[str] = "report.citizen.v1"
     FAMILY: ClassVar[Family] = "report"
@@ -178,8 +189,8 @@ class CitizenReport(Request):
         alias="fejltekst",
         title="Error text",
         description=(
-            "The citizen's own words: 1 to 500 characters, counted as Unicode code points in NFC; no control "
-            "characters but line breaks (CR LF and CR become LF)."
+            "The citizen's own words: 1 to 500 characters, counted as Unicode code points in NFC. Control characters "
+            "are not allowed, except line breaks (CR LF and CR become LF)."
         ),
         repr=False,
     )
@@ -187,19 +198,19 @@ class CitizenReport(Request):
         default=None,
         alias="failedRequestId",
         title="Failed request id",
-        description="The requestId of what failed, if the citizen reports about one request.",
+        description="The requestId of the request that failed, if the report is about one.",
     )
     offer_id: Guid | None = Field(
         default=None,
         alias="moedetilbudId",
         title="Offer id",
-        description="The mødetilbud it is about, if any.",
+        description="The mødetilbud that the report is about, if any.",
     )
     invitation_id: Guid | None = Field(
         default=None,
         alias="indkaldelseId",
         title="Invitation id",
-        description="The meeting it is about, if any.",
+        description="The meeting that the report is about, if any.",
     )
 
     @field_validator("error_code")
@@ -217,7 +228,7 @@ REQUESTS: Final[dict[str, type[Request]]] = {
 """Every type and version that this broker reads."""
 
 CLOCK_SKEW: Final = timedelta(seconds=60)
-"""How far ahead of ours a sender's clock may be (DESIGN 2)."""
+"""How far the sender's clock may be ahead of the broker's."""
 
 _KNOWN_FIELDS: Final = frozenset[str]().union(*(model.wire_names() for model in REQUESTS.values()))
 _VERSIONED: Final = re.compile(r"(?P<name>[a-z]+\.[a-z]+)\.v(?P<version>[0-9]{1,4})")
@@ -233,9 +244,9 @@ def read_request(
     skew: timedelta = CLOCK_SKEW,
     max_bytes: int,
 ) -> Request:
-    """The message of an arrival, whose AMQP properties are `type` and `content_type`.
+    """The request in `body`; `type` and `content_type` are its AMQP properties.
 
-    Raises `InvalidMessage` that names everything wrong with it, and nothing else.
+    Raises InvalidMessage, which names every problem and repeats no input.
     """
     problems = [*_type_problems(type), *_content_type_problems(content_type)]
     request: Request | None = None

@@ -1,7 +1,7 @@
-"""Reading a JSON object without surprises: UTF-8 only, no repeated names, no NaN, no deep nesting, no U+0000.
+"""Reads a JSON object strictly: UTF-8 only, no repeated names, no NaN, no deep nesting, no U+0000.
 
-Every fault of the text is an `InvalidMessage` whose words hold nothing of the text. The decoders' own
-exceptions carry the whole body, so ours are raised outside their `except` blocks and never chained to them.
+Every problem is an InvalidMessage that repeats nothing of the body. The decoders' own exceptions hold the whole body,
+so InvalidMessage is raised outside their `except` blocks and never chained to them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from schemas.fields import readable_guid
 from schemas.wire import InvalidMessage
 
 DEEPEST: Final = 32
-"""Levels of objects and lists in each other; the message's own object is the first."""
+"""Levels of nested objects and lists; the message's own object is the first."""
 
 BODY: Final = "body"
-"""The field of a problem that is in no field of the contract: an unknown field's name may be personal."""
+"""The field name of a problem outside the known fields. An unknown field's name is not repeated: it may be personal."""
 
 _TOO_DEEP: Final = f"must not be nested deeper than {DEEPEST} levels"
 _UNCLEAN: Final = re.compile("[\x00\ud800-\udfff]")
@@ -55,7 +55,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_co
 
 
 def parse_object(body: bytes, known: Container[str], *, max_bytes: int | None = None) -> dict[str, Any]:
-    """The JSON object in `body`. Raises `InvalidMessage`, which names only fields that are `known`."""
+    """The JSON object in `body`. Raises InvalidMessage, which names only fields in `known`."""
     text = _decode(body, max_bytes)
     value = _parse(text, known)
     if not isinstance(value, dict):
@@ -118,7 +118,7 @@ def _faults(value: dict[str, Any], text: str, known: Container[str]) -> InvalidM
     nested = any(isinstance(each, dict | list) for each in value.values())
     if nested and _deeper_than(value, DEEPEST):
         return InvalidMessage.about(BODY, _TOO_DEEP)
-    # Only an escape can bring in what UTF-8 and the JSON grammar keep out.
+    # UTF-8 and the JSON grammar keep these characters out, except as an escape.
     if "\\u" not in text:
         return None
     for name, each in value.items():

@@ -1,7 +1,7 @@
-"""The base of everything on the wire, and how wrong fields are named.
+"""The base class of all messages, and the description of wrong fields.
 
-A wrong field is named by its wire name and a sentence of ours. Pydantic's own words are never passed on,
-because they may repeat what came in.
+A wrong field is described by its wire name and a sentence from this package. Pydantic's own messages are not passed
+on, because they may repeat input.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from schemas.codes import MeetingForm
 
 MOST_PROBLEMS: Final = 50
-"""More wrong fields than this are not listed: ten thousand wrong entries are one fault."""
+"""At most this many wrong fields are listed."""
 
 LONGEST_FIELD: Final = 200
-"""Characters of a field's path."""
+"""Characters of the path of a field."""
 
 
 class Wire(BaseModel):
-    """A frozen part of a message. Unknown fields are ignored; wire names are explicit aliases."""
+    """A message or a part of one: frozen, unknown fields ignored, wire names as explicit aliases."""
 
     model_config = ConfigDict(
         frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False
     )
 
     def to_json(self) -> bytes:
-        """This part as its reader sees it: wire names, absent fields left out, CPR numbers masked."""
+        """This part as JSON: wire names, no null fields, CPR numbers masked."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 class FieldProblem(Wire):
-    """One wrong field: its wire name (a dotted path, never a value) and a sentence that follows the name."""
+    """A wrong field: its name (a dotted path, never a value), and a sentence that continues the name."""
 
     field: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_FIELD)] = Field(
         title="Field",
-        description="The wire name of the wrong field; body, type or content_type for the message.",
+        description="Name of the wrong field; body, type or content_type if the problem concerns the whole message.",
     )
     problem: Annotated[str, StringConstraints(min_length=1, max_length=500)] = Field(
-        title="Problem", description="What is wrong with it, in English, for the frontend's developer."
+        title="Problem", description="What is wrong with the field, in English, for developers."
     )
 
 
 class InvalidMessage(Exception):
-    """The message cannot be read. `problems` name every wrong field; `request_id` is its id if it has one."""
+    """The message cannot be read. `problems` has every wrong field; `request_id` is the id if it could be read."""
 
     def __init__(self, *problems: FieldProblem, request_id: UUID | None = None) -> None:
         super().__init__("; ".join(f"{each.field} {each.problem}" for each in problems))
@@ -54,12 +54,12 @@ class InvalidMessage(Exception):
 
     @classmethod
     def about(cls, field: str, problem: str) -> Self:
-        """One problem of one field."""
+        """An InvalidMessage with one problem."""
         return cls(FieldProblem(field=field, problem=problem))
 
 
 SENTENCE: Final = "sentence"
-"""The type of the validation errors that carry words of ours (see `schemas.fields`)."""
+"""The type of the validation errors that `schemas.fields` raises."""
 
 _SENTENCES: Final = {
     "missing": "is required",
@@ -78,7 +78,7 @@ _SENTENCES: Final = {
 
 
 def problems_of(error: ValidationError) -> tuple[FieldProblem, ...]:
-    """Every wrong field that pydantic found, in our words, at most `MOST_PROBLEMS`."""
+    """Every wrong field that pydantic found, as sentences of this package; at most MOST_PROBLEMS."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return tuple(
         FieldProblem(

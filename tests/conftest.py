@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from broker.ledger import upgrade
+from broker.ledger.postgres.versions import upgrade
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from broker.cli.main import main
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from config.settings import Settings
 from tests.ledger.dead import desk_of
 from tests.ledger.support import Sql, key, settings_for

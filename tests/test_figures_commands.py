@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from broker import ops
 from broker.cli.base import sparkline
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql
 from tests.operators import Command
@@ -37,7 +36,7 @@ async def test_suppliers_are_told_with_their_figures_and_one_with_its_history(
     command: Command, desk: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 3)
-    await ops.pause(desk, "nordsoft", BO)
+    await desk.lanes.pause("nordsoft", BO)
     [row] = await parsed(command, "suppliers", "list")
     assert (row["supplier"], row["state"], row["dead"], row["attempts"]) == ("nordsoft", "paused", 3, 0)
     story = await parsed(command, "suppliers", "show", "nordsoft")

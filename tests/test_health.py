@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -20,7 +21,7 @@ from broker.clients.certificates import certificate_ends, certificates_shown
 from broker.health.metrics import METRICS, Metrics
 from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.operators.figures import OTHER, Backlog, grouped
 from broker.rabbitmq.consumer import Consumer
 from broker.telemetry.counters import Counters
@@ -47,10 +48,8 @@ class FakeConsumer:
 
 class FakeLedger:
     def __init__(self, *, away: bool = False) -> None:
-        self.away = away
-
-    def heartbeat_age(self) -> float:
-        return 0.5
+        self.availability = SimpleNamespace(away=away)
+        self.heartbeat = SimpleNamespace(age_s=0.5)
 
 
 def vitals(problem: str | None = None, *, away: bool = False, **rest: Any) -> Vitals:

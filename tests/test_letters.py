@@ -1,4 +1,4 @@
-"""The words on dead letters: whose fault a cause is, what is kept of a message, where a replay goes."""
+"""Causes of dead letters, the properties that are kept of a message, and where a replay is published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.dead_letters.headers import (
     properties_of,
     sealed_properties,
 )
-from broker.dead_letters.reconcile import must_turn
+from broker.dead_letters.reconcile import must_rotate
 from broker.dead_letters.replayer import work_queue_of
 from broker.ledger.dead_letters.places import QueueBalance
 from broker.rabbitmq import Arrival
@@ -42,7 +42,7 @@ def test_properties_survive_their_seal() -> None:
 
 @pytest.mark.parametrize("name", ["x-death", "x-first-death-queue", "x-delivery-count", "x-jobnet-pass"])
 def test_what_rabbitmq_and_we_wrote_on_a_message_is_not_replayed(name: str) -> None:
-    """A copied x-death makes RabbitMQ before 4.0.1 drop the message (rabbitmq.md 1, #7)."""
+    """A copied x-death makes RabbitMQ before 4.0.1 drop the message (docs/rabbitmq.md#t12)."""
     assert properties_of(Arrival("q", headers={name: "1", "theirs": "2"})).headers == {"theirs": "2"}
 
 
@@ -96,7 +96,7 @@ def test_a_replay_without_a_queue_is_refused_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standing", "depth", "turn"),
+    ("balance", "depth", "rotate"),
     [
         (QueueBalance("q", 5, 5, 0, 0, False, 1), 5, False),
         (QueueBalance("q", 6, 5, 1, 0, False, 1), 5, False),
@@ -106,7 +106,15 @@ def test_a_replay_without_a_queue_is_refused_in_words() -> None:
         (QueueBalance("q", 5, 5, 0, 0, True, 1), 5, True),
         (QueueBalance("q", 5, 5, 0, 0, False, 700), 5, True),
     ],
-    ids=["all well", "one to add", "a stranger", "purged", "one to remove", "a turn was cut off", "long ago"],
+    ids=[
+        "all well",
+        "one to add",
+        "a foreign message",
+        "purged",
+        "one to remove",
+        "a rotation was cut off",
+        "long ago",
+    ],
 )
-def test_a_queue_is_turned_round_when_it_may_differ(standing: QueueBalance, depth: int, turn: bool) -> None:
-    assert must_turn(standing, depth) is turn
+def test_a_queue_is_rotated_when_it_may_differ(balance: QueueBalance, depth: int, rotate: bool) -> None:
+    assert must_rotate(balance, depth) is rotate

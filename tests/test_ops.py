@@ -1,16 +1,15 @@
-"""What operators can do, as functions and as commands: stories, lanes, reveal, find, the log (issue 3, items 7, 8)."""
+"""What operators can do, as functions and as commands: stories, lanes, reveal, find, the log."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from broker import ops
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from broker.ops import Actor, Filter, Refusal
 from schemas.personal import Cpr
 from tests.ledger.dead import BO, dead_booking, dead_reports, sealed_report
@@ -27,8 +26,8 @@ async def parsed(command: Command, *words: object, stdin: str = "") -> Any:
 class TestReveal:
     async def test_one_field_is_told_and_logged(self, desk: Operations, sql: Sql) -> None:
         report_id = await sealed_report(sql, desk.sealer)
-        assert await ops.reveal(desk, report_id, "cpr", BO) == ANN
-        [entry] = await ops.log(desk, action="reveal")
+        assert await desk.people.reveal(report_id, "cpr", BO) == ANN
+        [entry] = await desk.log.entries(action="reveal")
         assert (entry.subject, entry.actor, entry.details["field"]) == (str(report_id), "bo", "cpr")
         assert ANN not in repr(entry)
 
@@ -37,14 +36,14 @@ class TestReveal:
     ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
         with pytest.raises(Refusal, match="cpr, fejltekst") as refused:
-            await ops.reveal(desk, report_id, "name", BO)
+            await desk.people.reveal(report_id, "name", BO)
         assert ANN not in str(refused.value)
-        assert await ops.log(desk) == []
+        assert await desk.log.entries() == []
 
     async def test_content_that_does_not_open_is_refused(self, desk: Operations, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         with pytest.raises(Refusal, match="does not open"):
-            await ops.reveal(desk, report_id, "cpr", BO)
+            await desk.people.reveal(report_id, "cpr", BO)
 
 
 class TestFind:
@@ -52,11 +51,11 @@ class TestFind:
         self, desk: Operations, sql: Sql
     ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
-        assert [found.id for found in await ops.find(desk, Cpr(ANN), BO)] == [report_id]
-        assert await ops.find(desk, Cpr(BEN), BO) == []
+        assert [found.id for found in await desk.people.find(Cpr(ANN), BO)] == [report_id]
+        assert await desk.people.find(Cpr(BEN), BO) == []
         rows = await sql.fetch("SELECT * FROM operator_log ORDER BY id")
         assert [row["citizen_token"] for row in rows] == [
-            desk.people.tokens(Cpr(cpr))[0].digest for cpr in (ANN, BEN)
+            desk.sealer.all_tokens(cpr.encode(), purpose="citizen")[0].digest for cpr in (ANN, BEN)
         ]
         assert ANN not in repr(rows)
 
@@ -76,9 +75,9 @@ class TestStories:
         [report_id] = await dead_reports(sql)
         await sql.execute("UPDATE reports SET request_id = $1", request_id)
         await sql.execute("INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, uuid4())
-        await ops.discard(desk, Filter(ids=(report_id,)), BO)
+        await desk.letters.discard(Filter(ids=(report_id,)), BO)
         for any_id in (request_id, report_id):
-            story = await ops.trace(desk, any_id)
+            story = await desk.stories.whole(any_id)
             assert [each.request_id for each in story.requests] == [request_id]
             assert [len(each.attempts) for each in story.reports] == [1]
             assert {each.letter_id for each in story.letters} == {request_id, report_id}
@@ -86,28 +85,31 @@ class TestStories:
 
     async def test_what_nobody_knows_is_said(self, desk: Operations) -> None:
         with pytest.raises(Refusal, match="knows no request, report or letter"):
-            await ops.trace(desk, uuid4())
+            await desk.stories.whole(uuid4())
 
 
 class TestLanes:
     async def test_a_lane_is_paused_and_resumed_with_a_reason(self, desk: Operations, sql: Sql) -> None:
         await dead_reports(sql)
-        assert (await ops.pause(desk, "nordsoft", BO)).state == "paused"
-        row = await ops.lane(desk, "nordsoft")
+        assert (await desk.lanes.pause("nordsoft", BO)).state == "paused"
+        row = await desk.lanes.one("nordsoft")
         assert (row.lane.state, row.lane.by, row.lane.reason) == ("paused", BO.name, BO.reason)
-        assert (await ops.resume(desk, "nordsoft", BO)).state == "open"
-        assert [e.action for e in await ops.log(desk, subject="nordsoft")] == ["lanes.resume", "lanes.pause"]
+        assert (await desk.lanes.resume("nordsoft", BO)).state == "open"
+        assert [e.action for e in await desk.log.entries(subject="nordsoft")] == [
+            "lanes.resume",
+            "lanes.pause",
+        ]
 
     async def test_a_lane_that_is_not_there_is_not_paused(self, desk: Operations) -> None:
         with pytest.raises(Refusal, match="no lane nobody"):
-            await ops.pause(desk, "nobody", BO)
-        assert await ops.log(desk) == []
+            await desk.lanes.pause("nobody", BO)
+        assert await desk.log.entries() == []
 
 
-@pytest.mark.parametrize("act", [ops.discard, ops.restore, ops.prepare_replay])
-async def test_everything_at_once_must_be_said(desk: Operations, act: Callable[..., Awaitable[Any]]) -> None:
-    with pytest.raises(Refusal, match="say which letters"):
-        await act(desk, Filter(), BO)
+async def test_acts_on_all_letters_at_once_are_refused(desk: Operations) -> None:
+    for act in (desk.letters.discard, desk.letters.restore, desk.replays.prepare):
+        with pytest.raises(Refusal, match="say which letters"):
+            await act(Filter(), BO)
 
 
 class TestCommands:
@@ -176,8 +178,8 @@ class TestCommands:
         self, command: Command, desk: Operations, sql: Sql, words: tuple[str, ...]
     ) -> None:
         report_id = await sealed_report(sql, desk.sealer)
-        await ops.reveal(desk, report_id, "cpr", BO)
-        await ops.find(desk, Cpr(ANN), BO)
+        await desk.people.reveal(report_id, "cpr", BO)
+        await desk.people.find(Cpr(ANN), BO)
         for more in ((), ("--json",)):
             result = await command(*words, *more)
             assert result.exit_code == 0, result.output

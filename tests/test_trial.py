@@ -7,7 +7,7 @@ import json
 import pytest
 
 from broker import ops
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from broker.ops import Actor, Refusal
 from broker.sealing import Sealer
 from config.directory import Directory, load_directory
@@ -32,14 +32,14 @@ async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Operations
     content = json.loads(Sealer(desk.settings.keys).open(row["content"], of=str(report_id), field="report"))
     assert (content["cpr"], content["fejltekst"][:5]) == (AGREED, "TEST:")
     assert AGREED.encode() not in row["content"]
-    [entry] = await ops.log(desk)
+    [entry] = await desk.log.entries()
     assert (entry.action, entry.subject, entry.details) == (
         "lanes.test",
         str(report_id),
         {"supplier": "birkelund"},
     )
-    assert (await ops.lane(desk, "birkelund")).waiting == 1
-    assert (await ops.trace(desk, report_id)).reports[0].report.report_id == report_id
+    assert (await desk.lanes.one("birkelund")).waiting == 1
+    assert (await desk.stories.whole(report_id)).reports[0].report.report_id == report_id
 
 
 @pytest.mark.parametrize(
@@ -56,4 +56,4 @@ async def test_no_supplier_gets_what_it_could_take_for_real(
     with pytest.raises(Refusal, match=said):
         await ops.send_test_report(desk, directory(cpr), supplier, BO)
     assert await sql.fetchval("SELECT count(*) FROM reports") == 0
-    assert await ops.log(desk) == []
+    assert await desk.log.entries() == []

@@ -1,6 +1,6 @@
-"""What the commands share: the configuration they read, mistakes in words, and how things are shown.
+"""Shared by all commands: configuration, error messages, options, and output as tables or JSON.
 
-Tables are for people and JSON for programs; nothing personal is ever in either.
+Tables are for people, JSON is for programs. Neither contains personal data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from broker import ops
 from broker.errors import BrokerError
 from broker.ops import Actor, login_name
 from config.checks import problems
@@ -34,54 +35,63 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 class Mistake(click.ClickException):
-    """What a user got wrong, told without a traceback."""
+    """The command line or the configuration is wrong. Printed without a traceback; exit code 2."""
 
     exit_code = EXIT_MISTAKE
 
 
 class CommandFailed(click.ClickException):
-    """What did not work although the command was right."""
+    """The command was valid but failed. Printed without a traceback; exit code 1."""
 
     exit_code = 1
 
 
 class Configuration:
-    """The settings and the directory that the options and the environment name, read when first needed."""
+    """Settings and directory named by the options and the environment, read when first needed."""
 
     def __init__(self, config: Path | None, directory: Path | None) -> None:
         self._config = config
         self._directory = directory
 
     def settings(self) -> Settings:
-        """Raises Mistake with every bad key."""
+        """Raises Mistake, which names every invalid key."""
         try:
             settings = load(self._config)
         except ConfigProblem as problem:
-            raise Mistake(sentences_of(problem.problems)) from None
+            raise Mistake(problem_list(problem.problems)) from None
         if self._directory is not None:
             file = settings.directory.model_copy(update={"file": self._directory.resolve()})
             settings = settings.model_copy(update={"directory": file})
         return settings
 
     def directory(self, settings: Settings) -> Directory:
-        """The directory, checked together with the settings. Raises Mistake with every bad key."""
+        """The directory, checked together with the settings. Raises Mistake, which names every invalid key."""
         try:
             directory = load_directory(settings.directory.file)
         except ConfigProblem as problem:
-            raise Mistake(sentences_of(problem.problems)) from None
-        wrong = problems(settings, directory)
-        if wrong:
-            raise Mistake(sentences_of(wrong))
+            raise Mistake(problem_list(problem.problems)) from None
+        found = problems(settings, directory)
+        if found:
+            raise Mistake(problem_list(found))
         return directory
 
 
-def sentences_of(sentences: list[str] | tuple[str, ...]) -> str:
-    """Problems as a person reads them."""
+def problem_list(sentences: list[str] | tuple[str, ...]) -> str:
+    """Problems of the configuration as text for people, one on each line."""
     return "the configuration cannot be used:\n" + "\n".join(f"  - {sentence}" for sentence in sentences)
 
 
+# -- options and decorators of commands -----------------------------------------------------------------------------
+
+operator_option = click.option("--as", "name", show_default="login name", help="Operator name.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Maximum number of rows."
+)
+
+
 def asynchronously(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
-    """Run a command's coroutine; our own errors become one sentence, a refused connection too."""
+    """Run a command's coroutine. BrokerError, OSError and timeouts become one sentence and exit code 1."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> T:
@@ -93,10 +103,51 @@ def asynchronously(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[
     return run
 
 
-def show(facts: dict[str, Any], as_json: bool) -> None:
-    """One thing: a JSON object, or a table of its fields."""
+def with_operations(function: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
+    """Run a command's coroutine with open `Operations` as its first argument."""
+
+    @click.pass_obj
+    @asynchronously
+    @wraps(function)
+    async def run(configuration: Configuration, *args: Any, **kwargs: Any) -> T:
+        async with ops.open_operations(configuration.settings()) as operations:
+            return await function(operations, *args, **kwargs)
+
+    return run
+
+
+def acting(function: Callable[..., T]) -> Callable[..., T]:
+    """Add the options --reason and --as; the command gets them as `actor`."""
+
+    @click.option("--reason", "-m", required=True, help="Reason, kept in the operators' log.")
+    @operator_option
+    @wraps(function)
+    def run(*args: Any, name: str | None, reason: str, **kwargs: Any) -> T:
+        return function(*args, actor=actor_of(name, reason), **kwargs)
+
+    return run
+
+
+def actor_of(name: str | None, reason: str) -> Actor:
+    """The operator and the reason. Raises CommandFailed if one is empty, too long or contains a CPR number."""
+    try:
+        return Actor(name if name is not None else login_name(), reason)
+    except (BrokerError, OSError) as error:
+        raise CommandFailed(str(error)) from None
+
+
+# -- output ----------------------------------------------------------------------------------------------------------
+
+
+def print_json(value: object) -> None:
+    """One line of JSON."""
+    click.echo(json.dumps(value, default=str, ensure_ascii=False))
+
+
+def print_facts(facts: dict[str, Any], as_json: bool = False) -> None:
+    """One object: as JSON, or as a table with a row for each field that is not None."""
     if as_json:
-        click.echo(json.dumps(facts, default=str, ensure_ascii=False))
+        print_json(facts)
         return
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
@@ -105,8 +156,8 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def show_rows(rows: list[dict[str, Any]]) -> None:
-    """Many things as a table; nothing when there are none."""
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as a table; prints nothing if there are none."""
     if not rows:
         return
     table = Table(*rows[0].keys(), box=None)
@@ -115,44 +166,29 @@ def show_rows(rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-limit = click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most.")
-
-
-def by(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of everything that is written into the operators' log."""
-    why = click.option("--reason", "-m", required=True, help="Why; kept in the operators' log.")
-    who = click.option("--as", "name", help="Who acts; otherwise the login name.")
-    return who(why(function))
-
-
-def actor_of(name: str | None, reason: str) -> Actor:
-    """Raises Refusal when nobody is named or no reason is given."""
-    return Actor(name if name is not None else login_name(), reason)
-
-
-def told(rows: list[Any], as_json: bool, columns: str = "") -> None:
-    """Dataclasses as JSON with every field, or as a table of some."""
+def print_rows(rows: Sequence[Any], as_json: bool = False, columns: str = "") -> None:
+    """Dataclasses as JSON with all fields, or as a table of `columns` (names separated by spaces)."""
     facts = [asdict(row) for row in rows]
     if as_json:
-        click.echo(json.dumps(facts, default=str, ensure_ascii=False))
-        return
-    told_rows(facts, columns)
+        print_json(facts)
+    else:
+        print_columns(facts, columns)
 
 
-def told_rows(facts: list[dict[str, Any]], columns: str = "") -> None:
-    """Facts as a table of some."""
+def print_columns(facts: Sequence[dict[str, Any]], columns: str = "") -> None:
+    """A table of `columns`, or of all fields if empty. Without rows, standard error says `none`."""
     names = columns.split() or (list(facts[0]) if facts else [])
-    show_rows([{name: short(row[name]) for name in names} for row in facts])
+    print_table([{name: shown(row[name]) for name in names} for row in facts])
     if not facts:
         click.echo("none", err=True)
 
 
-def sparkline(counts: Sequence[int]) -> str:
-    """Counts as a row of bars, each as high as its share of the highest."""
-    most = max(counts, default=0)
-    return "".join(BARS[0 if not count else 1 + (len(BARS) - 2) * count // most] for count in counts)
-
-
-def short(value: object) -> object:
+def shown(value: object) -> object:
+    """A value as a table shows it: times without fractions of a second."""
     return value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """Counts as a row of bars, scaled to the highest count."""
+    highest = max(counts, default=0)
+    return "".join(BARS[0 if not count else 1 + (len(BARS) - 2) * count // highest] for count in counts)

@@ -1,12 +1,11 @@
-"""The commands for the whole ledger: purge what is over, move everything to the newest keys, see that nothing is lost.
+"""The commands over the whole ledger: purge old rows, reseal with the newest keys, check that nothing is lost.
 
-Progress goes to standard error (a bar on a terminal, lines otherwise), results to standard output. Nothing personal
-is in either.
+Progress goes to standard error (a bar on a terminal, lines otherwise), results to standard output. Neither contains
+personal data.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,96 +16,108 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from broker.cli.base import CommandFailed, Configuration, actor_of, as_json, asynchronously, show_rows
-from broker.ledger.upkeep.conservation import Balance, Conservation, wanted
+from broker.cli.base import (
+    CommandFailed,
+    Configuration,
+    actor_of,
+    asynchronously,
+    json_option,
+    operator_option,
+    print_json,
+    print_table,
+)
+from broker.ledger.upkeep.conservation import Balance, Conservation, report_codes
+from broker.ledger.upkeep.ledger_server import ledger_server
 from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary
 from broker.ledger.upkeep.retention import Retention
-from broker.ledger.upkeep.whole import ledger_target
 from broker.sealing import Sealer
 
 ShowProgress = Callable[[ResealProgress], None]
 
 
 @click.command("purge")
-@click.option("--reason", "-m", default="by hand", show_default=True, help="Why; kept in the operators' log.")
-@click.option("--as", "name", help="Who acts; otherwise the login name.")
-@as_json
+@click.option(
+    "--reason", "-m", default="by hand", show_default=True, help="Reason, kept in the operators' log."
+)
+@operator_option
+@json_option
 @click.pass_obj
 @asynchronously
 async def purge(configuration: Configuration, reason: str, name: str | None, as_json: bool) -> None:
-    """Delete what has ended and is older than [retention] says; the broker does it daily by itself.
+    """Delete rows that have ended and are older than the [retention] settings. Running brokers do this daily.
 
-    Prints how many rows of each table are gone. What is still open is never deleted; may be cut off and repeated.
+    Prints the number of deleted rows per table. Open requests and reports are never deleted. Safe to interrupt and
+    to repeat.
     """
     settings = configuration.settings()
-    by = actor_of(name, reason)
-    async with ledger_target(settings) as target:
-        counts = await Retention(settings, target).purge(by)
+    actor = actor_of(name, reason)
+    async with ledger_server(settings) as server:
+        counts = await Retention(settings, server).purge(actor)
     if counts is None:
         raise CommandFailed("another process is purging the ledger now")
     if as_json:
-        click.echo(json.dumps(counts))
+        print_json(counts)
     else:
-        show_rows([{"table": table, "deleted": count} for table, count in counts.items()])
+        print_table([{"table": table, "deleted": count} for table, count in counts.items()])
 
 
 @click.command("reseal")
-@as_json
+@json_option
 @click.pass_obj
 @asynchronously
 async def reseal(configuration: Configuration, as_json: bool) -> None:
-    """Seal everything with keys.seal_with, and make citizens' tokens with the newest token key.
+    """Encrypt all sealed data with keys.seal_with, and compute citizens' tokens with the newest token key.
 
-    Runs beside working brokers; may be cut off and repeated. Prints how many rows still name which key, and which
-    keys may be retired: taken out of the settings of every process, once all processes run with the new ones.
+    Runs beside working brokers; safe to interrupt and to repeat. Prints how many rows use each key, and which keys
+    may be retired: removed from the settings of every process, once all processes run with the new keys.
     """
     settings = configuration.settings()
-    with progress() as tell:
-        async with ledger_target(settings) as target:
-            done = await Reseal(settings, Sealer(settings.keys), target, tell).run()
+    with progress_output() as print_progress:
+        async with ledger_server(settings) as server:
+            summary = await Reseal(settings, Sealer(settings.keys), server, print_progress).run()
     if as_json:
-        click.echo(json.dumps(_facts(done)))
+        print_json(_reseal_facts(summary))
     else:
-        _show(done)
-    if done.broken:
+        _print_reseal(summary)
+    if summary.broken:
         raise CommandFailed(
-            f"{done.broken} rows do not open: their key is not configured, or they are damaged"
+            f"{summary.broken} rows cannot be decrypted: their key is not configured, or they are damaged"
         )
 
 
 @click.command("conserve")
-@as_json
+@json_option
 @click.pass_obj
 @asynchronously
 async def conserve(configuration: Configuration, as_json: bool) -> None:
-    """Say whether every request and every report is accounted for; name the ids of those that are not.
+    """Check that every request and every report is accounted for, and print the ids of those that are not.
 
-    Accepted = answered + in flight + put aside; created = delivered + waiting + dead + discarded. Changes nothing.
-    Exit code 1 if there is a gap.
+    Requests: accepted = answered + in flight + put aside. Reports: created = delivered + waiting + dead + discarded.
+    Changes nothing. Exit code 1 if there is a gap.
     """
     settings = configuration.settings()
-    codes = wanted(configuration.directory(settings).suppliers)
-    async with ledger_target(settings) as target:
-        seen = await Conservation(settings, target, codes).look()
-    _show_balance(seen, as_json)
-    if not seen.closes:
-        raise CommandFailed(f"{len(seen.gaps)} cannot be accounted for; see: jobnet-broker trace ID")
+    codes = report_codes(configuration.directory(settings).suppliers)
+    async with ledger_server(settings) as server:
+        balance = await Conservation(settings, server, codes).read_balance()
+    _print_balance(balance, as_json)
+    if not balance.complete:
+        raise CommandFailed(f"{len(balance.gaps)} cannot be accounted for; see: jobnet-broker trace ID")
 
 
-def _show_balance(seen: Balance, as_json: bool) -> None:
-    gaps = [{"gap": gap.kind, "id": str(gap.id or ""), "meaning": gap.meaning} for gap in seen.gaps]
+def _print_balance(balance: Balance, as_json: bool) -> None:
+    gaps = [{"gap": gap.kind, "id": str(gap.id or ""), "meaning": gap.meaning} for gap in balance.gaps]
     if as_json:
-        click.echo(json.dumps(seen.figures() | {"named": gaps}))
+        print_json(balance.figures() | {"named": gaps})
         return
-    show_rows([seen.figures()])
-    show_rows(gaps)
+    print_table([balance.figures()])
+    print_table(gaps)
 
 
-def _facts(done: ResealSummary) -> dict[str, Any]:
+def _reseal_facts(summary: ResealSummary) -> dict[str, Any]:
     return {
-        "written": done.written,
-        "broken": done.broken,
-        "may_retire": done.may_retire,
+        "written": summary.written,
+        "broken": summary.broken,
+        "may_retire": summary.may_retire,
         "keys": [
             {
                 "key_id": key.key_id,
@@ -115,20 +126,20 @@ def _facts(done: ResealSummary) -> dict[str, Any]:
                 "in_use": key.in_use,
                 "rows": key.rows,
             }
-            for key in done.keys
+            for key in summary.keys
         ],
     }
 
 
-def _show(done: ResealSummary) -> None:
+def _print_reseal(summary: ResealSummary) -> None:
     rows = [
         {"key": key.key_id, "kind": _kind(key), "rows": count, "named by": place}
-        for key in done.keys
+        for key in summary.keys
         for place, count in (key.rows or {"nothing": 0}).items()
     ]
-    click.echo(f"{done.written} rows written again")
-    show_rows(rows)
-    click.echo(f"may be retired: {', '.join(done.may_retire) or 'none'}")
+    click.echo(f"{summary.written} rows written again")
+    print_table(rows)
+    click.echo(f"may be retired: {', '.join(summary.may_retire) or 'none'}")
 
 
 def _kind(key: KeyUse) -> str:
@@ -136,8 +147,8 @@ def _kind(key: KeyUse) -> str:
 
 
 @contextmanager
-def progress() -> Iterator[ShowProgress]:
-    """Hears how far it is and shows it in the way that suits standard error."""
+def progress_output() -> Iterator[ShowProgress]:
+    """A function that shows progress on standard error: as bars on a terminal, as lines otherwise."""
     if not sys.stderr.isatty():
         yield ProgressPrinter()
         return
@@ -145,27 +156,27 @@ def progress() -> Iterator[ShowProgress]:
     with Bars(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def tell(far: ResealProgress) -> None:
-            title = f"{far.phase} {far.table}"
+        def update_bar(progress: ResealProgress) -> None:
+            title = f"{progress.phase} {progress.table}"
             if title not in tasks:
-                tasks[title] = bars.add_task(title, total=far.total)
-            bars.update(tasks[title], completed=far.looked_at, total=far.total)
+                tasks[title] = bars.add_task(title, total=progress.total)
+            bars.update(tasks[title], completed=progress.looked_at, total=progress.total)
 
-        yield tell
+        yield update_bar
 
 
 class ProgressPrinter:
-    """A line for each tenth of a table."""
+    """Prints a line for each tenth of a table."""
 
     def __init__(self) -> None:
-        self._told: dict[str, int] = {}
+        self._printed_tenths: dict[str, int] = {}
 
-    def __call__(self, far: ResealProgress) -> None:
-        title = f"{far.phase} {far.table}"
-        tenths = 10 * far.looked_at // max(far.total, 1)
-        if self._told.get(title) != tenths:
-            self._told[title] = tenths
-            click.echo(f"{title}: {far.looked_at} of {far.total} rows", err=True)
+    def __call__(self, progress: ResealProgress) -> None:
+        title = f"{progress.phase} {progress.table}"
+        tenths = 10 * progress.looked_at // max(progress.total, 1)
+        if self._printed_tenths.get(title) != tenths:
+            self._printed_tenths[title] = tenths
+            click.echo(f"{title}: {progress.looked_at} of {progress.total} rows", err=True)
 
 
 LEDGER_COMMANDS: tuple[click.Command, ...] = (purge, reseal, conserve)

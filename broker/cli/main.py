@@ -1,6 +1,6 @@
-"""The command `jobnet-broker`: a skin over the parts, with readable mistakes and honest exit codes.
+"""The command `jobnet-broker`. Errors are one sentence on standard error, without a traceback.
 
-0 well; 1 it did not work (the sentence says what); 2 the command or the configuration is wrong.
+Exit codes: 0 success; 1 the command failed; 2 the command line or the configuration is wrong.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from typing import Any
 import click
 
 from broker import __version__
-from broker.cli.base import FILE, CommandFailed, Configuration, Mistake, asynchronously, show_rows
+from broker.cli.base import (
+    FILE,
+    CommandFailed,
+    Configuration,
+    Mistake,
+    asynchronously,
+    json_option,
+    print_json,
+    print_table,
+)
 from broker.cli.console_commands import console
 from broker.cli.ledger_commands import LEDGER_COMMANDS
-from broker.cli.overview_commands import FIGURES_COMMANDS
-from broker.cli.report_commands import COMMANDS
+from broker.cli.overview_commands import OVERVIEW_COMMANDS
+from broker.cli.report_commands import REPORT_COMMANDS
 from broker.errors import BrokerError
 from broker.telemetry.log import configure
 from config.checks import notices
@@ -26,31 +35,33 @@ from config.settings import generate_keys
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", type=FILE, help="Settings file with the differences from the defaults.")
-@click.option(
-    "--directory", type=FILE, help="Directory of jobcenters; otherwise directory.file of the settings."
-)
+@click.option("--config", type=FILE, help="Settings file; only what differs from the defaults.")
+@click.option("--directory", type=FILE, show_default="directory.file", help="Directory of jobcenters.")
 @click.version_option(__version__, prog_name="jobnet-broker")
 @click.pass_context
 def main(context: click.Context, config: Path | None, directory: Path | None) -> None:
-    """Carries booking requests from Jobnet to jobcenters' systems and answers each once, honestly.
+    """Carry booking requests from Jobnet to the jobcenters' booking systems, and answer each request once.
 
-    Every setting can also be given as JOBNET_BROKER__SECTION__KEY; the manual is config/default.toml.
+    Every setting can also be given as an environment variable JOBNET_BROKER__SECTION__KEY. The settings are
+    described in config/default.toml.
     """
     configure("auto", "warning")
     context.obj = Configuration(config, directory)
 
 
 @main.command()
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes to run.")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Number of worker processes."
+)
 @click.pass_obj
 def run(configuration: Configuration, workers: int) -> None:
-    """Carry requests until SIGTERM or Ctrl-C; SIGHUP reads the directory again."""
+    """Run the broker until SIGTERM or Ctrl-C. SIGHUP reads the directory again."""
     settings = configuration.settings()
     directory = configuration.directory(settings)
     configure(settings.log.format, settings.log.level)
     if workers > 1:
-        from broker.supervisor import supervise  # not needed by the worker itself
+        # Imported here because a worker itself does not need it.
+        from broker.supervisor import supervise
 
         sys.exit(supervise(workers, settings))
     from broker.app import serve
@@ -70,13 +81,13 @@ def topology() -> None:
 @click.pass_obj
 @asynchronously
 async def topology_apply(configuration: Configuration) -> None:
-    """Declare every exchange, queue and binding; may be repeated."""
+    """Declare all exchanges, queues and bindings. Safe to repeat."""
     from broker.rabbitmq.declare import apply
 
     settings = configuration.settings()
-    drifted = await apply(settings, configuration.directory(settings).suppliers)
-    if drifted:
-        raise CommandFailed("\n".join(drifted))
+    problems = await apply(settings, configuration.directory(settings).suppliers)
+    if problems:
+        raise CommandFailed("\n".join(problems))
     click.echo("topology: everything is declared")
 
 
@@ -84,35 +95,35 @@ async def topology_apply(configuration: Configuration) -> None:
 @click.pass_obj
 @asynchronously
 async def topology_check(configuration: Configuration) -> None:
-    """Say what is missing or different in RabbitMQ; changes nothing."""
+    """Print what is missing or different in RabbitMQ. Changes nothing."""
     from broker.rabbitmq.declare import check
 
     settings = configuration.settings()
-    wrong = await check(settings, configuration.directory(settings).suppliers)
-    if wrong:
-        raise CommandFailed("\n".join(wrong))
+    problems = await check(settings, configuration.directory(settings).suppliers)
+    if problems:
+        raise CommandFailed("\n".join(problems))
     click.echo("topology: as it should be")
 
 
 @topology.command("users")
 @click.pass_obj
 def topology_users(configuration: Configuration) -> None:
-    """Print RabbitMQ definitions with one user and its permissions per role."""
+    """Print RabbitMQ definitions (JSON) with one user and its permissions for each role."""
     from broker.rabbitmq.declare import users
 
     click.echo(json.dumps(users(configuration.settings()), indent=2))
 
 
-@main.group()
-def ledger() -> None:
+@main.group("ledger")
+def ledger_group() -> None:
     """The ledger in PostgreSQL."""
 
 
-@ledger.command("upgrade")
+@ledger_group.command("upgrade")
 @click.pass_obj
 def ledger_upgrade(configuration: Configuration) -> None:
-    """Bring the ledger's tables to this version; may be repeated, old and new processes may run beside it."""
-    from broker.ledger import upgrade
+    """Migrate the ledger's tables to this version. Safe to repeat, and while old and new processes run."""
+    from broker.ledger.postgres.versions import upgrade
 
     settings = configuration.settings()
     if settings.ledger.dsn is None:
@@ -132,7 +143,7 @@ def config_group() -> None:
 @config_group.command("check")
 @click.pass_obj
 def config_check(configuration: Configuration) -> None:
-    """Read settings and directory and name every bad key."""
+    """Check the settings and the directory, and print every invalid key."""
     directory = configuration.directory(configuration.settings())
     for notice in notices(directory):
         click.echo(f"notice: {notice}")
@@ -142,7 +153,7 @@ def config_check(configuration: Configuration) -> None:
 
 @config_group.command("keys")
 def config_keys() -> None:
-    """Print a fresh set of keys as environment variables. Keep them where secrets are kept."""
+    """Print a new set of keys as environment variables. Store them as secrets."""
     for name, value in generate_keys().items():
         text = value if isinstance(value, str) else json.dumps(value)
         click.echo(f"JOBNET_BROKER__KEYS__{name.upper()}='{text}'")
@@ -156,8 +167,8 @@ def config_keys() -> None:
 async def send(configuration: Configuration, file: Any, timeout: float) -> None:  # noqa: ASYNC109  the user's option
     """Publish requests from JSON lines ({"type": …, "body": {…}}) and print each answer as a JSON line.
 
-    FILE may be - for standard input. In a body, sentAt and requestId are filled in where they are missing.
-    Exit code 1 if any request got no answer.
+    FILE may be - for standard input. A missing sentAt or requestId is filled in. Exit code 1 if any request got no
+    answer.
     """
     from broker.cli.send_command import send_lines
 
@@ -171,39 +182,40 @@ async def send(configuration: Configuration, file: Any, timeout: float) -> None:
 @click.pass_obj
 @asynchronously
 async def open_requests(configuration: Configuration, system: str) -> None:
-    """List the open requests that need SYSTEM (at most 100), one id per line: they keep it in the directory."""
-    from broker.ledger import Ledger
-    from broker.sealing import Sealer
+    """List the open requests that need SYSTEM, at most 100, one id per line.
+
+    SYSTEM must stay in the directory until they are closed.
+    """
+    from broker.ledger.ledger import Ledger
 
     settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        for request_id, state in await ledger_.open_requests(system):
+    async with Ledger.reading(settings) as lookups:
+        for request_id, state in await lookups.open_requests(system):
             click.echo(f"{request_id} {state}")
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_obj
 @asynchronously
 async def status(configuration: Configuration, as_json: bool) -> None:
-    """Say which processes are alive and ready; exit code 0 if at least one is ready."""
-    from broker.ledger import Ledger
-    from broker.sealing import Sealer
+    """List the broker processes: alive, ready. Exit code 0 if at least one is ready, otherwise 1."""
+    from broker.ledger.ledger import Ledger
 
     settings = configuration.settings()
-    async with Ledger.reading(settings, Sealer(settings.keys)) as ledger_:
-        workers = await ledger_.workers()
+    async with Ledger.reading(settings) as lookups:
+        workers = await lookups.workers()
     rows = [asdict(worker) for worker in workers]
     if as_json:
-        click.echo(json.dumps(rows, default=str))
+        print_json(rows)
     else:
-        show_rows(rows)
+        print_table(rows)
     if not any(worker.ready and worker.alive for worker in workers):
         raise CommandFailed("no process is ready")
 
 
-for command in (*COMMANDS, *FIGURES_COMMANDS):
+for command in (*REPORT_COMMANDS, *OVERVIEW_COMMANDS):
     main.add_command(command)
 main.add_command(console)
 for command in LEDGER_COMMANDS:
-    ledger.add_command(command)
+    ledger_group.add_command(command)

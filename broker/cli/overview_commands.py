@@ -1,8 +1,7 @@
-"""The commands that tell how things are: the overview, and how each supplier fares. Skins over ops.py."""
+"""The commands `overview` and `suppliers`. They call ops.py."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -11,55 +10,53 @@ import click
 from broker import ops
 from broker.cli.base import (
     CommandFailed,
-    Configuration,
-    as_json,
-    asynchronously,
-    limit,
-    show,
-    show_rows,
-    told,
+    json_option,
+    limit_option,
+    print_facts,
+    print_json,
+    print_rows,
+    print_table,
+    with_operations,
 )
+from broker.ops import Operations
 
 FIGURES = "supplier state waiting dead attempts p50_ms p95_ms delivered died share last_attempt_at"
 
 
 @click.command()
-@click.option("--hours", type=float, default=3.0, show_default=True, help="How far back the flow is told.")
+@click.option("--hours", type=float, default=3.0, show_default=True, help="Hours of message flow to include.")
 @click.option("--step", type=int, default=1, show_default=True, help="Minutes in each step of the flow.")
-@as_json
-@click.pass_obj
-@asynchronously
-async def overview(configuration: Configuration, hours: float, step: int, as_json: bool) -> None:
-    """Say in one glance whether all is well: processes, flow, lanes, what waits, what is dead, what is uncertain.
+@json_option
+@with_operations
+async def overview(operations: Operations, hours: float, step: int, as_json: bool) -> None:
+    """Show whether all is well: processes, flow, lanes, waiting reports, dead letters, uncertain bookings.
 
     Exit code 1 if something needs a person now.
     """
-    async with ops.open_operations(configuration.settings()) as desk:
-        seen = await ops.overview(desk, hours=hours, step_minutes=step)
+    found = await operations.overviews.overview(hours=hours, step_minutes=step)
     if as_json:
-        facts = asdict(seen) | {"problems": [asdict(problem) for problem in seen.problems]}
-        click.echo(json.dumps(facts, default=str, ensure_ascii=False))
+        print_json(asdict(found) | {"problems": [asdict(problem) for problem in found.problems]})
     else:
-        _show(seen)
-    if any(problem.level == "bad" for problem in seen.problems):
+        _print_overview(found)
+    if any(problem.level == "bad" for problem in found.problems):
         raise CommandFailed("not well")
 
 
-def _show(seen: ops.Overview) -> None:
-    for problem in seen.problems:
+def _print_overview(found: ops.Overview) -> None:
+    for problem in found.problems:
         click.echo(f"{problem.level}: {problem.text}")
-    click.echo("all is well" if not seen.problems else "")
-    flow = {what: seen.flow.total(what) for what in ("requests", "answers", "created", "delivered", "dead")}
-    show({what: _pairs(sums) for what, sums in flow.items() if sums}, False)
+    click.echo("all is well" if not found.problems else "")
+    flow = {what: found.flow.total(what) for what in ("requests", "answers", "created", "delivered", "dead")}
+    print_facts({what: _sums(sums) for what, sums in flow.items() if sums})
     for rows, columns in (
-        (seen.workers, "pid host alive ready expected consuming problem heartbeat_at"),
-        (seen.waiting, "supplier state cause count oldest_at next_due_at"),
-        (seen.dead, "kind cause cause_class count last_hour oldest_at newest_at"),
-        (seen.uncertain, "request_id type booking_system since verify_due_at verify_tries"),
+        (found.workers, "pid host alive ready expected consuming problem heartbeat_at"),
+        (found.waiting, "supplier state cause count oldest_at next_due_at"),
+        (found.dead, "kind cause cause_class count last_hour oldest_at newest_at"),
+        (found.uncertain, "request_id type booking_system since verify_due_at verify_tries"),
     ):
         if rows:
-            told(list(rows), False, columns)
-    show_rows(
+            print_rows(rows, columns=columns)
+    print_table(
         [
             {
                 "lane": row.lane.supplier,
@@ -67,70 +64,64 @@ def _show(seen: ops.Overview) -> None:
                 "reason": row.lane.reason or "",
                 "waiting": row.waiting,
             }
-            for row in seen.lanes
+            for row in found.lanes
         ]
     )
-    bookings = asdict(seen.bookings)
-    gaps = {"gaps": seen.look.gaps, "looked_at": seen.look.at} if seen.look else {"looked_at": "never"}
-    show(bookings | gaps, False)
+    gaps = {"gaps": found.look.gaps, "looked_at": found.look.at} if found.look else {"looked_at": "never"}
+    print_facts(asdict(found.bookings) | gaps)
 
 
-def _pairs(sums: dict[str, int]) -> str:
+def _sums(sums: dict[str, int]) -> str:
     return ", ".join(f"{label or 'nobody'} {count}" for label, count in sums.items())
 
 
 @click.group()
 def suppliers() -> None:
-    """How each supplier fares: lane, attempts, latency, what was delivered."""
+    """Figures of each supplier: lane, attempts, latency, delivered reports."""
 
 
 @suppliers.command("list")
-@as_json
-@click.pass_obj
-@asynchronously
-async def suppliers_list(configuration: Configuration, as_json: bool) -> None:
-    """List every supplier with the figures of its last day."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.suppliers(desk)
-    rows = [_figures(each) for each in found]
+@json_option
+@with_operations
+async def suppliers_list(operations: Operations, as_json: bool) -> None:
+    """List all suppliers with the figures of the last 24 hours."""
+    rows = [_figures(figures) for figures in await operations.suppliers.figures()]
     if as_json:
-        click.echo(json.dumps(rows, default=str, ensure_ascii=False))
-        return
-    show_rows([{name: "" if row[name] is None else row[name] for name in FIGURES.split()} for row in rows])
+        print_json(rows)
+    else:
+        print_table([{name: row[name] for name in FIGURES.split()} for row in rows])
 
 
-def _figures(each: ops.SupplierFigures) -> dict[str, Any]:
-    facts = asdict(each)
+def _figures(figures: ops.SupplierFigures) -> dict[str, Any]:
+    facts = asdict(figures)
     lane = facts.pop("lane")
-    return {**lane.pop("lane"), **lane, **facts, "share": each.share}
+    return {**lane.pop("lane"), **lane, **facts, "share": figures.share}
 
 
 @suppliers.command("show")
 @click.argument("supplier")
-@limit
-@as_json
-@click.pass_obj
-@asynchronously
-async def suppliers_show(configuration: Configuration, supplier: str, limit: int, as_json: bool) -> None:
-    """Show one supplier: its lane and how it changed, what waits and why, its newest attempts."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.supplier(desk, supplier, limit=limit)
+@limit_option
+@json_option
+@with_operations
+async def suppliers_show(operations: Operations, supplier: str, limit: int, as_json: bool) -> None:
+    """Show one supplier: its lane and how it changed, waiting reports by cause, the newest attempts."""
+    story = await operations.suppliers.story(supplier, limit=limit)
     if as_json:
-        show(asdict(found) | {"figures": _figures(found.figures)}, as_json)
+        print_json(asdict(story) | {"figures": _figures(story.figures)})
         return
-    show(_figures(found.figures), as_json)
+    print_facts(_figures(story.figures))
     for title, rows, columns in (
-        ("waits:", found.waiting, "state cause count oldest_at next_due_at"),
-        ("changes of the lane:", found.changes, "at before state parked_until reason by attention"),
+        ("waits:", story.waiting, "state cause count oldest_at next_due_at"),
+        ("changes of the lane:", story.changes, "at before state parked_until reason by attention"),
         (
             "attempts:",
-            found.attempts,
+            story.attempts,
             "finished_at report_id number verdict cause status what milliseconds probe",
         ),
     ):
         if rows:
             click.echo(title)
-            told(list(rows), as_json, columns)
+            print_rows(rows, columns=columns)
 
 
-FIGURES_COMMANDS: tuple[click.Command, ...] = (overview, suppliers)
+OVERVIEW_COMMANDS: tuple[click.Command, ...] = (overview, suppliers)

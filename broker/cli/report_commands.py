@@ -1,14 +1,12 @@
-"""The commands of operators beside those over dead letters: reports, lanes, stories, the log, reveal, find.
+"""The other commands of operators: reports, lanes, trace, the operators' log, reveal, find.
 
-Who acts is `--as NAME` or the login name; why is always asked for. A CPR number is read from standard input, never
-an argument: command lines are seen by everybody on the machine.
+Acts require a reason; the operator is `--as NAME` or the login name. A CPR number is read from standard input, never
+taken as an argument, because all users of a machine can see command lines.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -19,18 +17,24 @@ from broker import ops
 from broker.cli.base import (
     Configuration,
     Mistake,
-    actor_of,
-    as_json,
+    acting,
     asynchronously,
-    by,
-    limit,
-    short,
-    show,
-    show_rows,
-    told,
+    json_option,
+    limit_option,
+    print_facts,
+    print_json,
+    print_rows,
+    print_table,
+    shown,
+    with_operations,
 )
 from broker.cli.dead_letter_commands import dead
+from broker.ops import Actor, Operations
 from schemas.personal import Cpr
+
+REPORTS = "report_id kind supplier jobcenter_code error_code count state attempts cause created_at"
+ATTEMPTS = "number started_at verdict cause status fault what milliseconds counted probe"
+LANES = "supplier state parked_until failures reason by attention"
 
 # -- reports and lanes -----------------------------------------------------------------------------------------------
 
@@ -44,13 +48,14 @@ def reports() -> None:
 @click.option("--supplier", help="Supplier's name in the directory.")
 @click.option("--state", help="joining, waiting, handed, delivering, delivered, dead or discarded.")
 @click.option("--jobcenter", help="Jobcenterkode.")
-@click.option("--kind", type=click.Choice(["automatic", "citizen"]), help="Who reported it.")
-@limit
-@as_json
-@click.pass_obj
-@asynchronously
+@click.option(
+    "--kind", type=click.Choice(["automatic", "citizen"]), help="Made by the broker or by a citizen."
+)
+@limit_option
+@json_option
+@with_operations
 async def reports_list(
-    configuration: Configuration,
+    operations: Operations,
     supplier: str | None,
     state: str | None,
     jobcenter: str | None,
@@ -59,35 +64,24 @@ async def reports_list(
     as_json: bool,
 ) -> None:
     """List failure reports, newest first."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.reports(
-            desk, supplier=supplier, state=state, jobcenter_code=jobcenter, kind=kind, limit=limit
-        )
-    told(
-        found,
-        as_json,
-        "report_id kind supplier jobcenter_code error_code count state attempts cause created_at",
+    rows = await operations.stories.reports(
+        supplier=supplier, state=state, jobcenter_code=jobcenter, kind=kind, limit=limit
     )
+    print_rows(rows, as_json, REPORTS)
 
 
 @reports.command("show")
 @click.argument("report_id", type=click.UUID)
-@as_json
-@click.pass_obj
-@asynchronously
-async def reports_show(configuration: Configuration, report_id: UUID, as_json: bool) -> None:
-    """Show a failure report and every attempt to deliver it, without personal data."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.report(desk, report_id)
+@json_option
+@with_operations
+async def reports_show(operations: Operations, report_id: UUID, as_json: bool) -> None:
+    """Show a failure report and all attempts to deliver it, without personal data."""
+    story = await operations.stories.report(report_id)
     if as_json:
-        show(asdict(found), as_json)
+        print_json(asdict(story))
         return
-    show(asdict(found.report), as_json)
-    told(
-        list(found.attempts),
-        as_json,
-        "number started_at verdict cause status fault what milliseconds counted probe",
-    )
+    print_facts(asdict(story.report))
+    print_rows(story.attempts, columns=ATTEMPTS)
 
 
 @click.group()
@@ -96,160 +90,145 @@ def lanes() -> None:
 
 
 @lanes.command("list")
-@as_json
-@click.pass_obj
-@asynchronously
-async def lanes_list(configuration: Configuration, as_json: bool) -> None:
-    """List every lane and what stands on it."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        rows = await ops.lanes(desk)
+@json_option
+@with_operations
+async def lanes_list(operations: Operations, as_json: bool) -> None:
+    """List all lanes and the number of reports on each."""
+    rows = await operations.lanes.all()
     if as_json:
-        click.echo(json.dumps([_flat(row) for row in rows], default=str))
-        return
-    show_rows([{**_lane(row), "waiting": row.waiting, "delivering": row.delivering} for row in rows])
+        print_json([_lane_facts(row) for row in rows])
+    else:
+        print_table([{**_lane(row), "waiting": row.waiting, "delivering": row.delivering} for row in rows])
 
 
-def _flat(row: ops.LaneRow) -> dict[str, Any]:
+def _lane_facts(row: ops.LaneRow) -> dict[str, Any]:
     facts = asdict(row)
     return {**facts.pop("lane"), **facts}
 
 
 def _lane(row: ops.LaneRow) -> dict[str, Any]:
-    lane = row.lane
-    names = ("supplier", "state", "parked_until", "failures", "reason", "by", "attention")
-    return {name: short(getattr(lane, name)) for name in names}
+    return {name: shown(getattr(row.lane, name)) for name in LANES.split()}
 
 
 @lanes.command("show")
 @click.argument("supplier")
-@as_json
-@click.pass_obj
-@asynchronously
-async def lanes_show(configuration: Configuration, supplier: str, as_json: bool) -> None:
+@json_option
+@with_operations
+async def lanes_show(operations: Operations, supplier: str, as_json: bool) -> None:
     """Show one lane."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        row = await ops.lane(desk, supplier)
-    facts = asdict(row)
-    show({**facts.pop("lane"), **facts}, as_json)
+    print_facts(_lane_facts(await operations.lanes.one(supplier)), as_json)
 
 
-def _lane_command(name: str, act: Callable[..., Any], help_: str) -> None:
-    @lanes.command(name, help=help_)
-    @click.argument("supplier")
-    @by
-    @click.pass_obj
-    @asynchronously
-    async def command(configuration: Configuration, supplier: str, reason: str, **who: str | None) -> None:
-        actor = actor_of(who["name"], reason)
-        async with ops.open_operations(configuration.settings()) as desk:
-            lane = await act(desk, supplier, actor)
-        click.echo(f"{supplier}: {lane.state}")
+@lanes.command("pause")
+@click.argument("supplier")
+@acting
+@with_operations
+async def lanes_pause(operations: Operations, supplier: str, actor: Actor) -> None:
+    """Stop handing over reports to SUPPLIER until its lane is resumed."""
+    lane = await operations.lanes.pause(supplier, actor)
+    click.echo(f"{supplier}: {lane.state}")
+
+
+@lanes.command("resume")
+@click.argument("supplier")
+@acting
+@with_operations
+async def lanes_resume(operations: Operations, supplier: str, actor: Actor) -> None:
+    """Reopen a paused lane, or let a parked lane send a probe at once."""
+    lane = await operations.lanes.resume(supplier, actor)
+    click.echo(f"{supplier}: {lane.state}")
 
 
 @lanes.command("test")
 @click.argument("supplier")
-@by
+@acting
 @click.pass_obj
 @asynchronously
-async def lanes_test(configuration: Configuration, supplier: str, name: str | None, reason: str) -> None:
-    """Send SUPPLIER a test report of the invented citizen that is agreed with it (directory: test_cpr)."""
-    actor, settings = actor_of(name, reason), configuration.settings()
+async def lanes_test(configuration: Configuration, supplier: str, actor: Actor) -> None:
+    """Send SUPPLIER a test report about the fictitious citizen agreed with it (directory: test_cpr)."""
+    settings = configuration.settings()
     directory = configuration.directory(settings)
-    async with ops.open_operations(settings) as desk:
-        report_id = await ops.send_test_report(desk, directory, supplier, actor)
+    async with ops.open_operations(settings) as operations:
+        report_id = await ops.send_test_report(operations, directory, supplier, actor)
     click.echo(f"{supplier}: {report_id} is due; see: jobnet-broker trace {report_id}")
 
 
-_lane_command("pause", ops.pause, "Hand nothing over to this supplier until its lane is resumed.")
-_lane_command("resume", ops.resume, "Let a paused lane go on, or a parked one probe at once.")
-
-
-# -- stories, the log, people ----------------------------------------------------------------------------------------
+# -- trace, the operators' log, personal data ------------------------------------------------------------------------
 
 
 @click.command()
 @click.argument("any_id", type=click.UUID)
-@as_json
-@click.pass_obj
-@asynchronously
-async def trace(configuration: Configuration, any_id: UUID, as_json: bool) -> None:
-    """Tell the whole story of a request, report or letter: answer, report, attempts, dead letter, operators' acts."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        story = await ops.trace(desk, any_id)
+@json_option
+@with_operations
+async def trace(operations: Operations, any_id: UUID, as_json: bool) -> None:
+    """Show everything about one id: request, answer, report, attempts, dead letters, replays, operators' acts."""
+    story = await operations.stories.whole(any_id)
     if as_json:
-        show(asdict(story), as_json)
+        print_json(asdict(story))
         return
-    for title, rows, columns in (
-        ("request", story.requests, ""),
-        ("report", [each.report for each in story.reports], ""),
+    for title, records in (
+        ("request:", story.requests),
+        ("report:", [part.report for part in story.reports]),
     ):
-        for row in rows:
-            click.echo(f"{title}:")
-            show({k: v for k, v in asdict(row).items() if not columns or k in columns}, as_json)
-    for title, table in (
-        ("attempts:", [attempt for each in story.reports for attempt in each.attempts]),
-        ("dead letters:", list(story.letters)),
-        ("replays:", list(story.replays)),
-        ("operators:", list(story.log)),
-    ):
-        if table:
+        for record in records:
             click.echo(title)
-            told(table, as_json)
+            print_facts(asdict(record))
+    for title, rows in (
+        ("attempts:", [attempt for part in story.reports for attempt in part.attempts]),
+        ("dead letters:", story.letters),
+        ("replays:", story.replays),
+        ("operators:", story.log),
+    ):
+        if rows:
+            click.echo(title)
+            print_rows(rows)
 
 
 @click.command()
-@click.option("--subject", help="An id or a supplier.")
-@click.option("--actor", help="Who.")
-@click.option("--action", help="Such as dead.discard or reveal.")
-@limit
-@as_json
-@click.pass_obj
-@asynchronously
+@click.option("--subject", help="Id or supplier that was acted on.")
+@click.option("--actor", help="Operator name.")
+@click.option("--action", help="Action, for example dead.discard or reveal.")
+@limit_option
+@json_option
+@with_operations
 async def log(
-    configuration: Configuration,
+    operations: Operations,
     subject: str | None,
     actor: str | None,
     action: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show what operators did, newest first: who, when, why."""
-    async with ops.open_operations(configuration.settings()) as desk:
-        entries = await ops.log(desk, subject=subject, actor=actor, action=action, limit=limit)
-    told(entries, as_json)
+    """Show what operators did, newest first, with name, time and reason."""
+    print_rows(
+        await operations.log.entries(subject=subject, actor=actor, action=action, limit=limit), as_json
+    )
 
 
 @click.command()
-@click.argument("thing", type=click.UUID)
+@click.argument("thing", metavar="ID", type=click.UUID)
 @click.argument("field")
-@by
-@click.pass_obj
-@asynchronously
-async def reveal(
-    configuration: Configuration, thing: UUID, field: str, name: str | None, reason: str
-) -> None:
-    """Print one sealed FIELD (such as cpr or fejltekst) of a report, message or request; it is logged first."""
-    actor = actor_of(name, reason)
-    async with ops.open_operations(configuration.settings()) as desk:
-        value = await ops.reveal(desk, thing, field, actor)
-    click.echo(value)
+@acting
+@with_operations
+async def reveal(operations: Operations, thing: UUID, field: str, actor: Actor) -> None:
+    """Print one sealed FIELD (for example cpr or fejltekst) of a report, message or request. Logged first."""
+    click.echo(await operations.people.reveal(thing, field, actor))
 
 
 @click.command()
-@by
-@as_json
+@acting
+@json_option
 @click.pass_obj
 @asynchronously
-async def find(configuration: Configuration, as_json: bool, name: str | None, reason: str) -> None:
-    """Find everything of a citizen, whose CPR number is read from standard input; logged by token."""
-    actor = actor_of(name, reason)
+async def find(configuration: Configuration, as_json: bool, actor: Actor) -> None:
+    """Find everything about a citizen. Reads the CPR number from standard input; the log holds a token of it."""
     try:
         cpr = Cpr(sys.stdin.readline(100).strip().replace("-", ""))
     except ValueError as error:
         raise Mistake(f"standard input: {error}") from None
-    async with ops.open_operations(configuration.settings()) as desk:
-        found = await ops.find(desk, cpr, actor)
-    told(found, as_json)
+    async with ops.open_operations(configuration.settings()) as operations:
+        records = await operations.people.find(cpr, actor)
+    print_rows(records, as_json)
 
 
-COMMANDS = (dead, reports, lanes, trace, log, reveal, find)
+REPORT_COMMANDS: tuple[click.Command, ...] = (dead, reports, lanes, trace, log, reveal, find)

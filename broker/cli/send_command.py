@@ -1,6 +1,6 @@
-"""The command `send`: publish requests from JSON lines as a frontend would, and print what is answered.
+"""The command `send`: publish requests from JSON lines as a frontend would, and print the answers.
 
-Answers come to a queue of this command's own, which goes with its connection. At most `AT_A_TIME` requests wait at once.
+Answers arrive on a temporary queue that is deleted with the connection.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from broker.rabbitmq.topology import REQUESTS
 from config.settings import Settings
 
 AT_A_TIME = 50
+"""Most requests that wait for an answer at the same time."""
 MOST_LINE_BYTES = 1_000_000
-"""A longer line is not sent: a request is at most some kilobytes."""
+"""Longer lines are refused: a request has a few kilobytes."""
 
 
 class BadLine(BrokerError):
-    """A line of the file cannot be sent; the text names the line and what is wrong with it."""
+    """A line of the file cannot be sent; the text names the line and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """One request to send: `body` as bytes, so that a wrong one can be sent on purpose as a string."""
+    """One request to send. `body` is bytes: a string in the file is sent as it is, so invalid bodies can be tested."""
 
     type: str
     body: bytes
 
 
-def letters_of(lines: Iterable[bytes]) -> Iterator[RequestLine]:
-    """Requests from JSON lines; requestId and sentAt are filled in where they are missing. Raises BadLine."""
+def requests_of(lines: Iterable[bytes]) -> Iterator[RequestLine]:
+    """Requests from JSON lines. A missing requestId or sentAt is filled in. Raises BadLine."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            yield _letter(number, line)
+            yield _request(number, line)
 
 
-def _letter(number: int, line: bytes) -> RequestLine:
+def _request(number: int, line: bytes) -> RequestLine:
     if len(line) > MOST_LINE_BYTES:
         raise BadLine(f"line {number}: longer than {MOST_LINE_BYTES} bytes")
     try:
@@ -64,32 +65,33 @@ def _letter(number: int, line: bytes) -> RequestLine:
 async def send_lines(
     settings: Settings, lines: Iterable[bytes], wait: float, echo: Callable[[str], Any]
 ) -> int:
-    """Send every line and echo each answer as one JSON line; returns how many got none in `wait` seconds.
+    """Send every line and echo each answer as one JSON line.
 
-    Raises BadLine before anything of that line or later ones is sent, and RabbitAway.
+    Returns the number of requests without an answer within `wait` seconds. Raises RabbitAway, and BadLine before that
+    line or a later one is sent.
     """
     unanswered = 0
-    room = asyncio.Semaphore(AT_A_TIME)
+    places = asyncio.Semaphore(AT_A_TIME)
     async with (
-        open_rpc_client(settings, f"jobnet.answers.cli-{uuid4()}") as box,
+        open_rpc_client(settings, f"jobnet.answers.cli-{uuid4()}") as client,
         asyncio.TaskGroup() as tasks,
     ):
 
-        async def one(letter: RequestLine) -> None:
+        async def ask(request: RequestLine) -> None:
             nonlocal unanswered
             try:
-                echo((await _ask(box, letter, wait)).decode())
+                echo((await _answer(client, request, wait)).decode())
             except TimeoutError:
                 unanswered += 1
             finally:
-                room.release()
+                places.release()
 
-        for letter in letters_of(lines):
-            await room.acquire()
-            tasks.create_task(one(letter))
+        for request in requests_of(lines):
+            await places.acquire()
+            tasks.create_task(ask(request))
     return unanswered
 
 
-async def _ask(box: RpcClient, letter: RequestLine, wait: float) -> bytes:
-    key = letter.type.rpartition(".")[0] or letter.type
-    return await box.ask(Outgoing(REQUESTS, key, letter.body, letter.type), wait)
+async def _answer(client: RpcClient, request: RequestLine, wait: float) -> bytes:
+    key = request.type.rpartition(".")[0] or request.type
+    return await client.ask(Outgoing(REQUESTS, key, request.body, request.type), wait)

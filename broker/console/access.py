@@ -1,5 +1,6 @@
-"""The one way into every handler: the right host, a known user, the right that the row names, and for an act the
-proof that it comes from a page of ours. What no row allows is refused.
+"""Access checks before every handler: host name, session, the right named by the route, and a form token for acts.
+
+What no route allows is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from broker.console.context import (
-    FORM_OF,
-    SESSION_OF,
+    CURRENT_SESSION,
+    POSTED_FORM,
     SESSIONS,
     SETTINGS,
     TOKEN,
@@ -22,130 +23,133 @@ from broker.console.context import (
     session_of,
     settings_of,
 )
-from broker.console.cookies import SESSION, cookie, login_token, login_value
+from broker.console.cookies import SESSION, cookie_name, login_cookie, login_token
 from broker.console.rights import Right
 from broker.console.session_store import Session
-from broker.console.table import ROWS, Open
+from broker.console.table import ROUTES, Open
 from broker.telemetry.log import get_logger
 from broker.telemetry.redaction import scrub
 from config.console_section import ConsoleSettings
 
 log = get_logger("console")
 FORM = "application/x-www-form-urlencoded"
-QUIETLY = "X-Refresh"
-"""A header that our script sends: a page that renews itself is no sign of life of its user."""
+BACKGROUND_HEADER = "X-Refresh"
+"""Sent by console.js when a page refreshes itself. Such requests do not keep a session alive."""
 
 
 @web.middleware
-async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Raises the HTTP errors that say which check failed."""
+async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Raises the HTTP error of the first check that fails."""
     if request.match_info.http_exception is not None:
         raise request.match_info.http_exception
-    row = request.app[ROWS][request.match_info.route]
-    _at_our_address(request)
-    _nothing_personal_in(request)
-    if session := _session(request, quietly=row.quiet or QUIETLY in request.headers):
-        request[SESSION_OF] = session
-    if row.method != "GET":
-        await _from_a_page_of_ours(request)
-    if not isinstance(row.needs, Open):
+    route = request.app[ROUTES][request.match_info.route]
+    _check_host(request)
+    _refuse_personal_data(request)
+    if session := _session(request, background=route.background or BACKGROUND_HEADER in request.headers):
+        request[CURRENT_SESSION] = session
+    if route.method != "GET":
+        await _check_form(request)
+    if not isinstance(route.needs, Open):
         if session_of(request) is None:
-            return _to_the_login(request)
-        _allowed(request, row.needs)
+            return _login_required(request)
+        _check_right(request, route.needs)
     return await handler(request)
 
 
-def _at_our_address(request: web.Request) -> None:
-    """Only under our own name: another site's name may have been pointed at this address."""
+def _check_host(request: web.Request) -> None:
+    """Against DNS rebinding: a foreign host name may have been pointed at this address."""
     if request.host.lower() not in hosts(settings_of(request)):
         raise web.HTTPMisdirectedRequest(text="this is not the address of the console (console.url)")
 
 
 def hosts(settings: ConsoleSettings) -> set[str]:
-    """The names under which browsers may ask."""
+    """Host names that the console answers to."""
     own = urlsplit(settings.origin)
     if settings.url:
         return {own.netloc}
     return {own.netloc, *(f"{name}:{settings.port}" for name in ("localhost", "127.0.0.1", "[::1]"))}
 
 
-def _nothing_personal_in(request: web.Request) -> None:
-    """Addresses are kept by browsers and proxies."""
+def _refuse_personal_data(request: web.Request) -> None:
+    """Browsers and proxies store addresses."""
     address = unquote_plus(request.path_qs)
     if scrub(address) != address:
-        raise web.HTTPBadRequest(text="this address holds what looks like a CPR number; it was not looked at")
+        raise web.HTTPBadRequest(
+            text="this address contains what looks like a CPR number; the request was not handled"
+        )
 
 
-def _session(request: web.Request, *, quietly: bool) -> Session | None:
+def _session(request: web.Request, *, background: bool) -> Session | None:
     settings = settings_of(request)
     if settings.trusted_header:
-        return _named_by_the_proxy(request, settings)
-    secret = request.cookies.get(cookie(settings, SESSION), "")
-    return request.app[SESSIONS].find(secret, quietly=quietly) if secret else None
+        return _proxy_session(request, settings)
+    secret = request.cookies.get(cookie_name(settings, SESSION), "")
+    return request.app[SESSIONS].find(secret, background=background) if secret else None
 
 
-def _named_by_the_proxy(request: web.Request, settings: ConsoleSettings) -> Session:
-    if not from_a_proxy(request.remote, settings):
+def _proxy_session(request: web.Request, settings: ConsoleSettings) -> Session:
+    if not is_trusted_proxy(request.remote, settings):
         log.warning("console-refused", reason="not from a trusted proxy")
         raise web.HTTPForbidden(
-            text="this console is reached through its proxy only (console.trusted_proxies)"
+            text="this console can be reached through its proxy only (console.trusted_proxies)"
         )
     names = request.headers.getall(settings.trusted_header, [])
     user = settings.users.get(names[0]) if len(names) == 1 else None
     if user is None:
-        log.warning("console-refused", reason="the proxy names no user of ours")
-        raise web.HTTPForbidden(text="the proxy names nobody who may use this console (console.users)")
-    return request.app[SESSIONS].of_proxy(names[0], user.roles)
+        log.warning("console-refused", reason="the proxy names an unknown user")
+        raise web.HTTPForbidden(text="the user named by the proxy may not use this console (console.users)")
+    return request.app[SESSIONS].proxy_session(names[0], user.roles)
 
 
-def from_a_proxy(remote: str | None, settings: ConsoleSettings) -> bool:
-    """Whether this address is one of the trusted proxies."""
+def is_trusted_proxy(remote: str | None, settings: ConsoleSettings) -> bool:
+    """Whether this address belongs to a trusted proxy."""
     try:
         address = ipaddress.ip_address(remote or "")
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in ipaddress.ip_network(each) for each in settings.trusted_proxies)
+    return any((mapped or address) in ipaddress.ip_network(network) for network in settings.trusted_proxies)
 
 
-async def _from_a_page_of_ours(request: web.Request) -> None:
+async def _check_form(request: web.Request) -> None:
     settings = request.app[SETTINGS].console
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    same = origin is not None and urlsplit(origin).netloc.lower() in hosts(settings)
-    if (site is not None and site != "same-origin") or (origin is not None and not same):
+    same_origin = origin is not None and urlsplit(origin).netloc.lower() in hosts(settings)
+    if (site is not None and site != "same-origin") or (origin is not None and not same_origin):
         raise _forged("it comes from another site")
     if site is None and origin is None:
-        raise _forged("it does not say which page it comes from")
+        raise _forged("it does not say which page sent it")
     if request.content_type != FORM:
-        raise web.HTTPUnsupportedMediaType(text="only forms are taken")
+        raise web.HTTPUnsupportedMediaType(text="only forms are accepted")
     fields: Any = await request.post()
     form = {name: value for name, value in fields.items() if isinstance(value, str)}
-    request[FORM_OF] = form
+    request[POSTED_FORM] = form
     session = session_of(request)
-    wanted = session.token if session else login_token(request, login_value(request))
-    if not hmac.compare_digest(form.get(TOKEN, "").encode(), wanted.encode()):
-        raise _forged("its token is not of this session; load the page again")
+    token = session.token if session else login_token(request, login_cookie(request))
+    if not hmac.compare_digest(form.get(TOKEN, "").encode(), token.encode()):
+        raise _forged("its token does not belong to this session; load the page again")
 
 
-def _forged(why: str) -> web.HTTPForbidden:
-    log.warning("console-refused", reason=why)
+def _forged(reason: str) -> web.HTTPForbidden:
+    log.warning("console-refused", reason=reason)
     return web.HTTPForbidden(
-        text=f"nothing was done: this form was not sent by a page of this console: {why}"
+        text=f"nothing was done: this form was not sent by a page of this console: {reason}"
     )
 
 
-def _to_the_login(request: web.Request) -> web.Response:
+def _login_required(request: web.Request) -> web.Response:
     if request.method != "GET":
         raise web.HTTPForbidden(text="nothing was done: your session has ended; log in and do it again")
-    login = f"/login?next={quote(request.path_qs, safe='/')}"
+    login_path = f"/login?next={quote(request.path_qs, safe='/')}"
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        # A link from elsewhere: the browser keeps our cookie back, and sends it when a page of ours asks.
-        return render("again.html", request, login=login)
-    return web.Response(status=303, headers={"Location": login})
+        # After a link from another site the browser withholds the SameSite=Strict cookie. A page of the console that
+        # redirects at once makes the browser send it.
+        return render("again.html", request, login=login_path)
+    return web.Response(status=303, headers={"Location": login_path})
 
 
-def _allowed(request: web.Request, right: Right) -> None:
+def _check_right(request: web.Request, right: Right) -> None:
     session = session_of(request)
     if session is None or right not in session.rights:
         log.warning("console-refused", reason=f"no right to {right}")
-        raise web.HTTPForbidden(text=f"none of your roles gives the right that this needs: {right}")
+        raise web.HTTPForbidden(text=f"none of your roles gives the right that this address needs: {right}")

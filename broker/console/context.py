@@ -1,4 +1,4 @@
-"""What handlers find in the application and in a request, and how they answer."""
+"""What handlers use: keys of the application and the request, the current user, and functions that answer."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from broker.ops import Actor, Operations
 from config.console_section import ConsoleSettings
 from config.settings import Settings
 
-DESK = web.AppKey("desk", Operations)
+OPERATIONS = web.AppKey("operations", Operations)
 SETTINGS = web.AppKey("settings", Settings)
 SESSIONS = web.AppKey("sessions", Sessions)
 PASSWORDS = web.AppKey("passwords", Passwords)
 LINKS = web.AppKey("links", Links)
-SESSION_OF = web.RequestKey("session", Session)
-FORM_OF = web.RequestKey("form", dict[str, str])
+CURRENT_SESSION = web.RequestKey("session", Session)
+POSTED_FORM = web.RequestKey("form", dict[str, str])
 LOGIN_TOKEN = web.RequestKey("login_token", str)
 TOKEN = "token"  # noqa: S105  the name of a field
-"""The field of every form that proves that we made it."""
+"""Name of the form field that holds the session's token against forged requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class NavigationEntry:
-    """An entry of the navigation."""
+    """One link in the navigation, shown to users with the right `needs`."""
 
     title: str
     path: str
@@ -42,59 +42,53 @@ FILES = web.AppKey("files", dict[str, tuple[str, bytes]])
 
 
 def settings_of(request: web.Request) -> ConsoleSettings:
-    """The section `console`."""
+    """The section `console` of the settings."""
     return request.app[SETTINGS].console
 
 
 def session_of(request: web.Request) -> Session | None:
-    """The session of this request, if somebody is logged in."""
-    return request.get(SESSION_OF)
+    """The session of this request, or None if nobody is logged in."""
+    return request.get(CURRENT_SESSION)
 
 
-def who(request: web.Request) -> Session:
-    """The user. The gate lets nobody reach a handler that needs a right without one."""
+def user_of(request: web.Request) -> Session:
+    """The session of the logged-in user. Raises HTTPForbidden if there is none."""
     session = session_of(request)
     if session is None:
         raise web.HTTPForbidden
     return session
 
 
-def may(request: web.Request, right: Right) -> bool:
-    """Whether the user has this right; pages ask it to offer only what would be allowed."""
-    session = session_of(request)
-    return session is not None and right in session.rights
+def form_of(request: web.Request) -> dict[str, str]:
+    """The fields of a POST, read and checked by access.py."""
+    return request.get(POSTED_FORM) or {}
 
 
-def form(request: web.Request) -> dict[str, str]:
-    """The fields of a POST, as the gate has read and checked them."""
-    return request.get(FORM_OF) or {}
-
-
-def actor(request: web.Request) -> Actor:
-    """Who acts and the reason that was typed. Raises Refusal when there is none."""
-    return Actor(who(request).name, form(request).get("reason", ""))
+def actor_of(request: web.Request) -> Actor:
+    """The user and the reason in the form. Raises Refusal if the reason is empty, too long or has a CPR number."""
+    return Actor(user_of(request).name, form_of(request).get("reason", ""))
 
 
 def render(template: str, request: web.Request, *, status: int = 200, **facts: Any) -> web.Response:
-    """A page. The note of an act before is shown on it, once."""
+    """A page. It shows the note left by `see_other`, once."""
     session = session_of(request)
     rights = session.rights if session else frozenset()
     note = session.note if session else None
     if session:
         session.note = None
-    frame = {
+    common = {
         "session": session,
         "rights": rights,
-        "places": [place for place in request.app[NAVIGATION] if place.needs in rights],
+        "navigation": [entry for entry in request.app[NAVIGATION] if entry.needs in rights],
         "here": request.path,
         "token": session.token if session else request.get(LOGIN_TOKEN, ""),
         "note": note,
     }
-    return aiohttp_jinja2.render_template(template, request, frame | facts, status=status)
+    return aiohttp_jinja2.render_template(template, request, common | facts, status=status)
 
 
 def see_other(request: web.Request, path: str, note: str | None = None) -> web.Response:
-    """After an act: go and look at `path`, where `note` is shown once."""
+    """Redirect after an act (303). The page at `path` shows `note` once."""
     session = session_of(request)
     if session and note:
         session.note = note

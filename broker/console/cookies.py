@@ -1,4 +1,4 @@
-"""The two cookies: one for the session, one for the login form. Never readable by scripts or sent by other sites."""
+"""The two cookies: session and login form. Both are HttpOnly and SameSite=Strict."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from broker.console.context import settings_of
 from config.console_section import ConsoleSettings
 
 SESSION, LOGIN = "jobnet-session", "jobnet-login"
-_PROCESS = secrets.token_bytes(32)
+_LOGIN_KEY = secrets.token_bytes(32)
+"""Signs login tokens; new in each process."""
 
 
-def cookie(settings: ConsoleSettings, name: str) -> str:
-    """Its full name: over https, browsers take a `__Host-` cookie from this very host only."""
+def cookie_name(settings: ConsoleSettings, name: str) -> str:
+    """The full name. Over https it starts with `__Host-`: browsers accept such a cookie from this host only."""
     return f"__Host-{name}" if settings.origin.startswith("https:") else name
 
 
-def give(request: web.Request, response: web.StreamResponse, name: str, value: str) -> None:
-    """Set it until the browser is closed; the session itself ends earlier."""
+def set_cookie(request: web.Request, response: web.StreamResponse, name: str, value: str) -> None:
+    """Set a cookie that lasts until the browser closes; the session itself ends earlier."""
     settings = settings_of(request)
     response.set_cookie(
-        cookie(settings, name),
+        cookie_name(settings, name),
         value,
         path="/",
         httponly=True,
@@ -32,11 +33,11 @@ def give(request: web.Request, response: web.StreamResponse, name: str, value: s
     )
 
 
-def take_away(request: web.Request, response: web.StreamResponse, name: str) -> None:
-    """The browser forgets it."""
+def delete_cookie(request: web.Request, response: web.StreamResponse, name: str) -> None:
+    """Tell the browser to delete a cookie."""
     settings = settings_of(request)
     response.del_cookie(
-        cookie(settings, name),
+        cookie_name(settings, name),
         path="/",
         httponly=True,
         samesite="Strict",
@@ -44,13 +45,13 @@ def take_away(request: web.Request, response: web.StreamResponse, name: str) -> 
     )
 
 
-def login_value(request: web.Request) -> str:
-    """What the login form's cookie holds; empty when there is none."""
-    return request.cookies.get(cookie(settings_of(request), LOGIN), "")
+def login_cookie(request: web.Request) -> str:
+    """The value of the login form's cookie; empty if there is none."""
+    return request.cookies.get(cookie_name(settings_of(request), LOGIN), "")
 
 
 def login_token(request: web.Request, value: str) -> str:
-    """The token of a login form for this cookie; one that nobody can send when there is no cookie."""
+    """The form token for this login cookie. Without a cookie: a random token, which no form can match."""
     if not value:
         return secrets.token_urlsafe(32)
-    return hmac.digest(_PROCESS, value.encode(), "sha256").hex()
+    return hmac.digest(_LOGIN_KEY, value.encode(), "sha256").hex()

@@ -1,4 +1,4 @@
-"""A filter over dead letters, from the fields of a form or an address and back. Times there are Danish."""
+"""Converts between a dead-letter filter and the fields of a form or an address. Times in fields are Danish time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from broker.console.view import DANISH
 from broker.ops import Filter, Refusal
 
 MOST_IDS = 1000
-LONGEST = 200
+MOST_TEXT = 200
 
 
 def _text(text: str) -> str:
-    if len(text) > LONGEST or "\x00" in text:
+    if len(text) > MOST_TEXT or "\x00" in text:
         raise ValueError
     return text
 
@@ -27,7 +27,7 @@ def _time(text: str) -> datetime:
 
 
 def _ids(text: str) -> tuple[UUID, ...]:
-    ids = tuple(UUID(each) for each in text.replace(",", " ").split())
+    ids = tuple(UUID(part) for part in text.replace(",", " ").split())
     if not 0 < len(ids) <= MOST_IDS:
         raise ValueError
     return ids
@@ -39,7 +39,7 @@ def _code(text: str) -> int:
     return int(text)
 
 
-READ: dict[str, Callable[[str], Any]] = {
+PARSERS: dict[str, Callable[[str], Any]] = {
     "error_code": _code,
     "before": _time,
     "after": _time,
@@ -50,28 +50,28 @@ NAMES = tuple(f.name for f in fields(Filter))
 
 
 def filter_of(given: Mapping[str, str]) -> Filter:
-    """What the fields mean; empty ones and unknown names mean nothing. Raises Refusal."""
+    """The filter for these fields. Empty fields and unknown names are ignored. Raises Refusal."""
     values: dict[str, Any] = {}
     for name in NAMES:
         if text := given.get(name, "").strip():
             try:
-                values[name] = READ.get(name, _text)(text)
+                values[name] = PARSERS.get(name, _text)(text)
             except ValueError:
                 raise Refusal(f"the field {name} cannot be read") from None
     return Filter(**values)
 
 
 def fields_of(wanted: Filter) -> dict[str, str]:
-    """The fields that give this filter again, for links and hidden inputs."""
+    """The fields for this filter, the inverse of `filter_of`; for links and hidden inputs."""
     found = {}
     for name in NAMES:
         value = getattr(wanted, name)
         if value is not None:
-            found[name] = _shown(value)
+            found[name] = _field_text(value)
     return found
 
 
-def _shown(value: Any) -> str:
+def _field_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return " ".join(str(each) for each in value)
+        return " ".join(str(item) for item in value)
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,7 +1,7 @@
-"""One-time login links: signed by whoever holds the keys of the configuration, good once and for minutes.
+"""One-time login links, signed with the broker's token key and valid for some minutes (ADR 13).
 
-So the command that makes one needs no connection to the console that takes it. What was used is remembered until
-it would have run out; a link from before this console's start is refused, since it may have been used then.
+The command that issues a link needs no connection to the console. Used links are remembered until they expire. Links
+issued before the console started are refused, because they may have been used then.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from broker.sealing import KeyMissing, Sealer, Token
 
 PURPOSE = "console-link"
 MOST_USED = 1000
-LONGEST = 2000
+MOST_LINK = 2000
 
 
 class LinkRefused(BrokerError):
-    """The link is not ours, was used, or has run out."""
+    """The link is forged, used or expired."""
 
     def __init__(self) -> None:
-        super().__init__("this link cannot be used: it is good once, and only for some minutes")
+        super().__init__("this link cannot be used: a link works once, and only for some minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Offer:
 
 
 def issue(sealer: Sealer, name: str, roles: tuple[str, ...], clock: Callable[[], float] = time.time) -> str:
-    """The last part of the link's address."""
+    """The last part of a new link's address."""
     facts = [name, list(roles), clock(), secrets.token_urlsafe(16)]
     payload = json.dumps(facts, separators=(",", ":")).encode()
     signed = sealer.token(payload, purpose=PURPOSE)
@@ -48,24 +48,24 @@ def issue(sealer: Sealer, name: str, roles: tuple[str, ...], clock: Callable[[],
 
 
 class Links:
-    """Takes links, each once."""
+    """Verifies links and accepts each once."""
 
     def __init__(self, sealer: Sealer, seconds: float, clock: Callable[[], float] = time.time) -> None:
         self._sealer, self._seconds, self._clock = sealer, seconds, clock
         self._started = clock()
         self._used: dict[str, float] = {}
 
-    def look(self, text: str) -> Offer:
-        """What it offers, without using it. Raises LinkRefused."""
+    def verify(self, text: str) -> Offer:
+        """What the link offers, without using it up. Raises LinkRefused."""
         offer, now = self._read(text), self._clock()
         fresh = self._started <= offer.at <= now < offer.at + self._seconds
         if not fresh or offer.nonce in self._used or not set(offer.roles) <= set(ROLES):
             raise LinkRefused
         return offer
 
-    def take(self, text: str) -> Offer:
-        """Use it up. Raises LinkRefused."""
-        offer, now = self.look(text), self._clock()
+    def redeem(self, text: str) -> Offer:
+        """Use the link up. Raises LinkRefused."""
+        offer, now = self.verify(text), self._clock()
         self._used = {nonce: until for nonce, until in self._used.items() if until > now}
         if len(self._used) >= MOST_USED:
             raise LinkRefused
@@ -74,7 +74,7 @@ class Links:
 
     def _read(self, text: str) -> Offer:
         try:
-            payload_text, key_id, digest = text[:LONGEST].split(".")
+            payload_text, key_id, digest = text[:MOST_LINK].split(".")
             payload = _bytes(payload_text)
             if not self._sealer.token(payload, purpose=PURPOSE, key_id=key_id).same(
                 Token(key_id, _bytes(digest))

@@ -1,7 +1,8 @@
-"""What renews itself: one look at the ledger for everybody who watches, as long as anybody does (server-sent events).
+"""Server-sent events: pages that update themselves. All listeners of a page share one rendering.
 
-Bounded: so many listeners, few of one session, and none of them has a queue: who is slow gets the newest look next.
-A stream ends with its session, with the console, or when its browser does not read.
+A page is rendered only while it has listeners. The number of listeners is limited, in all and for each session.
+Listeners have no queue: a slow one skips renderings and gets the newest. A stream ends with its session, with the
+console, or when its browser does not read.
 """
 
 from __future__ import annotations
@@ -13,48 +14,50 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from broker.console.context import SESSIONS, who
+from broker.console.context import SESSIONS, user_of
 from broker.errors import LedgerAway
 from broker.tasks import cancel_and_wait
 from broker.telemetry.log import get_logger
 
 log = get_logger("console")
 
-MOST_OF_ONE = 6
-"""Streams of one session: a browser opens no more to one address anyway."""
+MOST_PER_SESSION = 6
+"""Most streams of one session. Browsers open no more connections than that to one address."""
 WRITE_S = 10.0
-"""How long a browser may take to read one event."""
+"""Seconds that a browser may take to read one event."""
 HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
-AWAY = '<p class="problem">The ledger (PostgreSQL) cannot be reached; this page goes on when it is back.</p>'
+AWAY = (
+    '<p class="problem">The ledger (PostgreSQL) cannot be reached; this page continues when it is back.</p>'
+)
 
 RenderPage = Callable[[], Awaitable[str]]
 
 
 class Full(web.HTTPServiceUnavailable):
-    """There are as many listeners as there may be."""
+    """The limit of listeners is reached."""
 
     def __init__(self) -> None:
         super().__init__(
-            text="as many pages renew themselves as may; this one shows how it was when it was opened"
+            text="too many pages update themselves; this page stays as it was when it was opened"
         )
 
 
 class Live:
-    """One look, again and again, for its listeners."""
+    """Renders one page again and again for its listeners."""
 
-    def __init__(self, look: RenderPage, every_s: float) -> None:
-        self._look = look
+    def __init__(self, render: RenderPage, every_s: float) -> None:
+        self._render = render
         self._every_s = every_s
         self._listeners = 0
         self._text = ""
         self._number = 0
-        self._fresh = asyncio.Event()
+        self._rendered = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Somebody watches; the first one starts the looks, the last one ends them."""
+        """Register a listener. The first listener starts the rendering, the last one ends it."""
         self._listeners += 1
         self._task = self._task or asyncio.create_task(self._run())
         try:
@@ -66,69 +69,71 @@ class Live:
                 await cancel_and_wait((task,))
 
     async def after(self, number: int) -> tuple[int, str]:
-        """The newest look that is newer than `number`."""
+        """Wait for a rendering newer than `number`; returns its number and text."""
         while self._number <= number:
-            await self._fresh.wait()
+            await self._rendered.wait()
         return self._number, self._text
 
     def wake(self) -> None:
-        """Let everybody look up."""
+        """Wake all listeners."""
         self._number += 1
-        fresh, self._fresh = self._fresh, asyncio.Event()
-        fresh.set()
+        rendered, self._rendered = self._rendered, asyncio.Event()
+        rendered.set()
 
     async def _run(self) -> None:
         while True:
             try:
-                self._text = await self._look()
+                self._text = await self._render()
             except LedgerAway:
                 self._text = AWAY
             except Exception:
-                log.exception("live-look-failed")
-                self._text = ""  # tells nothing, and the next look may be better
+                log.exception("live-render-failed")
+                # An empty event changes nothing on the page; the next rendering may succeed.
+                self._text = ""
             self.wake()
             await asyncio.sleep(self._every_s)
 
 
 class LiveStreams:
-    """Who listens, over all pages."""
+    """The open streams of all pages."""
 
     def __init__(self, lives: Mapping[str, Live], most: int) -> None:
         self._lives = lives
         self._most = most
-        self._of: Counter[str] = Counter()
+        self._by_session: Counter[str] = Counter()
         self._closed = False
 
     def close(self) -> None:
-        """The console stops: every stream ends."""
+        """End every stream, because the console stops."""
         self._closed = True
         for live in self._lives.values():
             live.wake()
 
     @property
     def open(self) -> int:
-        """How many there are."""
-        return self._of.total()
+        """Number of open streams."""
+        return self._by_session.total()
 
     async def serve(self, request: web.Request, name: str) -> web.StreamResponse:
-        """A stream of the looks of this name. Raises Full."""
-        key = who(request).key
-        if self.open >= self._most or self._of[key] >= MOST_OF_ONE:
+        """Send the page `name` as a stream of events. Raises Full."""
+        key = user_of(request).key
+        if self.open >= self._most or self._by_session[key] >= MOST_PER_SESSION:
             raise Full
-        self._of[key] += 1
+        self._by_session[key] += 1
         try:
             response = web.StreamResponse(headers=HEADERS)
             await response.prepare(request)
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with self._lives[name].listening():
-                    await self._tell(request, response, self._lives[name])
+                    await self._send(request, response, self._lives[name])
             return response
         finally:
-            self._of[key] -= 1
-            self._of += Counter()  # forgets who has none
+            self._by_session[key] -= 1
+            # Removes the sessions whose count is 0.
+            self._by_session += Counter()
 
-    async def _tell(self, request: web.Request, response: web.StreamResponse, live: Live) -> None:
-        sessions, session, number = request.app[SESSIONS], who(request), 0
+    async def _send(self, request: web.Request, response: web.StreamResponse, live: Live) -> None:
+        sessions, session, number = request.app[SESSIONS], user_of(request), 0
         while True:
             number, text = await live.after(number)
             if self._closed or not sessions.alive(session):
@@ -141,5 +146,5 @@ STREAMS = web.AppKey("streams", LiveStreams)
 
 
 def event(text: str) -> bytes:
-    """One server-sent event: each line of the text is one of its lines."""
+    """One server-sent event. Every line of the text needs its own `data:`."""
     return "".join(f"data: {line}\n" for line in text.splitlines()).encode() + b"\n"

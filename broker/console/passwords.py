@@ -1,7 +1,8 @@
-"""Log-in by name and password: the same work and the same words whoever asks, and a limit on tries.
+"""Login by name and password, with a limit on tries.
 
-A name that does not exist is checked against a hash of nobody's password. Tries are counted in a fixed number of
-places that names are spread over by a keyed hash, so that no flood of names takes memory or pushes a count out.
+Unknown names cost the same work and get the same answer as known ones: they are checked against a dummy hash. Tries are
+counted in a fixed number of counters, chosen by a keyed hash of the name. So a flood of names takes no memory and evicts
+no count.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from broker.errors import BrokerError
 from config.console_section import ConsoleSettings, ConsoleUser
 
-PLACES = 4096
+COUNTERS = 4096
 AT_ONCE = 2
+"""Passwords checked at the same time; each check takes tens of megabytes."""
 MOST_WAITING = 20
-MOST_PASSWORD = 1024
-LEAST_PASSWORD = 12
+"""Logins that are checked or wait for a check."""
+MAX_PASSWORD_LENGTH = 1024
+MIN_PASSWORD_LENGTH = 12
 
-# Memory, time and lanes as RFC 9106 has them for machines without memory to spare.
+# The parameters that RFC 9106 recommends for machines with little memory.
 HASHER = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=4)
 
 
 class TooMany(BrokerError):
-    """This name was tried too often, or too many log in at once; `seconds` until it makes sense again."""
+    """Too many tries for this name, or too many logins at once. Worth trying again after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("too many attempts to log in; try again later")
@@ -37,78 +40,78 @@ class TooMany(BrokerError):
 
 
 class LoginTries:
-    """How often each name was tried in its window. Two names in one place share a count, which hurts no one much."""
+    """Login tries for each name in a time window. Names with the same counter share the limit, which is rare."""
 
     def __init__(self, most: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._window, self._clock = most, window, clock
         self._key = secrets.token_bytes(32)
-        self._counts = [0] * PLACES
-        self._since = [float("-inf")] * PLACES
+        self._counts = [0] * COUNTERS
+        self._since = [float("-inf")] * COUNTERS
 
     def count(self, name: str) -> None:
-        """One more try, counted before its password is looked at. Raises TooMany."""
-        place, now = self._place(name), self._clock()
-        if now - self._since[place] >= self._window:
-            self._counts[place], self._since[place] = 0, now
-        if self._counts[place] >= self._most:
-            raise TooMany(self._since[place] + self._window - now)
-        self._counts[place] += 1
+        """Count one try, before the password is checked. Raises TooMany."""
+        counter, now = self._counter(name), self._clock()
+        if now - self._since[counter] >= self._window:
+            self._counts[counter], self._since[counter] = 0, now
+        if self._counts[counter] >= self._most:
+            raise TooMany(self._since[counter] + self._window - now)
+        self._counts[counter] += 1
 
     def forget(self, name: str) -> None:
-        """The name has logged in."""
-        self._counts[self._place(name)] = 0
+        """Reset the count, because the user has logged in."""
+        self._counts[self._counter(name)] = 0
 
-    def _place(self, name: str) -> int:
-        return int.from_bytes(hmac.digest(self._key, name.encode(), "sha256")[:4]) % PLACES
+    def _counter(self, name: str) -> int:
+        return int.from_bytes(hmac.digest(self._key, name.encode(), "sha256")[:4]) % COUNTERS
 
 
 class Passwords:
-    """Checks names and passwords of the configured users."""
+    """Checks names and passwords of the users in the settings."""
 
     def __init__(self, settings: ConsoleSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._users = settings.users
         self._tries = LoginTries(settings.login_attempts, settings.login_window_seconds, clock)
-        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._checks = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
-        self._nobody = _nobody(settings)
+        self._dummy_hash = _dummy_hash(settings)
 
     async def check(self, name: str, password: str) -> ConsoleUser | None:
-        """The user, if the password is his. Raises TooMany."""
+        """The user, or None if the name or the password is wrong. Raises TooMany."""
         self._tries.count(name)
         user = self._users.get(name)
-        hash_ = user.password_hash if user and user.password_hash else None
-        good = await self._verify(hash_.get_secret_value() if hash_ else self._nobody, password)
-        if not (good and user and hash_):
+        secret = user.password_hash if user and user.password_hash else None
+        matches = await self._verify(secret.get_secret_value() if secret else self._dummy_hash, password)
+        if not (matches and user and secret):
             return None
         self._tries.forget(name)
         return user
 
-    async def _verify(self, hash_: str, password: str) -> bool:
-        """On a thread, few at once: each takes tens of megabytes."""
+    async def _verify(self, password_hash: str, password: str) -> bool:
+        """In a thread, AT_ONCE at a time."""
         if self._waiting >= MOST_WAITING:
             raise TooMany(1)
         self._waiting += 1
         try:
-            async with self._turn:
-                return await asyncio.to_thread(_same, hash_, password)
+            async with self._checks:
+                return await asyncio.to_thread(_matches, password_hash, password)
         finally:
             self._waiting -= 1
 
 
-def hashed(password: str) -> str:
-    """For the configuration."""
+def hash_password(password: str) -> str:
+    """The argon2 hash of a password, for the settings."""
     return HASHER.hash(password)
 
 
-def _same(hash_: str, password: str) -> bool:
+def _matches(password_hash: str, password: str) -> bool:
     try:
-        return len(password) <= MOST_PASSWORD and HASHER.verify(hash_, password)
+        return len(password) <= MAX_PASSWORD_LENGTH and HASHER.verify(password_hash, password)
     except (Argon2Error, InvalidHashError, UnicodeError):
         return False
 
 
-def _nobody(settings: ConsoleSettings) -> str:
-    """A hash of nobody's password that costs what a user's costs; without users, what ours cost."""
+def _dummy_hash(settings: ConsoleSettings) -> str:
+    """A hash that no password matches, with the cost parameters of the first user's hash, or else of HASHER."""
     hashes = [user.password_hash.get_secret_value() for user in settings.users.values() if user.password_hash]
     hasher = PasswordHasher.from_parameters(extract_parameters(hashes[0])) if hashes else HASHER
     return hasher.hash(secrets.token_urlsafe(32))

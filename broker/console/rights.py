@@ -1,4 +1,4 @@
-"""Who may do what: roles and their rights, as data. What is not written here nobody may."""
+"""Roles and their rights. What no role gives is forbidden to everybody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 
 class Right(StrEnum):
-    """One kind of thing that a user may or may not do."""
+    """What a user may do."""
 
     SEE = "see"
     """Every page without personal data."""
@@ -17,9 +17,9 @@ class Right(StrEnum):
     REPLAY = "replay"
     """Prepare, start, stop and resume replays; have a dead booking verified."""
     DISCARD = "discard"
-    """Put letters aside, and take that back."""
+    """Discard letters and restore them."""
     REVEAL = "reveal"
-    """One personal field, once, for a reason."""
+    """Reveal one personal field once, with a reason; find what is known about a citizen."""
     SESSIONS = "sessions"
     """See who is logged in, and end a session."""
 
@@ -29,12 +29,12 @@ ROLES: Mapping[str, frozenset[Right]] = MappingProxyType(
         "viewer": frozenset({Right.SEE}),
         "operator": frozenset({Right.SEE, Right.LANES, Right.REPLAY, Right.DISCARD}),
         "privacy": frozenset({Right.SEE, Right.REVEAL}),
-        # Not REVEAL: who runs the place need not read about citizens. Who needs both has both roles.
+        # Not REVEAL: administration needs no access to citizens' data (ADR 15). A user can have both roles.
         "admin": frozenset({Right.SEE, Right.LANES, Right.REPLAY, Right.DISCARD, Right.SESSIONS}),
     }
 )
 
 
 def rights_of(roles: Iterable[str]) -> frozenset[Right]:
-    """Everything that any of the roles gives; an unknown role gives nothing."""
+    """The rights of all these roles together; an unknown role gives none."""
     return frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))

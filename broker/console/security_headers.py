@@ -1,4 +1,4 @@
-"""What every answer says to the browser: nothing from outside, nothing inline, nothing kept, nobody frames it."""
+"""Security headers of every answer: no foreign or inline content, no caching, no framing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not no-referrer: with that, browsers hide the Origin of our own forms too.
+    # Not no-referrer: with it, browsers also omit the Origin of the console's own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -32,7 +32,7 @@ HEADERS = {
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal, so that streams and errors have them too."""
+    """Called when a response starts (on_response_prepare), so that streams and errors have the headers too."""
     for name, value in HEADERS.items():
         response.headers[name] = value
     response.headers.setdefault("Cache-Control", "no-store")

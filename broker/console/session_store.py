@@ -1,6 +1,6 @@
-"""Who is logged in: sessions in memory, bounded in number, ended by idleness, by age, by a person or by a restart.
+"""Sessions of logged-in users, in memory. They end by idleness, age, number, an admin, a logout or a restart.
 
-Only a hash of the cookie's secret is kept, so that nothing here can be used to log in.
+Only a hash of the cookie's secret is stored, so the stored data cannot be used to log in.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from config.console_section import ConsoleSettings
 
 @dataclass
 class Session:
-    """One user's stay. `key` names it without opening it; `token` goes into every form of it."""
+    """A user's session. `key` is the hash of the cookie's secret; `token` is in every form of the session."""
 
     key: str
     name: str
     roles: tuple[str, ...]
-    way: str
+    method: str
+    """How the user logged in: password, one-time link or proxy."""
     started: float
     seen: float
     token: str = field(repr=False)
@@ -31,81 +32,81 @@ class Session:
 
     @property
     def rights(self) -> frozenset[Right]:
-        """What this user may do."""
+        """The rights of this user."""
         return rights_of(self.roles)
 
 
 class Sessions:
-    """All of them. Nothing waits here, so no lock is needed."""
+    """All sessions. No method awaits anything, so no lock is needed."""
 
     def __init__(self, settings: ConsoleSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
-        self._all: dict[str, Session] = {}
+        self._sessions: dict[str, Session] = {}
 
-    def begin(self, name: str, roles: tuple[str, ...], way: str) -> tuple[str, Session]:
-        """A new session, and the secret that its cookie carries."""
+    def begin(self, name: str, roles: tuple[str, ...], method: str) -> tuple[str, Session]:
+        """Start a session; returns its cookie's secret and the session."""
         secret = secrets.token_urlsafe(32)
-        return secret, self._add(_key(secret), name, roles, way)
+        return secret, self._add(_key(secret), name, roles, method)
 
-    def find(self, secret: str, *, quietly: bool = False) -> Session | None:
-        """The live session of this secret; `quietly` does not count as a sign of life."""
-        return self._live(_key(secret), quietly)
+    def find(self, secret: str, *, background: bool = False) -> Session | None:
+        """The live session of this secret. `background` requests do not count as activity."""
+        return self._live(_key(secret), background)
 
-    def of_proxy(self, name: str, roles: tuple[str, ...]) -> Session:
-        """The session of a user whom a trusted proxy names; it begins when there is none."""
+    def proxy_session(self, name: str, roles: tuple[str, ...]) -> Session:
+        """The session of a user named by a trusted proxy; started if there is none."""
         key = _key(f"proxy {name}")
-        found = self._live(key, quietly=False)
+        found = self._live(key, background=False)
         return found or self._add(key, name, roles, "proxy")
 
     def end(self, key: str) -> bool:
-        """Whether there was one."""
-        session = self._all.pop(key, None)
+        """End the session; returns whether it existed."""
+        session = self._sessions.pop(key, None)
         if session:
             session.ended = True
         return session is not None
 
     def live(self) -> list[Session]:
-        """All that have not ended, the last seen first."""
-        self._sweep()
-        return sorted(self._all.values(), key=lambda session: -session.seen)
+        """All live sessions, the most recently active first."""
+        self._remove_expired()
+        return sorted(self._sessions.values(), key=lambda session: -session.seen)
 
     def alive(self, session: Session) -> bool:
-        """Whether it still is; for what goes on longer than one request."""
-        return not session.ended and not self._over(session)
+        """Whether the session is still live; for streams, which outlast one request."""
+        return not session.ended and not self._expired(session)
 
     def age(self, session: Session) -> tuple[float, float]:
-        """Seconds since it began and since it was last seen."""
+        """Seconds since the session started, and since its user was last active."""
         now = self._clock()
         return now - session.started, now - session.seen
 
-    def _add(self, key: str, name: str, roles: tuple[str, ...], way: str) -> Session:
-        self._sweep()
-        while len(self._all) >= self._settings.sessions_most:
-            self.end(min(self._all.values(), key=lambda session: session.seen).key)
+    def _add(self, key: str, name: str, roles: tuple[str, ...], method: str) -> Session:
+        self._remove_expired()
+        while len(self._sessions) >= self._settings.sessions_most:
+            self.end(min(self._sessions.values(), key=lambda session: session.seen).key)
         now = self._clock()
-        session = Session(key, name, roles, way, now, now, secrets.token_urlsafe(32))
-        self._all[key] = session
+        session = Session(key, name, roles, method, now, now, secrets.token_urlsafe(32))
+        self._sessions[key] = session
         return session
 
-    def _live(self, key: str, quietly: bool) -> Session | None:
-        session = self._all.get(key)
+    def _live(self, key: str, background: bool) -> Session | None:
+        session = self._sessions.get(key)
         if session is None:
             return None
-        if self._over(session):
+        if self._expired(session):
             self.end(key)
             return None
-        if not quietly:
+        if not background:
             session.seen = self._clock()
         return session
 
-    def _over(self, session: Session) -> bool:
+    def _expired(self, session: Session) -> bool:
         since_start, since_seen = self.age(session)
         limits = self._settings
         return since_start >= limits.session_most_seconds or since_seen >= limits.session_idle_seconds
 
-    def _sweep(self) -> None:
-        for key in [key for key, session in self._all.items() if self._over(session)]:
+    def _remove_expired(self) -> None:
+        for key in [key for key, session in self._sessions.items() if self._expired(session)]:
             self.end(key)
 
 

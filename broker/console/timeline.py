@@ -1,4 +1,4 @@
-"""A story as moments on a time line: pure, from what `ops.trace` tells."""
+"""The timeline of a trace: converts the result of `ops.trace` to moments. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Literal
 
 from broker.ops import TRIAL, ReportStory, WholeStory
 
-HAIR = timedelta(milliseconds=500)
+SAME_COMMIT = timedelta(milliseconds=500)
+"""The times of one commit differ by less than this."""
 Mood = Literal["plain", "good", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something that happened: when, to what, in a few words and with details."""
+    """One event on the timeline: when, to what kind of thing, and in words."""
 
     at: datetime
     what: str
@@ -25,11 +26,11 @@ class Moment:
 
 
 def moments(story: WholeStory) -> list[Moment]:
-    """Everything that has a time, oldest first."""
-    found = [*_requests(story), *_letters(story), *_operators(story)]
+    """All events of the story, oldest first."""
+    events = [*_requests(story), *_letters(story), *_operators(story)]
     for report in story.reports:
-        found += _report(report)
-    return sorted(found, key=lambda moment: moment.at)
+        events += _report(report)
+    return sorted(events, key=lambda moment: moment.at)
 
 
 def _requests(story: WholeStory) -> Iterator[Moment]:
@@ -60,40 +61,39 @@ def _report(story: ReportStory) -> Iterator[Moment]:
         probe = " (probe)" if attempt.probe else ""
         yield Moment(attempt.started_at, "attempt", f"attempt {attempt.number}{probe}", detail=to)
         if attempt.finished_at:
-            met = " ".join(str(part) for part in (attempt.status, attempt.what, attempt.fault) if part)
-            good = attempt.verdict == "delivered"
+            result = " ".join(str(part) for part in (attempt.status, attempt.what, attempt.fault) if part)
+            mood: Mood = "good" if attempt.verdict == "delivered" else "warn"
             words = f"attempt {attempt.number}: {attempt.verdict or 'no verdict'}"
             took = f"after {attempt.milliseconds} ms" if attempt.milliseconds is not None else ""
-            detail = ", ".join(filter(None, (met, took)))
-            yield Moment(attempt.finished_at, "attempt", words, "good" if good else "warn", detail)
+            detail = ", ".join(filter(None, (result, took)))
+            yield Moment(attempt.finished_at, "attempt", words, mood, detail)
     if report.settled_at:
-        mood: Mood = "good" if report.state.value == "delivered" else "bad"
+        mood = "good" if report.state.value == "delivered" else "bad"
         yield Moment(
-            _after_it(story, report.settled_at), "report", report.state.value, mood, report.cause or ""
+            _settled_at(story, report.settled_at), "report", report.state.value, mood, report.cause or ""
         )
 
 
-def _after_it(story: ReportStory, settled_at: datetime) -> datetime:
-    """An attempt's result and what it did to the report are one commit, whose times differ by a hair."""
+def _settled_at(story: ReportStory, settled_at: datetime) -> datetime:
+    """When the report was settled, but not before the attempt that settled it: both are one commit, at different times."""
     close = [
         attempt.finished_at
         for attempt in story.attempts
-        if attempt.finished_at and abs(attempt.finished_at - settled_at) < HAIR
+        if attempt.finished_at and abs(attempt.finished_at - settled_at) < SAME_COMMIT
     ]
     return max([settled_at, *close])
 
 
 def _letters(story: WholeStory) -> Iterator[Moment]:
     for letter in story.letters:
-        if letter.kind == "report":  # told by the report itself
+        # A dead report is already on the timeline.
+        if letter.kind == "report":
             continue
         words = f"dead letter: {letter.cause}"
         yield Moment(letter.last_seen_at, "letter", words, "bad", f"in {letter.queue}")
-    for replayed in story.replays:
-        if replayed.replayed_at:
-            yield Moment(
-                replayed.replayed_at, "replay", f"replay: {replayed.state}", detail=replayed.note or ""
-            )
+    for replay in story.replays:
+        if replay.replayed_at:
+            yield Moment(replay.replayed_at, "replay", f"replay: {replay.state}", detail=replay.note or "")
 
 
 def _operators(story: WholeStory) -> Iterator[Moment]:

@@ -1,4 +1,4 @@
-"""What went wrong, as a page: one sentence, no trace, nothing of what was sent."""
+"""Error pages: one sentence, without a traceback and without anything that was sent."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ log = get_logger("console")
 
 SENTENCES = {
     404: "there is no such page",
-    405: "this address does not take that",
-    413: "this is more than a form of this console holds",
+    405: "this address does not accept this method",
+    413: "the form is too large",
 }
 
 
 @web.middleware
-async def as_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error becomes a page of ours."""
+async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error into an error page."""
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        said = SENTENCES.get(error.status) or error.text or error.reason
-        return trouble(request, error.status, said)
+        sentence = SENTENCES.get(error.status) or error.text or error.reason
+        return error_page(request, error.status, sentence)
     except Refusal as refusal:
-        return trouble(request, 409, str(refusal))
+        return error_page(request, 409, str(refusal))
     except LedgerAway:
-        return trouble(request, 503, "the ledger (PostgreSQL) cannot be reached; try again in a moment")
+        return error_page(request, 503, "the ledger (PostgreSQL) cannot be reached; try again in a moment")
     except BrokerError as error:
-        log.error("console-trouble", error=error)
-        return trouble(request, 500, "this did not work; the console's log says why")
+        log.error("console-error", error=error)
+        return error_page(request, 500, "this failed; the console's log says why")
     except Exception:
-        log.exception("console-trouble")
-        return trouble(request, 500, "this did not work, by a mistake of ours; the console's log says where")
+        log.exception("console-error")
+        return error_page(request, 500, "this failed because of a bug in the console; its log says where")
 
 
-def trouble(request: web.Request, status: int, sentence: str) -> web.Response:
+def error_page(request: web.Request, status: int, sentence: str) -> web.Response:
     """A page that says what is wrong."""
     return render("trouble.html", request, status=status, code=status, sentence=sentence)

@@ -1,4 +1,4 @@
-"""How facts look on a page: the templates' environment and its filters. Everything is escaped."""
+"""The template environment and its filters, which format values for pages. Everything is escaped."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from broker.console.context import FILES
 HERE = Path(__file__).parent
 DANISH = ZoneInfo("Europe/Copenhagen")
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-STEPS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def set_up(app: web.Application) -> None:
-    """Templates and the files beside them, read once."""
+def configure_templates(app: web.Application) -> None:
+    """Load the templates and the static files, once at start."""
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.FileSystemLoader(HERE / "templates"),
@@ -37,43 +37,43 @@ def set_up(app: web.Application) -> None:
     }
 
 
-def when(at: datetime | None, more: str = "") -> str:
-    """A time as a Danish clock shows it, and exactly for programs."""
+def when(at: datetime | None, fraction: str = "") -> str:
+    """A <time> element: Danish time for people, UTC for programs."""
     if at is None:
         return ""
-    shown = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S") + more
-    return Markup('<time datetime="{}">{}</time>').format(at.astimezone(UTC).isoformat(), shown)
+    text = at.astimezone(DANISH).strftime("%Y-%m-%d %H:%M:%S") + fraction
+    return Markup('<time datetime="{}">{}</time>').format(at.astimezone(UTC).isoformat(), text)
 
 
 def exactly(at: datetime) -> str:
-    """To the millisecond, where the order matters."""
+    """Like `when`, with milliseconds, where the order matters."""
     return when(at, f".{at.microsecond // 1000:03}")
 
 
 def number(count: int) -> str:
-    """A large number with its thousands apart."""
+    """A number with thousands separators."""
     return f"{count:,}"
 
 
 def field_time(at: datetime | None) -> str:
-    """A time as a field of a form takes it, in Danish time."""
+    """A time for an input of type datetime-local, in Danish time."""
     return at.astimezone(DANISH).strftime("%Y-%m-%dT%H:%M") if at else ""
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:
-    """How long ago, in its two largest parts."""
+    """How long ago: `2 h 5 min`."""
     if at is None:
         return ""
     return span(((now or datetime.now(UTC)) - at).total_seconds())
 
 
 def span(seconds: float | None) -> str:
-    """A length of time: `2 h 5 min`."""
+    """A duration in its two largest units: `2 h 5 min`."""
     if seconds is None:
         return ""
-    left, parts = max(0, round(seconds)), list[str]()
-    for size, name in STEPS:
-        if left >= size or (name == "s" and not parts):
-            parts.append(f"{left // size} {name}")
-            left %= size
+    remaining, parts = max(0, round(seconds)), list[str]()
+    for size, name in UNITS:
+        if remaining >= size or (name == "s" and not parts):
+            parts.append(f"{remaining // size} {name}")
+            remaining %= size
     return " ".join(parts[:2])

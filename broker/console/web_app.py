@@ -1,4 +1,4 @@
-"""Makes the console of its table of addresses, and serves it until it is told to stop."""
+"""Builds the console from its table of routes, and serves it until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from aiohttp import web
 
 from broker import ops
 from broker.console import view
-from broker.console.access import gate
-from broker.console.context import DESK, LINKS, NAVIGATION, PASSWORDS, SESSIONS, SETTINGS, NavigationEntry
+from broker.console.access import check_access
+from broker.console.context import (
+    LINKS,
+    NAVIGATION,
+    OPERATIONS,
+    PASSWORDS,
+    SESSIONS,
+    SETTINGS,
+    NavigationEntry,
+)
 from broker.console.links import Links
 from broker.console.page_routes import TABLE
 from broker.console.pages import overview
@@ -20,7 +28,7 @@ from broker.console.rights import Right
 from broker.console.security_headers import add_headers
 from broker.console.session_store import Sessions
 from broker.console.table import PageRoute, add_rows, check_rows
-from broker.console.troubles import as_pages
+from broker.console.troubles import error_pages
 from broker.ops import Operations
 from broker.telemetry import log as logging
 from broker.telemetry.log import get_logger
@@ -31,36 +39,36 @@ MOST_BODY_BYTES = 64 * 1024
 SHUTDOWN_S = 5.0
 
 
-def build(settings: Settings, desk: Operations, table: Iterable[PageRoute] = TABLE) -> web.Application:
-    """The application. Raises TableBroken when an address has no right written beside it."""
-    rows = tuple(table)
-    app = web.Application(middlewares=[as_pages, gate], client_max_size=MOST_BODY_BYTES)
-    app[SETTINGS], app[DESK] = settings, desk
+def build(settings: Settings, operations: Operations, table: Iterable[PageRoute] = TABLE) -> web.Application:
+    """The application. Raises TableBroken if an address has no right."""
+    routes = tuple(table)
+    app = web.Application(middlewares=[error_pages, check_access], client_max_size=MOST_BODY_BYTES)
+    app[SETTINGS], app[OPERATIONS] = settings, operations
     app[SESSIONS] = Sessions(settings.console)
     app[PASSWORDS] = Passwords(settings.console)
-    app[LINKS] = Links(desk.sealer, settings.console.link_seconds)
+    app[LINKS] = Links(operations.sealer, settings.console.link_seconds)
     app[NAVIGATION] = tuple(
-        NavigationEntry(row.place, row.path, row.needs)
-        for row in rows
-        if row.place and isinstance(row.needs, Right)
+        NavigationEntry(route.title, route.path, route.needs)
+        for route in routes
+        if route.title and isinstance(route.needs, Right)
     )
-    view.set_up(app)
-    overview.set_up(app)
-    add_rows(app, rows)
+    view.configure_templates(app)
+    overview.configure_streams(app)
+    add_rows(app, routes)
     check_rows(app)
     app.on_response_prepare.append(add_headers)
     return app
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT. Raises LedgerAway, or OSError when the address is taken."""
+    """Serve until SIGTERM or SIGINT. Raises LedgerAway, and OSError if the address is in use."""
     logging.watch(asyncio.get_running_loop())
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with ops.open_operations(settings) as desk:
+    async with ops.open_operations(settings) as operations:
         runner = web.AppRunner(
-            build(settings, desk), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
+            build(settings, operations), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
         )
         await runner.setup()
         try:

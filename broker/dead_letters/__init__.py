@@ -1,1 +1,1 @@
-"""Messages that need a person: headers, reconciliation with the dead-letter queues, intake, replay."""
+"""Dead letters between RabbitMQ and the ledger: reconciliation, intake of foreign messages, replay."""

@@ -1,7 +1,7 @@
-"""The words on dead letters: their headers, their causes and whose fault a cause is, and what is kept of a message.
+"""Dead letters on the wire: their headers, the classes of their causes, and which message properties are kept.
 
-Pure. What lies in a dead-letter queue carries ids only; bodies and properties of messages are sealed before they are
-written down. Reading and turning the queues is handlers/dead_letters.py, their truth is ledger/letters.py.
+Pure. A letter in a dead-letter queue contains ids only; message bodies and properties are sealed before they are
+stored. The queues are read in reconcile.py; the ledger's side is broker/ledger/dead_letters/.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ REASON = "x-jobnet-reason"
 FIELDS = "x-jobnet-fields"
 KIND = "x-jobnet-kind"
 QUEUE = "x-jobnet-queue"
-PASS = "x-jobnet-pass"  # noqa: S105  the number of a pass, not a secret
+ROTATION = "x-jobnet-pass"
+"""Number of the rotation that published this letter."""
 PROPERTIES = "x-jobnet-properties"
-"""Sealed properties of a message whose sealed body is the letter's body, in base64."""
+"""Sealed properties, in base64, of a message whose sealed body is the letter's body."""
 
 TYPE = re.compile(r"[a-z]+(\.[a-z]+)*\.v[0-9]{1,3}")
 JOBCENTER = re.compile(r"[0-9]{5}")
@@ -37,7 +38,7 @@ CLASSES = {
     "exhausted": "moment",
     "maxlen": "moment",
 }
-"""Whose fault: the message, the moment, the setup, or (everything else: crash, bug, delivery-limit) ours."""
+"""What is wrong: the message, the moment or the setup. Every other cause (crash, bug, delivery-limit) is `ours`."""
 
 
 def class_of(cause: str) -> str:
@@ -47,7 +48,7 @@ def class_of(cause: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LetterProperties:
-    """What must survive of a message's properties, so that its replay is the same message. Personal: seal it."""
+    """The properties that a replay publishes again with the message. Contains personal data: store it sealed only."""
 
     type: str | None = None
     content_type: str | None = None
@@ -58,54 +59,55 @@ class LetterProperties:
     routing_key: str = field(default="", repr=False)
 
     def to_json(self) -> bytes:
-        """For sealing only."""
+        """The plain text to be sealed."""
         return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> LetterProperties:
-        """Reads `to_json` back."""
+        """Read what `to_json` returned."""
         return cls(**json.loads(data))
 
 
 MOST_HEADERS = 4096
-"""Bytes of headers that are kept: more, sealed and in base64, would make the letter's own headers unreadable."""
+"""Bytes of headers that are kept; sealed and in base64 they must leave room for the letter's own headers."""
 
 
 def properties_of(arrival: Arrival, exchange: str = "", routing_key: str = "") -> LetterProperties:
-    """Of an arrival, without what RabbitMQ and we wrote on it: a copied x-death makes RabbitMQ drop the message.
+    """The properties of an arrival, without the headers that RabbitMQ or the broker added.
 
-    Of too many headers only the traceparent is kept.
+    If the headers are longer than `MOST_HEADERS`, only the traceparent is kept.
     """
-    theirs = {name: value for name, value in arrival.headers.items() if _is_theirs(name, value)}
-    if len(json.dumps(theirs)) > MOST_HEADERS:
-        theirs = {
-            name: value for name, value in theirs.items() if name == "traceparent" and len(str(value)) < 100
+    headers = {name: value for name, value in arrival.headers.items() if _is_senders(name, value)}
+    if len(json.dumps(headers)) > MOST_HEADERS:
+        headers = {
+            name: value for name, value in headers.items() if name == "traceparent" and len(str(value)) < 100
         }
     return LetterProperties(
         type=arrival.type,
         content_type=arrival.content_type,
         correlation_id=arrival.correlation_id,
         reply_to=arrival.reply_to,
-        headers=theirs,
+        headers=headers,
         exchange=exchange,
         routing_key=routing_key,
     )
 
 
-def _is_theirs(name: str, value: object) -> bool:
-    ours = name.startswith(
-        ("x-jobnet-", "x-death", "x-first-death", "x-last-death", "x-delivery", "x-acquired")
-    )
-    return not ours and isinstance(value, str | int | float | bool)
+# RabbitMQ before 4.0.1 drops a message that is published with a copied x-death header (docs/rabbitmq.md#t12).
+ADDED_HEADERS = ("x-jobnet-", "x-death", "x-first-death", "x-last-death", "x-delivery", "x-acquired")
+
+
+def _is_senders(name: str, value: object) -> bool:
+    return not name.startswith(ADDED_HEADERS) and isinstance(value, str | int | float | bool)
 
 
 def properties_header(sealed: bytes) -> dict[str, str]:
-    """The header in which sealed properties travel beside a sealed body."""
+    """The header that contains the sealed properties beside a sealed body."""
     return {PROPERTIES: base64.b64encode(sealed).decode()}
 
 
 def sealed_properties(arrival: Arrival) -> bytes | None:
-    """What `properties_header` wrote; None if it is missing or damaged."""
+    """The bytes that `properties_header` wrote; None if the header is missing or damaged."""
     text = arrival.headers.get(PROPERTIES)
     try:
         return base64.b64decode(text, validate=True) if isinstance(text, str) else None
@@ -114,7 +116,7 @@ def sealed_properties(arrival: Arrival) -> bytes | None:
 
 
 def death_cause(arrival: Arrival) -> str:
-    """Why RabbitMQ put it there: its own reason if it dead-lettered it, else that nothing took it."""
+    """Why RabbitMQ put a message into a dead-letter queue: `unrouted`, RabbitMQ's own reason, or `unknown`."""
     if arrival.queue.startswith("jobnet.unrouted"):
         return "unrouted"
     reason = arrival.headers.get("x-first-death-reason")

@@ -1,7 +1,7 @@
-"""Tells letters of ours in a dead-letter queue from messages of strangers, and seals the latter for the ledger.
+"""Distinguishes our letters (ids only) in a dead-letter queue from foreign messages, and seals the latter.
 
-A stranger's message is looked at once: its ids and jobcenter code for searching, its citizen as a token; all else is
-sealed. Judges nothing, reads and writes no queue.
+A foreign message is parsed once: ids and jobcenter code stay readable for searches, the citizen becomes a token, and
+the rest is sealed for the ledger. Reads and writes no queue.
 """
 
 from __future__ import annotations
@@ -29,52 +29,52 @@ from broker.rabbitmq import FetchedMessage
 from broker.sealing import SealBroken, Sealer, Token
 from schemas.personal import Cpr
 
-MOST_LOOKED_AT = 4 * 1024 * 1024
-"""A longer body is sealed as it is: what it says cannot be searched."""
+MAX_PARSED_BYTES = 4 * 1024 * 1024
+"""A longer body is sealed without being parsed, so that it cannot be found by its ids."""
 
 
 class LetterReader:
-    """Tells our letters from strangers' messages, and seals the latter. Keeps nothing."""
+    """Recognises our letters and seals foreign messages. Stateless."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    def own(self, drawn: FetchedMessage) -> UUID | None:
-        """The id of a letter of ours, which has no body; None for everything else."""
-        arrival = drawn.arrival
+    def letter_id(self, message: FetchedMessage) -> UUID | None:
+        """The id of one of our letters, which have no body; None for every other message."""
+        arrival = message.arrival
         if arrival.body or arrival.type != LETTER_TYPE:
             return None
         return _uuid(arrival.headers.get(LETTER_ID))
 
-    def stranger(self, drawn: FetchedMessage) -> ForeignMessage:
-        """A message that the ledger does not know, sealed: one that we put there ourselves, or anybody's."""
-        return self._put_aside(drawn) or self._found(drawn)
+    def foreign(self, message: FetchedMessage) -> ForeignMessage:
+        """A message that the ledger does not know, sealed: published by publisher.py, or by another program."""
+        return self._from_publisher(message) or self._from_elsewhere(message)
 
-    def _put_aside(self, drawn: FetchedMessage) -> ForeignMessage | None:
-        """Written by publishing.py: the seal proves that, and nobody else can make one."""
-        arrival = drawn.arrival
+    def _from_publisher(self, message: FetchedMessage) -> ForeignMessage | None:
+        arrival = message.arrival
         letter_id = _uuid(arrival.headers.get(LETTER_ID))
         if letter_id is None:
             return None
+        # Only a process with our keys can make a seal that opens.
         try:
             body = self._sealer.open(arrival.body, of=str(letter_id), field="body")
-            kept = sealed_properties(arrival)
-            known = self._sealer.open(kept, of=str(letter_id), field="properties") if kept else None
+            sealed = sealed_properties(arrival)
+            plain = self._sealer.open(sealed, of=str(letter_id), field="properties") if sealed else None
         except SealBroken:
             return None
         cause = str(arrival.headers.get(REASON, "unknown"))
         fields = str(arrival.headers.get(FIELDS, "")) or None
-        properties = LetterProperties.from_json(known) if known else None
+        properties = LetterProperties.from_json(plain) if plain else None
         return self._sealed(letter_id, arrival.queue, cause, body, properties, fields)
 
-    def _found(self, drawn: FetchedMessage) -> ForeignMessage:
-        """Its id is made of all that it is, so that a message read twice (a crash before its ack) is one letter."""
-        arrival = drawn.arrival
-        properties = properties_of(arrival, drawn.exchange, drawn.routing_key)
-        whole = b"\0".join(
+    def _from_elsewhere(self, message: FetchedMessage) -> ForeignMessage:
+        arrival = message.arrival
+        properties = properties_of(arrival, message.exchange, message.routing_key)
+        content = b"\0".join(
             (arrival.queue.encode(), (arrival.message_id or "").encode(), properties.to_json(), arrival.body)
         )
-        letter_id = UUID(bytes=self._token(whole, "letter").digest[:16], version=4)
+        # Derived from the content, so that a message that is read twice (crash before its ack) is one letter.
+        letter_id = UUID(bytes=self._token(content, "letter").digest[:16], version=4)
         return self._sealed(letter_id, arrival.queue, death_cause(arrival), arrival.body, properties)
 
     def _sealed(
@@ -86,7 +86,7 @@ class LetterReader:
         properties: LetterProperties | None,
         fields: str | None = None,
     ) -> ForeignMessage:
-        glance = _glance(body)
+        content = _parsed(body)
         type_ = properties.type if properties else None
         return ForeignMessage(
             source_id=letter_id,
@@ -95,9 +95,9 @@ class LetterReader:
             cause_class=class_of(cause),
             type=type_ if type_ and len(type_) < 100 and TYPE.fullmatch(type_) else None,
             fields=fields,
-            request_id=_uuid(glance.get("requestId")),
-            jobcenter_code=_jobcenter(glance.get("jobcenterkode")),
-            citizen=self._citizen(glance.get("cpr")),
+            request_id=_uuid(content.get("requestId")),
+            jobcenter_code=_jobcenter(content.get("jobcenterkode")),
+            citizen=self._citizen(content.get("cpr")),
             body=self._sealer.seal(body, of=str(letter_id), field="body"),
             properties=self._sealer.seal(properties.to_json(), of=str(letter_id), field="properties")
             if properties
@@ -116,10 +116,10 @@ class LetterReader:
         return self._sealer.token(number.encode(), purpose="citizen") if number else None
 
 
-def _glance(body: bytes) -> dict[str, Any]:
-    """The fields of a body that can be read at all; what is broken has none."""
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The fields of a JSON object; empty if the body is not one."""
     try:
-        content = json.loads(body) if len(body) <= MOST_LOOKED_AT else None
+        content = json.loads(body) if len(body) <= MAX_PARSED_BYTES else None
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,15 +1,13 @@
-"""Carries replays on: one step of each that is going, and the messages of it published again, confirmed.
+"""Advances replays: one step of each active replay, and its messages published again, confirmed.
 
-A message goes back with the same body and properties to the queue that it died in (or, if no route took it, to the
-queue of its routing key or type), never to one that somebody names; a `reply_to` that is not allowed is left out.
-Called by every process's scheduler; the ledger sees to it that each letter is taken by one.
+A message goes back, with the same body and properties, to the work queue in which it died, or, if it was unrouted,
+to the queue of its routing key or type. An operator cannot choose the queue, and a `reply_to` that is not allowed is
+left out. Every process's scheduler calls this; the ledger gives each letter to one process.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from broker.dead_letters.headers import LETTER_ID, LetterProperties
@@ -22,14 +20,18 @@ from broker.telemetry.log import get_logger
 
 log = get_logger("replaying")
 
-MOST_AT_ONCE = 20
-"""Replays that one call carries on."""
+MAX_REPLAYS = 20
+"""How many replays one call advances."""
 
 Publish = Callable[[Outgoing], Awaitable[Published]]
 
 
 class Replayer:
-    """`advance` is one step of every replay that is going. `supplier_of` a jobcenter code: the directory's word."""
+    """Advances all active replays.
+
+    `may_reply_to`: whether an answer may be sent to this queue. `supplier_of`: a jobcenter's supplier by the
+    directory. `canary_wait`: seconds after which a canary without a result stops its replay.
+    """
 
     def __init__(
         self,
@@ -37,48 +39,50 @@ class Replayer:
         sealer: Sealer,
         publish: Publish,
         *,
-        allowed_reply_to: Iterable[str],
+        may_reply_to: Callable[[str | None], bool],
         supplier_of: Callable[[str], str | None],
         canary_wait: float,
     ) -> None:
         self._replays = replays
         self._sealer = sealer
         self._publish = publish
-        self._allowed = re.compile("|".join(fnmatch.translate(pattern) for pattern in allowed_reply_to))
+        self._may_reply_to = may_reply_to
         self._supplier_of = supplier_of
         self._canary_wait = canary_wait
 
     async def advance(self) -> int:
-        """Letters set free by this call. Raises LedgerAway, RabbitAway; what is left then goes on later."""
+        """One step of each active replay; returns how many letters were replayed.
+
+        Raises LedgerAway, RabbitAway; the next call continues.
+        """
         freed, seen = 0, set[UUID]()
-        for _ in range(MOST_AT_ONCE):
+        for _ in range(MAX_REPLAYS):
             step = await self._replays.step(
-                self._supplier_of, canary_wait=self._canary_wait, but_not=frozenset(seen)
+                self._supplier_of, canary_wait=self._canary_wait, excluding=frozenset(seen)
             )
             if step is None:
                 break
             seen.add(step.replay_id)
             freed += step.freed
             for message in step.messages:
-                await self._again(message)
+                await self._publish_again(message)
         return freed
 
-    async def _again(self, message: ToPublish) -> None:
+    async def _publish_again(self, message: ToPublish) -> None:
         try:
             out = self._outgoing(message)
         except (SealBroken, ValueError, TypeError) as error:
-            sentence = f"it does not open: {error}" if isinstance(error, SealBroken) else str(error)
-            await self._replays.published(message, sentence[:300])
+            reason = f"it does not open: {error}" if isinstance(error, SealBroken) else str(error)
+            await self._replays.record_published(message, reason[:300])
             return
-        published = await self._publish(out)
-        problem = (
-            None if published is Published.CONFIRMED else f"its queue did not take it ({published.value})"
-        )
-        await self._replays.published(message, problem)
-        log.info("replayed", letter_id=message.letter_id, outcome=published.value)
+        result = await self._publish(out)
+        confirmed = result is Published.CONFIRMED
+        problem = None if confirmed else f"its queue did not take it ({result.value})"
+        await self._replays.record_published(message, problem)
+        log.info("letter-replayed", letter_id=message.letter_id, outcome=result.value)
 
     def _outgoing(self, message: ToPublish) -> Outgoing:
-        """Raises SealBroken, or ValueError with a sentence for what cannot be published again."""
+        """Raises SealBroken, or ValueError with a sentence for the operator."""
         if message.body is None or message.properties is None:
             raise ValueError("its body or its properties were not kept")
         of = str(message.letter_id)
@@ -91,13 +95,13 @@ class Replayer:
             type=kept.type,
             content_type=kept.content_type,
             correlation_id=kept.correlation_id,
-            reply_to=kept.reply_to if self._allowed.fullmatch(kept.reply_to or "") else None,
+            reply_to=kept.reply_to if self._may_reply_to(kept.reply_to) else None,
             headers={**kept.headers, LETTER_ID: of},
         )
 
 
 def work_queue_of(dead_queue: str, kept: LetterProperties) -> str:
-    """Where a message is carried out. Raises ValueError for one that no queue takes."""
+    """The work queue to which a replayed message is published. Raises ValueError if there is none."""
     if dead_queue != dead_queue_of(UNROUTED):
         return dead_queue.removesuffix(".dead")
     queues = {key: queue for queue, keys in ROUTING_KEYS.items() for key in keys}

@@ -7,8 +7,8 @@ import asyncio
 from broker.clients import Systems
 from broker.clients.certificates import certificate_ends, certificates_shown
 from broker.health.vitals import Vitals
-from broker.ledger.operators.desk import Operations
-from broker.ledger.upkeep.conservation import Conservation, wanted
+from broker.ledger.operators.operations import Operations
+from broker.ledger.upkeep.conservation import Conservation, report_codes
 from broker.rabbitmq import Rabbit
 from broker.rabbitmq.topology import WORK_QUEUES, lane_of
 from broker.scheduler import Chore
@@ -44,8 +44,8 @@ class PeriodicChecks:
         ]
 
     async def conserve(self) -> None:
-        codes = wanted(self._systems.directory.suppliers)
-        self._vitals.saw_balance(await Conservation(self._settings, self._desk.target, codes).check())
+        codes = report_codes(self._systems.directory.suppliers)
+        self._vitals.saw_balance(await Conservation(self._settings, self._desk.server, codes).check())
 
     async def figures(self) -> None:
         """What waits, is dead, is uncertain; and what lies in the work queues. Raises LedgerAway, RabbitAway."""

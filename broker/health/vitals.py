@@ -12,7 +12,8 @@ from datetime import date, datetime
 from time import monotonic, time
 
 from broker.dead_letters.reconcile import ReconcileResult
-from broker.ledger import ConsumerStatus, Ledger
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ConsumerStatus
 from broker.ledger.operators.figures import Figures
 from broker.ledger.upkeep.conservation import Balance
 from broker.rabbitmq import Rabbit
@@ -76,7 +77,7 @@ class Vitals:
             return ["stopping: what is under way is being finished"]
         if self.consumer is None or self.ledger is None:
             return ["starting"]
-        found = ["PostgreSQL is out of reach"] if self.ledger.away else []
+        found = ["PostgreSQL is out of reach"] if self.ledger.availability.away else []
         if (problem := self.consumer.problem()) is not None:
             found.append(problem)
         elif self.blocked:

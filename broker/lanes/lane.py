@@ -25,12 +25,14 @@ from broker.lanes.events import (
 )
 
 __all__ = [
+    "LANE_TRANSITIONS",
     "DestinationAnswered",
     "DestinationFailed",
     "Event",
     "Lane",
     "LaneRules",
     "LaneState",
+    "LaneTransition",
     "Paused",
     "ProbeLost",
     "Resumed",
@@ -98,6 +100,35 @@ class Lane:
     reason: str | None = None
     by: str | None = None
     attention: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTransition:
+    """A row of LANE_TRANSITIONS. `before`: None for an insert. `written_by`: SQL statement, module below broker.ledger."""
+
+    before: LaneState | None
+    after: LaneState
+    events: tuple[type, ...]
+    written_by: str = "reports.lanes.WRITE"
+
+
+LANE_TRANSITIONS = (
+    LaneTransition(None, LaneState.OPEN, (), "reports.lanes.ADD"),
+    LaneTransition(None, LaneState.OPEN, (), "reports.new_reports.LANES"),
+    LaneTransition(LaneState.OPEN, LaneState.PARKED, (DestinationFailed, SetupWrong, WaitRequested)),
+    LaneTransition(LaneState.PARKED, LaneState.PROBING, (TimeCame,)),
+    LaneTransition(LaneState.PARKED, LaneState.OPEN, (DestinationAnswered,)),
+    LaneTransition(LaneState.PROBING, LaneState.OPEN, (DestinationAnswered,)),
+    LaneTransition(
+        LaneState.PROBING, LaneState.PARKED, (DestinationFailed, SetupWrong, WaitRequested, ProbeLost)
+    ),
+    LaneTransition(LaneState.OPEN, LaneState.PAUSED, (Paused,)),
+    LaneTransition(LaneState.PARKED, LaneState.PAUSED, (Paused,)),
+    LaneTransition(LaneState.PROBING, LaneState.PAUSED, (Paused,)),
+    LaneTransition(LaneState.PAUSED, LaneState.OPEN, (Resumed,)),
+    LaneTransition(LaneState.PAUSED, LaneState.PARKED, (Resumed,)),
+)
+"""Every change of a lane's state. tests/ledger/test_transitions.py checks each row."""
 
 
 def after(lane: Lane, event: Event, now: datetime, rules: LaneRules) -> Lane:

@@ -1,7 +1,7 @@
-"""The operators' log: who did what, when, why and to which subject. Append-only; PostgreSQL itself sees to that.
+"""The operators' log: who did what, when, why and to which subject. Append-only, enforced by a trigger in PostgreSQL.
 
-An entry is written in the transaction of the action that it tells of. Nothing personal: a citizen is named by a
-token, so that a person's question "who looked me up" can be answered without the number.
+An entry is written in the transaction of its action. It contains no personal data: a citizen is named by a token, so
+that the question "who looked me up" can be answered without the CPR number.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ ORDER BY id DESC LIMIT $6
 
 
 class Refusal(BrokerError):
-    """What an operator asked for is not possible; the sentence says why and what is."""
+    """The operator's request is not possible; the text says why, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts and why; both are asked for before anything happens. Raises Refusal when one is empty."""
+    """An operator's name and reason, required for every action. Raises Refusal when one is empty or not allowed."""
 
     name: str
     reason: str
@@ -71,7 +71,7 @@ class LogEntry:
 
 
 def login_name() -> str:
-    """The name of whoever is logged in; empty when the machine does not know one."""
+    """The login name of the user; empty when the machine knows none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
@@ -86,7 +86,7 @@ async def write_down(
     details: Mapping[str, Any] | None = None,
     citizen: Token | None = None,
 ) -> None:
-    """One entry, in the caller's transaction."""
+    """Write one entry, in the caller's transaction."""
     await connection.execute(
         WRITE,
         by.name.strip(),
@@ -100,10 +100,10 @@ async def write_down(
 
 
 class OperatorLog:
-    """The log, newest first. Raises LedgerAway."""
+    """Reads the log, newest entries first. Raises LedgerAway."""
 
-    def __init__(self, lines: Pool) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def entries(
         self,
@@ -115,20 +115,20 @@ class OperatorLog:
         before: int | None = None,
         limit: int = 100,
     ) -> list[LogEntry]:
-        """At most `limit` (and 1000) entries; with `before`, older ones than that."""
+        """At most `limit` (and 1000) entries; with `before`, entries older than that id."""
         digests = [token.digest for token in citizen] if citizen is not None else None
 
         async def work(connection: Connection) -> list[Any]:
-            wanted = min(limit, MOST_ENTRIES)
-            return await connection.fetch(READ, subject, actor, action, digests, before, wanted)
+            most = min(limit, MOST_ENTRIES)
+            return await connection.fetch(READ, subject, actor, action, digests, before, most)
 
-        rows = await self._lines.run(work)
+        rows = await self._pool.run(work)
         return [LogEntry(**{**row, "details": json.loads(row["details"])}) for row in rows]
 
     async def note(self, by: Actor, action: str, subject: str) -> None:
-        """An entry by itself, for what is done outside the ledger."""
+        """Write an entry in a transaction of its own, for an action outside the ledger."""
 
         async def work(connection: Connection) -> None:
             await write_down(connection, by, action, subject)
 
-        await self._lines.run(work)
+        await self._pool.run(work)

@@ -1,7 +1,7 @@
-"""The words of the ledger: what is asked of it, what it answers, and what can be looked up.
+"""The ledger's types for requests: claims and their outcomes, endings, events, and rows that can be looked up.
 
-Plain frozen data without I/O. Everything personal in here is in the clear and lives in memory only; it is
-sealed before it is written down. Reprs leave personal fields out.
+Frozen data without I/O. Personal fields are in the clear, in memory only; they are sealed before they are stored.
+Reprs leave them out.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from schemas.codes import Status
 from schemas.personal import Cpr
 
 EVENT_LEASE = timedelta(seconds=60)
-"""An event that was taken and not reported as sent is due again after this: never lost."""
+"""An event that was taken and not marked as sent is due again after this, so that none is lost."""
 
 
 class State(StrEnum):
-    """Where a request stands. Only `running` and `uncertain` hold their citizen's turn (DESIGN 3, rule 9)."""
+    """The state of a request (docs/states.md#request). Only `running` and `uncertain` hold the citizen's turn (R9)."""
 
     RUNNING = "running"
     SETTLED = "settled"
@@ -29,8 +29,48 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """A row of a transition table: a change of a column `state`. tests/ledger/test_transitions.py checks every row.
+
+    `before`: None for an insert. `written_by`: the SQL statement that writes it, its module below broker.ledger.
+    """
+
+    before: str | None
+    after: str
+    reason: str
+    written_by: str
+
+
+REQUEST_TRANSITIONS = (
+    Transition(None, State.RUNNING, "claimed, with the citizen's turn", "requests.entries.INSERT"),
+    Transition(None, State.SETTLED, "recorded: it ended before it was begun", "requests.entries.INSERT"),
+    Transition(State.RUNNING, State.SETTLED, "the outcome is known", "requests.settles.SETTLE"),
+    Transition(
+        State.RUNNING,
+        State.UNCERTAIN,
+        "a call's outcome is unknown, or the owner died",
+        "requests.settles.SETTLE",
+    ),
+    Transition(State.UNCERTAIN, State.SETTLED, "a verification found the outcome", "requests.settles.SETTLE"),
+    Transition(
+        State.UNCERTAIN,
+        State.UNVERIFIED,
+        "verifications found nothing in time",
+        "requests.verifications.GIVE_UP",
+    ),
+    Transition(
+        State.UNVERIFIED,
+        State.UNCERTAIN,
+        "an operator wants it verified again",
+        "dead_letters.letters.VERIFY",
+    ),
+)
+"""Every change of a request's state. A takeover changes owner and epoch, not the state."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """One request that wants to be claimed; `business` and `message` are bytes in the clear."""
+    """One request to claim; `business` and `message` are bytes in the clear. `turn`: claim the citizen's turn too."""
 
     request_id: UUID
     type: str
@@ -48,11 +88,11 @@ class ClaimRequest:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to settle one request, as long as nobody took it over: `owner` and `epoch` are compared.
+    """The right to settle one request: a lease. `owner` and `epoch`, the fencing token, are compared at the settle.
 
-    Hold on to the object while you work: the ledger keeps a weak reference, and a claim that this process
-    dropped without settling counts as left by a dead owner. `message` is opened for verification and sweep
-    only. `verify_tries` counts the finished look-ups that found nothing out.
+    Keep the object while you work: the ledger holds a weak reference, and a claim that this process dropped without a
+    settle counts as left by a dead owner. `message` is opened for verification and sweep only. `dead_owners`: how many
+    owners died with it. `verify_tries`: finished look-ups that found nothing out.
     """
 
     request_id: UUID
@@ -75,10 +115,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A report that is made in the commit that settles its request. `content` is `Report.to_json()`, in the clear.
+    """A report made in the transaction that settles its request. `content` is `Report.to_json()`, in the clear.
 
-    `merge`: what makes automatic ones equal (DESIGN 6), None for a citizen's words. `joins`: the failed request
-    that a citizen names. `supplier` is "" while nobody is known for the jobcenter.
+    `merge`: the fields in which merged automatic failures are equal; None for a citizen's report. `joins`: the failed
+    request that a citizen names. `supplier` is "" while the directory knows none for the jobcenter.
     """
 
     report_id: UUID
@@ -98,9 +138,9 @@ class NewReport:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """How a request ends: what is stored, sealed, as its answer. `report` goes with it, in the same commit (DESIGN 6).
+    """How a request ends, with the answer to store. `report` is made in the same transaction.
 
-    `last_sent_at` belongs to an uncertain ending: absence proves nothing until some time after it.
+    `last_sent_at` belongs to an uncertain ending: the absence of a booking proves nothing until some time after it.
     """
 
     status: Status
@@ -113,7 +153,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What is known of a request that ended; `corrected`: a verification replaced an uncertain answer."""
+    """The columns in the clear of a request that ended. `corrected`: a verification replaced an uncertain answer."""
 
     type: str
     jobcenter_code: str
@@ -127,21 +167,24 @@ class RequestFacts:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Nobody knew this request; it and the citizen's turn are ours. Only a new claim may begin or expire."""
+    """The request is new; this process owns it and the citizen's turn. Only a new claim may begin or expire."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """Its owner died. What it sent is unknown: look it up, never send it again (DESIGN 5)."""
+    """Its owner died. Whether it called the booking system is unknown: look it up, never send it again.
+
+    docs/architecture.md#unknown.
+    """
 
     claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """It ended before, or just now; `ending.answer` is what its asker gets."""
+    """The request has ended, earlier or just now; `ending.answer` is the answer for the frontend."""
 
     ending: StoredAnswer
     facts: RequestFacts
@@ -149,12 +192,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedElsewhere:
-    """A living owner has it, perhaps this process: ask again a little later."""
+    """A living process owns it, perhaps this one: claim again a little later."""
 
 
 @dataclass(frozen=True, slots=True)
 class CitizenBusy:
-    """Another request holds the turn; nothing was claimed. `uncertain`: verify that one first (rule 9)."""
+    """Another request, `request_id`, holds the turn; nothing was claimed. `uncertain`: verify that one first (R9)."""
 
     request_id: UUID
     uncertain: bool
@@ -162,7 +205,7 @@ class CitizenBusy:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """The same requestId came before with other business fields (rule 8)."""
+    """The same requestId came before with other business fields (R8)."""
 
 
 ClaimOutcome = Claimed | TakenOver | Settled | ClaimedElsewhere | CitizenBusy | Conflict
@@ -170,7 +213,7 @@ ClaimOutcome = Claimed | TakenOver | Settled | ClaimedElsewhere | CitizenBusy | 
 
 @dataclass(frozen=True, slots=True)
 class DueEvent:
-    """An outcome event that no arrival will publish: a verification ended, or gave up (`unverified`)."""
+    """An outcome event that no message in flight will publish: a verification ended or gave up (`unverified`)."""
 
     request_id: UUID
     type: str
@@ -186,7 +229,7 @@ class DueEvent:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything the ledger knows of a request without opening what is sealed."""
+    """A request's columns in the clear."""
 
     request_id: UUID
     type: str
@@ -215,7 +258,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One broker process by the clock of PostgreSQL. `alive`: it could not be judged dead now."""
+    """One broker process, by PostgreSQL's clock. `alive`: not stopped, and its heartbeat is young."""
 
     id: UUID
     pid: int
@@ -233,7 +276,7 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStatus:
-    """What a process sees of itself: consumers it should have and has, and what keeps it from carrying arrivals."""
+    """The consumers that a process should have and has, and why it handles no messages now, in words."""
 
     expected: int
     consuming: int
@@ -241,7 +284,7 @@ class ConsumerStatus:
 
 
 class RowRefused(BrokerError):
-    """PostgreSQL refused this row and no other one: `sqlstate` says why. Never holds a value of the row."""
+    """PostgreSQL refused this one row; `sqlstate` says why. Contains no value of the row."""
 
     def __init__(self, sqlstate: str) -> None:
         super().__init__(f"PostgreSQL refused this row (SQLSTATE {sqlstate})")
@@ -249,9 +292,9 @@ class RowRefused(BrokerError):
 
     @property
     def passing(self) -> bool:
-        """Whether the same row may pass a moment later: deadlock, serialization, a lock held too long."""
+        """Whether the reason is transient: deadlock, serialization failure, a lock held too long."""
         return self.sqlstate[:2] == "40" or self.sqlstate == "55P03"
 
 
 class LedgerMisfit(BrokerError):
-    """This database is not one that this broker can work with; the sentence says what to do."""
+    """This broker cannot work with this database; the text says what to do."""

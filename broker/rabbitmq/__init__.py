@@ -1,11 +1,19 @@
-"""The only door to RabbitMQ; nobody else imports aio-pika or aiormq.
+"""RabbitMQ. Only this package imports aio-pika, aiormq and pamqp.
 
-connection.py keeps two plain connections up, consuming.py and publishing.py use them, rabbit.py is what the
-broker sees, arrivals.py what crosses the door, properties.py what strangers wrote on it. Nothing here
-declares (topology_ops.py does), nothing nacks, and no task of ours ends because a channel does.
+rabbit.py is the interface for the rest of the broker. connection.py keeps connections up, subscription.py consumes,
+confirms.py publishes; transport.py and frames.py write and read the frequent frames without the library. messages.py
+has the messages as data, properties.py decodes their properties. topology.py is the topology as data, declare.py
+declares it. consumer.py runs a task for each arrival; such a task does not end with its channel. There is no nack.
+The rules and their reasons: docs/rabbitmq.md#rules.
 """
 
-from broker.rabbitmq.connection import Channel, Connection, DeclareRefused, asked, connected
+from broker.rabbitmq.connection import (
+    Channel,
+    Connection,
+    DeclareRefused,
+    on_own_channel,
+    temporary_connection,
+)
 from broker.rabbitmq.messages import AckToken, Arrival, Outgoing, Published
 from broker.rabbitmq.queue_reader import FetchedMessage, QueueReader, open_queue_reader
 from broker.rabbitmq.rabbit import Rabbit
@@ -23,8 +31,8 @@ __all__ = [
     "QueueReader",
     "Rabbit",
     "RpcClient",
-    "asked",
-    "connected",
+    "on_own_channel",
     "open_queue_reader",
     "open_rpc_client",
+    "temporary_connection",
 ]

@@ -1,8 +1,7 @@
-"""The topology on a live server: declare it, look whether it is there, and print the users of it.
+"""The topology on a live server: declare it, check that it exists, and print its users.
 
-Each declaration is asked for by itself, so that one that RabbitMQ refuses leaves no other undone. Nothing
-is ever deleted. Bindings cannot be looked at over AMQP: `check` says nothing of them, `apply` makes them
-again.
+Each declaration is made on a channel of its own, so that a refused one does not stop the others. Nothing is deleted.
+AMQP cannot look up bindings: `check` does not cover them, `apply` declares them again.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from broker.rabbitmq import Channel, Connection, DeclareRefused, asked, connected
+from broker.rabbitmq import Channel, Connection, DeclareRefused, on_own_channel, temporary_connection
 from broker.rabbitmq.topology import (
     BINDINGS,
     EXCHANGES,
@@ -26,90 +25,106 @@ from broker.rabbitmq.topology import (
 from config.settings import Settings
 
 APPLY = "jobnet-broker topology apply"
-DIFFERS = re.compile(
-    r"inequivalent arg '(?P<argument>[^']*)'.*?: received (?P<ours>.*?) but current is (?P<theirs>.*)"
+DIFFERENT_ARGUMENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']*)'.*?: received (?P<wanted>.*?) but current is (?P<current>.*)"
 )
-PASSWORD_HASH = "<the password's hash, in base64>"  # noqa: S105 - a placeholder, which RabbitMQ refuses to import
-"""Not base64 on purpose: such an import is refused, instead of locking out users who have a password."""
+# Not base64 on purpose: RabbitMQ refuses to import it. An empty hash would be imported and lock the users out.
+PASSWORD_HASH = "<the password's hash, in base64>"  # noqa: S105 - a placeholder
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """One thing to declare: its name for a person, how to ask for it, and how to look whether it exists."""
+    """One exchange, queue or binding: a name for messages, how to declare it, and how to look up whether it exists."""
 
-    what: str
+    name: str
     declare: Callable[[Channel], Awaitable[object]]
-    look: Callable[[Channel], Awaitable[object]] | None = None
+    look_up: Callable[[Channel], Awaitable[object]] | None = None
 
 
 async def apply(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
-    """Declare everything, with a lane for each supplier; may be repeated.
+    """Declare the whole topology, with a lane for each supplier; may be repeated.
 
-    Returns a sentence for each thing that RabbitMQ refused. Raises RabbitAway.
+    Returns a sentence for each refused declaration. Raises RabbitAway.
     """
-    async with connected(settings.rabbitmq.url.get_secret_value(), APPLY) as raw:
-        return [s for d in declarations(settings, raw, suppliers) if (s := await _no(raw, d.what, d.declare))]
+    async with temporary_connection(settings.rabbitmq.url.get_secret_value(), APPLY) as connection:
+        return [
+            problem
+            for item in declarations(settings, connection, suppliers)
+            if (problem := await _refusal(connection, item.name, item.declare))
+        ]
 
 
 async def check(settings: Settings, suppliers: Iterable[str] = ()) -> list[str]:
-    """A sentence for each exchange and queue that is missing or different; declares nothing.
-
-    Raises RabbitAway.
-    """
-    async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker topology check") as raw:
-        return [s for d in declarations(settings, raw, suppliers) if d.look and (s := await _wrong(raw, d))]
+    """A sentence for each exchange and queue that is missing or different. Declares nothing. Raises RabbitAway."""
+    url = settings.rabbitmq.url.get_secret_value()
+    async with temporary_connection(url, "jobnet-broker topology check") as connection:
+        return [
+            problem
+            for item in declarations(settings, connection, suppliers)
+            if (problem := await _difference(connection, item))
+        ]
 
 
 async def missing(settings: Settings, suppliers: Iterable[str]) -> list[str]:
-    """A sentence for each exchange and queue that is not there; needs no right to declare, compares nothing.
+    """A sentence for each missing exchange and queue. Arguments are not compared; needs no right to declare.
 
     Raises RabbitAway.
     """
-    async with connected(settings.rabbitmq.url.get_secret_value(), "jobnet-broker look") as raw:
-        looks = [(d.what, d.look) for d in declarations(settings, raw, suppliers) if d.look]
-        return [s for what, look in looks if (s := await _no(raw, what, look))]
+    async with temporary_connection(
+        settings.rabbitmq.url.get_secret_value(), "jobnet-broker look"
+    ) as connection:
+        return [
+            problem
+            for item in declarations(settings, connection, suppliers)
+            if item.look_up and (problem := await _refusal(connection, item.name, item.look_up))
+        ]
 
 
-async def _wrong(raw: Connection, declaration: Declaration) -> str | None:
-    if declaration.look is None:
+async def _difference(connection: Connection, item: Declaration) -> str | None:
+    if item.look_up is None:
         return None
-    missing = await _no(raw, declaration.what, declaration.look)
-    # It exists, so declaring it again only compares.
-    return missing or await _no(raw, declaration.what, declaration.declare)
+    missing = await _refusal(connection, item.name, item.look_up)
+    # It exists, so declaring it again only compares the arguments.
+    return missing or await _refusal(connection, item.name, item.declare)
 
 
-async def _no(raw: Connection, what: str, ask: Callable[[Channel], Awaitable[object]]) -> str | None:
+async def _refusal(
+    connection: Connection, name: str, action: Callable[[Channel], Awaitable[object]]
+) -> str | None:
     try:
-        await asked(raw, ask)
-    except DeclareRefused as no:
-        return sentence(what, str(no))
+        await on_own_channel(connection, action)
+    except DeclareRefused as refused:
+        return advice(name, str(refused))
     return None
 
 
-def sentence(what: str, refusal: str) -> str:
-    """What is wrong and what to do, for a person, from RabbitMQ's refusal."""
-    if found := DIFFERS.search(refusal):
+def advice(name: str, refusal: str) -> str:
+    """A sentence for a person: what is wrong, and what to do about it."""
+    # Arguments cannot be changed: docs/rabbitmq.md#t25.
+    if found := DIFFERENT_ARGUMENT.search(refusal):
         return (
-            f"{what}: {found['argument']} is {found['theirs']} and should be {found['ours']}."
+            f"{name}: {found['argument']} is {found['current']} and should be {found['wanted']}."
             f" RabbitMQ cannot change that: when it is empty and nobody uses it, delete it, then run {APPLY}"
         )
     if "NOT_FOUND" in refusal:
-        return f"{what} is missing: run {APPLY}"
-    return f"{what} was refused by RabbitMQ: {refusal}"
+        return f"{name} is missing: run {APPLY}"
+    return f"{name} was refused by RabbitMQ: {refusal}"
 
 
-def declarations(settings: Settings, raw: Connection, suppliers: Iterable[str] = ()) -> Iterator[Declaration]:
-    """Everything, in an order in which each finds what it refers to."""
-    version = version_of(raw)
+def declarations(
+    settings: Settings, connection: Connection, suppliers: Iterable[str] = ()
+) -> Iterator[Declaration]:
+    """The whole topology; each item comes after those that it refers to."""
+    version = version_of(connection)
     yield from map(_exchange, EXCHANGES)
     for queue in queues(suppliers):
         yield _queue(queue, queue.arguments(settings.queues, version))
     yield from map(_binding, BINDINGS)
 
 
-def version_of(raw: Connection) -> tuple[int, int]:
+def version_of(connection: Connection) -> tuple[int, int]:
     """The server's (major, minor) version."""
-    numbers = re.findall(r"\d+", str(raw.server_properties["version"]))
+    numbers = re.findall(r"\d+", str(connection.server_properties["version"]))
     return int(numbers[0]), int(numbers[1])
 
 
@@ -144,8 +159,9 @@ def _binding(binding: Binding) -> Declaration:
 def users(settings: Settings | None = None) -> dict[str, Any]:
     """RabbitMQ definitions with one user per role and its permissions, for `rabbitmqctl import_definitions`.
 
-    In the virtual host of the settings' address ("/" without). Each `password_hash` is a placeholder to be
-    replaced by base64(salt + sha256(salt + password)), salt of four bytes; until then the import is refused.
+    The permissions are for the virtual host in the settings' address ("/" without settings). Each `password_hash` is a
+    placeholder: replace it by base64(salt + sha256(salt + password)), with a salt of four bytes. RabbitMQ refuses to
+    import a placeholder.
     """
     vhost = "/" if settings is None else vhost_of(settings.rabbitmq.url.get_secret_value())
     return {

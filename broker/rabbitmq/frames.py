@@ -1,7 +1,7 @@
-"""The frames that come by the thousand: publishes with their confirms, arrivals with their acknowledgements.
+"""The frequent frames: publishes with their confirms, arrivals with their acknowledgements.
 
-Written and read here past the library, on channels that it opened and will close (see `stream.py`). What is not one
-of these frames is left to it.
+They are written and read here instead of in the library, on channels that the library opened and will close; see
+transport.py. All other frames are left to the library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pamqp.header import ContentHeader
 
 from broker.errors import RabbitAway
 from broker.rabbitmq.messages import Outgoing, Published
-from broker.rabbitmq.transport import HEAD, OVERHEAD, stream_of
+from broker.rabbitmq.transport import HEAD, OVERHEAD, transport_of
 
 METHOD, HEADER, BODY = 1, 2, 3
 END = b"\xce"
@@ -36,12 +36,12 @@ CONFIRM = Struct(">4xQB")
 ACKNOWLEDGE = Struct(">BHI4sQBB")
 HEADER_START = Struct(">BHIHHQH")
 MAX_SHORT_STRING = 255
-NO_MORE = "the channel was lost"
+CHANNEL_LOST = "the channel was lost"
 SWEEP_S = 0.25
-"""How late a timeout may be noticed."""
+"""How often publishes are checked for their timeout, in seconds."""
 APP_ID_NAME = "jobnet-broker"
 
-# The flags of the properties that we write, in the order in which they are written (AMQP 0-9-1, class basic).
+# The flags of the properties that are written, in their order on the wire (AMQP 0-9-1, class basic).
 CONTENT_TYPE, HEADERS, DELIVERY_MODE, CORRELATION_ID = 1 << 15, 1 << 13, 1 << 12, 1 << 10
 REPLY_TO, MESSAGE_ID, TIMESTAMP, TYPE, APP_ID = 1 << 9, 1 << 7, 1 << 6, 1 << 5, 1 << 3
 LONG = Struct(">Q")
@@ -55,15 +55,14 @@ def short_string(text: str) -> bytes:
     return bytes((len(data),)) + data
 
 
-WE = short_string(APP_ID_NAME)
+APP_ID_VALUE = short_string(APP_ID_NAME)
 AmqpProperties = tuple[int, bytes]
-"""Flags and values, as they are written."""
+"""Flags and encoded values."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedPublish:
-    """A message as AMQP carries it. `message_id` is no other publish's: two equal ones in flight would swap their
-    outcomes (rabbitmq.md 1, #5)."""
+    """A publish as AMQP bytes, with a new `message_id` for each."""
 
     message_id: str
     method: bytes
@@ -72,7 +71,8 @@ class EncodedPublish:
 
     @classmethod
     def of(cls, out: Outgoing) -> EncodedPublish:
-        """Raises ValueError or TypeError for what cannot be encoded, here and not half-way through a channel."""
+        """Encode a message. Raises ValueError or TypeError for one that AMQP cannot carry, before anything is sent."""
+        # Two publishes in flight with the same id would swap their outcomes (docs/rabbitmq.md#t5).
         message_id = str(uuid4())
         mandatory = b"\x01" if out.mandatory else b"\x00"
         method = PUBLISH + short_string(out.exchange) + short_string(out.routing_key) + mandatory
@@ -80,7 +80,7 @@ class EncodedPublish:
 
 
 def amqp_properties(out: Outgoing, message_id: str) -> AmqpProperties:
-    """In the order that the protocol wants. Raises ValueError or TypeError."""
+    """The properties of a message, in the order of the protocol. Raises ValueError or TypeError."""
     flags, parts = DELIVERY_MODE | MESSAGE_ID | TIMESTAMP | APP_ID, []
     if out.content_type is not None:
         flags |= CONTENT_TYPE
@@ -99,25 +99,25 @@ def amqp_properties(out: Outgoing, message_id: str) -> AmqpProperties:
     if out.type is not None:
         flags |= TYPE
         parts.append(short_string(out.type))
-    parts.append(WE)
+    parts.append(APP_ID_VALUE)
     return flags, b"".join(parts)
 
 
 class ChannelTap:
-    """What both directions share: a channel of the library whose busy frames are ours until it closes."""
+    """Base of both directions: handles the frequent frames of one of the library's channels until it closes."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         self.channel = channel
         self._number = channel.number
-        self._stream = stream_of(channel.connection)
-        self._stream.register(self._number, self)
+        self._transport = transport_of(channel.connection)
+        self._transport.register(self._number, self)
         channel.closing.add_done_callback(self._closed)
 
-    def take(self, kind: int, frame: bytes) -> bool:
+    def handle(self, kind: int, frame: bytes) -> bool:
         raise NotImplementedError
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
-        self._stream.forget(self._number, self)
+        self._transport.forget(self._number, self)
 
     @property
     def is_closed(self) -> bool:
@@ -129,62 +129,63 @@ class ChannelTap:
 
 
 class PublishTap(ChannelTap):
-    """Publishes on a channel in confirm mode. Nobody else may publish on it: the confirms are counted here."""
+    """Publishes on a channel in confirm mode. It must be the only publisher there: it counts the confirms."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         super().__init__(channel)
-        self._most: int = channel.connection.connection_tune.frame_max - OVERHEAD
+        self._max_body: int = channel.connection.connection_tune.frame_max - OVERHEAD
         self._sent = 0
         self._loop = asyncio.get_running_loop()
         self._sweeping: asyncio.TimerHandle | None = None
-        # By number, in their order, with the time until which they may take.
+        # By publish number, in their order, with the deadline of each.
         self._waiting: dict[int, tuple[asyncio.Future[Published], float]] = {}
         self._numbers: dict[str, int] = {}
         self._ids: dict[int, str] = {}
-        self._returning = 0  # bytes of a returned message that are still to come
-        self._headed = True  # whether its content header has come
+        self._returned_bytes = 0  # of a returned message, still to come
+        self._header_seen = True  # of a returned message
 
     @property
     def usable(self) -> bool:
-        """Open, and no alarm says that what is sent now arrives after it was given up."""
-        return not (self.channel.is_closed or self._stream.blocked)
+        """Open, and not blocked by an alarm, under which a publish arrives after its timeout (docs/rabbitmq.md#t6)."""
+        return not (self.channel.is_closed or self._transport.blocked)
 
-    def publish(self, ready: EncodedPublish, *, within: float) -> asyncio.Future[Published]:
-        """Sent when this returns; the future is RabbitMQ's word, or RabbitAway after `within` seconds without one.
+    def publish(self, message: EncodedPublish, *, within: float) -> asyncio.Future[Published]:
+        """Send now; the future is RabbitMQ's answer, or RabbitAway after `within` seconds without one.
 
-        Raises RabbitAway; then nothing was sent.
+        Raises RabbitAway if nothing was sent.
         """
         if self.channel.is_closed:
-            raise RabbitAway(NO_MORE)
-        self._stream.write(self._frames(ready))
+            raise RabbitAway(CHANNEL_LOST)
+        self._transport.write(self._frames(message))
         self._sent += 1
         future: asyncio.Future[Published] = self._loop.create_future()
         self._waiting[self._sent] = future, self._loop.time() + within
-        self._numbers[ready.message_id] = self._sent
-        self._ids[self._sent] = ready.message_id
+        self._numbers[message.message_id] = self._sent
+        self._ids[self._sent] = message.message_id
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
         return future
 
     def _sweep(self) -> None:
-        """One timer for all that wait: one for each would cost as much as the publish."""
+        """Time out publishes without an answer."""
+        # One timer for all: a timer for each would cost as much as the publish.
         now = self._loop.time()
-        for future, until in self._waiting.values():
-            if until <= now and not future.done():
+        for future, deadline in self._waiting.values():
+            if deadline <= now and not future.done():
                 future.set_exception(RabbitAway("publishing: no answer in time"))
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if self._waiting else None
 
-    def _frames(self, ready: EncodedPublish) -> bytes:
-        method, body, (flags, values) = ready.method, ready.body, ready.properties
+    def _frames(self, message: EncodedPublish) -> bytes:
+        method, body, (flags, values) = message.method, message.body, message.properties
         head = HEADER_START.pack(HEADER, self._number, 14 + len(values), 60, 0, len(body), flags)
         parts = [HEAD.pack(METHOD, self._number, len(method)), method, END, head, values, END]
-        for at in range(0, len(body), self._most):
-            part = body[at : at + self._most]
+        for at in range(0, len(body), self._max_body):
+            part = body[at : at + self._max_body]
             parts += (HEAD.pack(BODY, self._number, len(part)), part, END)
         return b"".join(parts)
 
-    def take(self, kind: int, frame: bytes) -> bool:
-        """Confirms and returns; a returned message's content is dropped, but for its id."""
+    def handle(self, kind: int, frame: bytes) -> bool:
+        """Handle confirms and returns. Of a returned message only the id is used."""
         if kind == METHOD:
             name = frame[:4]
             if name in (ACK, NACK):
@@ -194,37 +195,37 @@ class PublishTap(ChannelTap):
                 )
                 return True
             if name == RETURN:
-                self._headed = False
+                self._header_seen = False
             return name == RETURN
-        if kind == HEADER and not self._headed:
-            self._headed = True
+        if kind == HEADER and not self._header_seen:
+            self._header_seen = True
             header = ContentHeader()
             header.unmarshal(frame)
-            self._returning = header.body_size or 0
+            self._returned_bytes = header.body_size or 0
             self._returned(header.properties.message_id)
             return True
-        if kind == BODY and self._returning > 0:
-            self._returning -= len(frame)
+        if kind == BODY and self._returned_bytes > 0:
+            self._returned_bytes -= len(frame)
             return True
         return False
 
     def _returned(self, message_id: str | None) -> None:
         number = self._numbers.get(message_id or "")
         if number is not None and not (future := self._waiting[number][0]).done():
-            future.set_result(Published.UNROUTABLE)  # its Ack follows, and says nothing
+            future.set_result(Published.UNROUTABLE)  # the Ack that follows is ignored
 
-    def _confirmed(self, number: int, all_before: bool, said: Published) -> None:
+    def _confirmed(self, number: int, all_before: bool, outcome: Published) -> None:
         if not all_before:
-            self._tell(number, said)
+            self._resolve(number, outcome)
             return
         while self._waiting and (first := next(iter(self._waiting))) <= number:
-            self._tell(first, said)
+            self._resolve(first, outcome)
 
-    def _tell(self, number: int, said: Published) -> None:
+    def _resolve(self, number: int, outcome: Published) -> None:
         waiting = self._waiting.pop(number, None)
         self._numbers.pop(self._ids.pop(number, ""), None)
         if waiting is not None and not waiting[0].done():  # its publisher may have stopped waiting
-            waiting[0].set_result(said)
+            waiting[0].set_result(outcome)
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
         super()._closed(closing)
@@ -233,21 +234,21 @@ class PublishTap(ChannelTap):
             self._sweeping.cancel()
         for future, _ in self._waiting.values():
             if not future.done():
-                away = RabbitAway(f"{NO_MORE}: {type(reason).__name__} {reason!s:.200}")
+                away = RabbitAway(f"{CHANNEL_LOST}: {type(reason).__name__} {reason!s:.200}")
                 away.__cause__ = reason
                 future.set_exception(away)
-                future.exception()  # whoever waited may be gone
+                future.exception()  # marks it as seen: its publisher may have stopped waiting
         self._waiting.clear()
         self._numbers.clear()
         self._ids.clear()
 
 
 OnDelivered = Callable[["ConsumeTap", int, bool, Basic.Properties, bytes], None]
-"""(the channel, delivery tag, redelivered, properties, body); it must not raise."""
+"""(the tap, delivery tag, redelivered, properties, body). It must not raise."""
 
 
 class ConsumeTap(ChannelTap):
-    """Arrivals on a channel, in the order they came, with the right to acknowledge them."""
+    """Arrivals on a channel, in their order, and their acknowledgements."""
 
     def __init__(self, channel: AbstractChannel, on_delivered: OnDelivered) -> None:
         super().__init__(channel)
@@ -255,35 +256,35 @@ class ConsumeTap(ChannelTap):
         self._tag, self._redelivered = 0, False
         self._header: ContentHeader | None = None
         self._parts: list[bytes] = []
-        self._missing = 0
-        self._under_way = False
+        self._missing_bytes = 0
+        self._in_message = False
 
-    def take(self, kind: int, frame: bytes) -> bool:
-        """Delivered messages, from their method to the last piece of their body."""
+    def handle(self, kind: int, frame: bytes) -> bool:
+        """Handle the frames of a delivered message, from its method to the last part of its body."""
         if kind == METHOD and frame[:4] == DELIVER:
             at = 5 + frame[4]  # after the consumer's tag
             self._tag, bits = LONG.unpack_from(frame, at)[0], frame[at + 8]
-            self._redelivered, self._under_way = bool(bits & 1), True
+            self._redelivered, self._in_message = bool(bits & 1), True
             return True
-        if not self._under_way or kind == METHOD:
+        if not self._in_message or kind == METHOD:
             return False
         if kind == HEADER:
             header = ContentHeader()
             header.unmarshal(frame)
-            self._header, self._missing, self._parts = header, header.body_size or 0, []
+            self._header, self._missing_bytes, self._parts = header, header.body_size or 0, []
         else:
             self._parts.append(frame)
-            self._missing -= len(frame)
-        if self._missing <= 0 and self._header is not None:
+            self._missing_bytes -= len(frame)
+        if self._missing_bytes <= 0 and self._header is not None:
             self._complete(self._header)
         return True
 
     def _complete(self, header: ContentHeader) -> None:
-        body, self._parts, self._header, self._under_way = b"".join(self._parts), [], None, False
+        body, self._parts, self._header, self._in_message = b"".join(self._parts), [], None, False
         self._on_delivered(self, self._tag, self._redelivered, header.properties, body)
 
     async def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = False) -> None:
-        """As the library's. Raises RabbitAway. Never twice for one tag: RabbitMQ would close the channel."""
+        """Acknowledge, as the library's method. Raises RabbitAway. Must not be called twice for one tag."""
         if self.channel.is_closed:
-            raise RabbitAway(NO_MORE)
-        self._stream.write(ACKNOWLEDGE.pack(METHOD, self._number, 13, ACK, delivery_tag, multiple, 0xCE))
+            raise RabbitAway(CHANNEL_LOST)
+        self._transport.write(ACKNOWLEDGE.pack(METHOD, self._number, 13, ACK, delivery_tag, multiple, 0xCE))

@@ -1,6 +1,6 @@
-"""What crosses the door to RabbitMQ: an arrival, what we publish, and what became of that.
+"""Messages from and to RabbitMQ as data: an arrival, an outgoing message, and the result of a publish.
 
-Nothing here talks to a server but the acknowledgement; nothing is judged.
+Only the acknowledgement talks to a server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pamqp.commands import Basic
 
 
 class Published(Enum):
-    """What RabbitMQ said about a publish."""
+    """RabbitMQ's answer to a publish."""
 
     CONFIRMED = "confirmed"
     UNROUTABLE = "unroutable"
@@ -24,7 +24,7 @@ class Published(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to publish. `headers` may hold strings, numbers, booleans. Id and time are added."""
+    """A message to publish. `headers` may hold strings, numbers and booleans. Message id and time are added."""
 
     exchange: str
     routing_key: str = field(repr=False)
@@ -39,7 +39,7 @@ class Outgoing:
 
 
 class AckChannel(Protocol):
-    """The part of a channel that an arrival needs."""
+    """The part of a channel that an acknowledgement needs."""
 
     @property
     def is_closed(self) -> bool: ...
@@ -58,15 +58,16 @@ class AckToken:
 
     @property
     def void(self) -> bool:
-        """Used, or its channel is gone."""
+        """Used already, or its channel is closed."""
         return self._channel is None or self._channel.is_closed
 
     async def use(self) -> bool:
-        """Acknowledge. Never twice: for a tag that it does not know RabbitMQ closes the channel."""
+        """Acknowledge, at most once; whether the acknowledgement was sent. Never raises."""
+        # A second one would name a tag that RabbitMQ does not know: it closes the channel (docs/rabbitmq.md#t16).
         channel, self._channel = self._channel, None
         if channel is None or channel.is_closed:
             return False
-        with suppress(Exception):  # the channel went away meanwhile; the redelivery publishes again
+        with suppress(Exception):  # the channel was closed meanwhile: the message is redelivered
             await channel.basic_ack(self._tag, wait=False)
             return True
         return False
@@ -74,9 +75,10 @@ class AckToken:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """One arrival of a message. All but `queue`, `redelivered` and `delivery_count` is a stranger's word.
+    """One arrival of a message. Only `queue`, `redelivered` and `delivery_count` are RabbitMQ's own; all else is the
+    sender's and not trusted.
 
-    `delivery_count` is what the quorum queue counted: 0 for a first delivery, whatever a header claims.
+    `delivery_count` is counted by the quorum queue; 0 for a first delivery, whatever the sender's header says.
     """
 
     queue: str
@@ -89,22 +91,22 @@ class Arrival:
     headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
     redelivered: bool = False
     delivery_count: int = 0
-    receipt: AckToken | None = field(default=None, repr=False)
+    ack_token: AckToken | None = field(default=None, repr=False)
 
     async def ack(self) -> bool:
-        """False when the channel it came on is gone: the message comes again. Never raises."""
-        return self.receipt is not None and await self.receipt.use()
+        """Acknowledge. False when the channel is closed and the message will be redelivered. Never raises."""
+        return self.ack_token is not None and await self.ack_token.use()
 
     @property
     def lost(self) -> bool:
-        """It can no longer be acknowledged: done already, or its channel is gone."""
-        return self.receipt is None or self.receipt.void
+        """It can no longer be acknowledged: this was done, or its channel is closed."""
+        return self.ack_token is None or self.ack_token.void
 
 
 def read_arrival(
-    queue: str, body: bytes, properties: Basic.Properties, redelivered: bool, receipt: AckToken
+    queue: str, body: bytes, properties: Basic.Properties, redelivered: bool, ack_token: AckToken
 ) -> Arrival:
-    """An arrival from what the library decoded; empty strings count as missing."""
+    """An arrival from the library's decoded properties. Empty strings count as missing."""
     headers = properties.headers if isinstance(properties.headers, dict) else {}
     return Arrival(
         queue=queue,
@@ -117,7 +119,7 @@ def read_arrival(
         headers=headers,
         redelivered=redelivered,
         delivery_count=_count(headers.get("x-delivery-count")) if redelivered else 0,
-        receipt=receipt,
+        ack_token=ack_token,
     )
 
 

@@ -1,8 +1,6 @@
-"""One consumed queue on a channel of its own; what happens to it touches no other queue.
+"""One consumed queue on a channel of its own, so that its faults do not affect other queues.
 
-A lost channel, a consumer that the server cancels and a queue that is away are met with a new try after a
-pause, for ever. An arrival is handed over and never waited for: the library cancels its callbacks with the
-channel.
+After a lost channel, a consumer that RabbitMQ cancelled or a missing queue it tries again after a pause, without end.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import structlog
 from pamqp.commands import Basic
 
 from broker.errors import RabbitAway
@@ -18,16 +15,17 @@ from broker.rabbitmq.connection import (
     RPC_TIMEOUT_S,
     Backoff,
     Channel,
-    Link,
-    first_of,
+    SupervisedConnection,
+    close_quietly,
     open_channel,
-    quietly,
-    translated,
+    translate_errors,
+    wait_for_first,
 )
 from broker.rabbitmq.frames import ConsumeTap
 from broker.rabbitmq.messages import AckToken, Arrival, read_arrival
+from broker.telemetry.log import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger("rabbitmq.subscription")
 
 CANCELLED = "by RabbitMQ: the queue is deleted or moving, or (4.3 and later) a message was held past its consumer timeout"
 
@@ -36,57 +34,62 @@ class Subscription:
     """Consumes `queue` while resumed, at most `prefetch` arrivals unacknowledged."""
 
     def __init__(
-        self, link: Link, backoff: Backoff, queue: str, prefetch: int, on_arrival: Callable[[Arrival], None]
+        self,
+        connection: SupervisedConnection,
+        backoff: Backoff,
+        queue: str,
+        prefetch: int,
+        on_arrival: Callable[[Arrival], None],
     ) -> None:
-        self._link, self._backoff = link, backoff
+        self._connection, self._backoff = connection, backoff
         self._queue, self._prefetch, self._on_arrival = queue, prefetch, on_arrival
-        self._go, self._halt, self._cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._idle = asyncio.Event()
+        self._resumed, self._paused, self._cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._idle = asyncio.Event()  # there is no consumer
         self._idle.set()
         self.alive = False
 
     def pause(self) -> None:
-        self._go.clear()
-        self._halt.set()
+        self._resumed.clear()
+        self._paused.set()
 
-    async def paused(self) -> None:
-        """Returns when no arrival can come any more. Bounded: every step on the way has a timeout."""
+    async def wait_until_paused(self) -> None:
+        """Return when no arrival can come any more. Bounded, because every step until then has a timeout."""
         await self._idle.wait()
 
     def resume(self) -> None:
-        self._halt.clear()
-        self._go.set()
+        self._paused.clear()
+        self._resumed.set()
 
-    async def keep(self) -> None:
-        """Consume for ever, over lost channels, lost connections and a queue that is away."""
+    async def run(self) -> None:
+        """Consume without end, over lost channels, lost connections and a missing queue."""
         while True:
             try:
-                with translated("consuming"):
-                    raw = await self._link.raw()
-                    channel = await open_channel(raw, confirms=False)
+                with translate_errors("consuming"):
+                    connection = await self._connection.current()
+                    channel = await open_channel(connection, confirms=False)
                     try:
                         await self._serve(channel)
                     finally:
-                        await quietly(channel.close())
+                        await close_quietly(channel.close())
             except RabbitAway as error:
                 log.error("queue-not-consumed", queue=self._queue, reason=f"{error!s:.300}")
             await self._backoff.pause()
 
     async def _serve(self, channel: Channel) -> None:
-        """Until the channel is gone; a pause keeps it, so that what is in flight can be acknowledged."""
+        """Consume until the channel is lost. A pause keeps it open: arrivals in flight are acknowledged on it."""
         ConsumeTap(channel, self._delivered)
         channel.on_consumer_cancel_callbacks.add(lambda _: self._cancelled.set())
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=RPC_TIMEOUT_S)
         while not channel.is_closed:
-            await first_of(self._go.wait(), channel.closing)
-            if self._go.is_set():
+            await wait_for_first(self._resumed.wait(), channel.closing)
+            if self._resumed.is_set():
                 await self._consume(channel)
         raise RabbitAway("the channel was lost")
 
     async def _consume(self, channel: Channel) -> None:
         self._idle.clear()
         try:
-            # A queue that is away closes the channel here, and not one with something in flight.
+            # RabbitMQ closes the channel if the queue is missing: here nothing is in flight on it.
             await channel.queue_declare(self._queue, passive=True, timeout=RPC_TIMEOUT_S)
             await self._consume_until_stopped(channel)
         finally:
@@ -96,29 +99,30 @@ class Subscription:
             await self._backoff.pause()
 
     async def _consume_until_stopped(self, channel: Channel) -> None:
-        """Until paused, cancelled by the server, or without a channel."""
+        """Consume until paused, cancelled by RabbitMQ, or the channel is lost."""
         self._cancelled.clear()
-        consuming = await channel.basic_consume(self._queue, not_ours, timeout=RPC_TIMEOUT_S)
+        consuming = await channel.basic_consume(self._queue, unused_callback, timeout=RPC_TIMEOUT_S)
         self.alive = True
         self._backoff.reset()
         log.info("consuming", queue=self._queue)
         try:
-            await first_of(self._halt.wait(), self._cancelled.wait(), channel.closing)
+            await wait_for_first(self._paused.wait(), self._cancelled.wait(), channel.closing)
         finally:
             self.alive = False
         if not self._cancelled.is_set():
             await channel.basic_cancel(consuming.consumer_tag or "", timeout=RPC_TIMEOUT_S)
 
     def _delivered(
-        self, on: ConsumeTap, tag: int, redelivered: bool, properties: Basic.Properties, body: bytes
+        self, tap: ConsumeTap, tag: int, redelivered: bool, properties: Basic.Properties, body: bytes
     ) -> None:
-        arrival = read_arrival(self._queue, body, properties, redelivered, AckToken(on, tag))
+        arrival = read_arrival(self._queue, body, properties, redelivered, AckToken(tap, tag))
         try:
+            # It only starts a task: the library would cancel a callback with the channel (docs/rabbitmq.md#t1).
             self._on_arrival(arrival)
         except Exception:
-            log.exception("arrival-not-taken", queue=self._queue)
+            log.exception("arrival-callback-failed", queue=self._queue)
 
 
-async def not_ours(_message: object) -> None:
-    """What the library calls for an arrival; it never does, because each is taken before it (`traffic.py`)."""
+async def unused_callback(_message: object) -> None:
+    """The callback for aiormq. It must never run: frames.py handles deliveries before aiormq gets them."""
     raise RuntimeError("an arrival came through the library")

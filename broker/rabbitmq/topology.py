@@ -1,6 +1,6 @@
-"""Exchanges, queues, bindings and users of RabbitMQ, as data (DESIGN 2 and 8).
+"""Exchanges, queues, bindings and users of RabbitMQ, as data (docs/rabbitmq.md#rules).
 
-Names are made by rule in one place. Nothing here talks to a server; topology_ops.py does.
+All names are computed here. declare.py declares them on a server.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ ANSWER_QUEUES = "jobnet.answers."
 SERVER_NAMED = "amq.gen-"
 DIRECT_REPLY = "amq.rabbitmq.reply-to."
 DEFAULT_EXCHANGE = "amq.default"
-"""What permissions call the exchange without a name."""
+"""The name of the default exchange in permissions."""
 
+# A restart counts as a delivery of every message in flight, so restarts must not reach the limit (docs/rabbitmq.md#t2).
+# RabbitMQ 4 has a limit of 20 by default.
 WORK_DELIVERY_LIMIT = 1000
-"""Deliveries until what no process could even read becomes a dead letter. Every restart counts one for every
-innocent message, so restarts must never reach it (rabbitmq.md 1, #2); RabbitMQ 4 would take 20."""
-UNLIMITED_SINCE = (4, 0)
-"""From here on a quorum queue has a delivery limit by default, and -1 takes it away; before, none is none."""
+"""Deliveries after which a message that no process could even read becomes a dead letter."""
+LIMITED_BY_DEFAULT_SINCE = (4, 0)
+"""From this version on a quorum queue has a delivery limit by default, and -1 removes it."""
 
 
 def dead_queue_of(queue: str) -> str:
-    """Where what dies in `queue` rests; suspects die among those they were taken from."""
+    """The dead-letter queue of `queue`. The suspect queue shares the one of the queue that suspects come from."""
     return f"{queue.removesuffix('.suspect')}.dead"
 
 
 def lane_of(supplier: str) -> str:
-    """A supplier's lane: reports for it, as ids."""
+    """The queue of a supplier's lane. Its messages name reports by id."""
     return f"{LANES}{supplier}"
 
 
 class QueueKind(Enum):
-    """What a queue is for; its arguments follow."""
+    """The purpose of a queue, which decides its arguments."""
 
     WORK = "work"
     DEAD = "dead"
@@ -53,7 +54,7 @@ class QueueKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A durable exchange. What no binding of it takes goes to `alternate`."""
+    """A durable exchange. Messages that match no binding go to the exchange `alternate`."""
 
     name: str
     type: str
@@ -72,13 +73,12 @@ class Queue:
     kind: QueueKind
 
     def arguments(self, limits: QueueSettings, version: tuple[int, int]) -> dict[str, Any]:
-        """What it is declared with on a server of that version (major, minor)."""
-        common = {
-            "x-queue-type": "quorum",
-            "x-overflow": "reject-publish",
-        }  # drop-head loses what was confirmed
+        """The arguments to declare it with on a server of this version (major, minor)."""
+        # The default overflow, drop-head, loses confirmed messages (docs/rabbitmq.md#t8).
+        common = {"x-queue-type": "quorum", "x-overflow": "reject-publish"}
         if self.kind is QueueKind.DEAD:
-            unlimited = {"x-delivery-limit": -1} if version >= UNLIMITED_SINCE else {}
+            # Looking at a dead letter counts as a delivery (docs/rabbitmq.md#t11).
+            unlimited = {"x-delivery-limit": -1} if version >= LIMITED_BY_DEFAULT_SINCE else {}
             return {**common, "x-max-length": limits.dead_max_length, **unlimited}
         return {
             **common,
@@ -114,7 +114,7 @@ class Role:
         return f"jobnet-{self.name}"
 
     def permissions(self) -> dict[str, str]:
-        """The three patterns as RabbitMQ wants them: anchored, since it searches."""
+        """The three patterns for RabbitMQ, anchored because RabbitMQ searches with them."""
         return {
             "configure": pattern_of(self.configure),
             "write": pattern_of(self.write),
@@ -123,7 +123,7 @@ class Role:
 
 
 def pattern_of(names: Iterable[str]) -> str:
-    """A regular expression for these names and nothing else."""
+    """A regular expression that matches exactly these names."""
     parts = [re.escape(n).replace(r"\*", ".*").replace(r"\-", "-") for n in names]
     return f"^({'|'.join(parts)})$" if parts else "^$"
 
@@ -133,7 +133,7 @@ ROUTING_KEYS = {
     BOOKINGS: ("booking.book", "booking.immediate", "booking.rebook", "booking.accept", "booking.cancel"),
     CITIZEN_REPORTS: ("report.citizen",),
 }
-"""Each message type, without its version, and the queue it belongs on."""
+"""The message types of each queue, without their version."""
 
 EXCHANGES = (
     Exchange(UNROUTED, "fanout"),
@@ -142,9 +142,9 @@ EXCHANGES = (
 )
 WORK_QUEUES = (QUERIES, BOOKINGS, CITIZEN_REPORTS, SUSPECTS)
 DEAD_QUEUES = tuple(sorted({dead_queue_of(q) for q in (*WORK_QUEUES, UNROUTED)}))
-# The dead-letter queues come first: a work queue's dead letters need somewhere to go.
+# The dead-letter queues come first, because the work queues dead-letter to them.
 QUEUES = (*(Queue(q, QueueKind.DEAD) for q in DEAD_QUEUES), *(Queue(q, QueueKind.WORK) for q in WORK_QUEUES))
-"""What every broker has; the lanes come on top, from the directory."""
+"""The queues of every broker. `queues` adds the lanes of the directory."""
 BINDINGS = (
     Binding(UNROUTED, dead_queue_of(UNROUTED), ""),
     *(Binding(REQUESTS, queue, key) for queue, keys in ROUTING_KEYS.items() for key in keys),
@@ -152,18 +152,18 @@ BINDINGS = (
 
 OWN_ANSWERS = (f"{ANSWER_QUEUES}*", f"{SERVER_NAMED}*")
 ROLES = (
-    # No topic permissions: an unknown routing key must reach the unrouted letters, not break a channel.
+    # No topic permissions: an unknown routing key must reach jobnet.unrouted instead of closing a channel.
     Role("frontend", configure=OWN_ANSWERS, write=(REQUESTS,), read=OWN_ANSWERS),
-    # Answers, dead letters and suspects all go through the default exchange. It declares nothing.
-    # It reads dead letters to keep their queues true to the ledger.
+    # It declares nothing. Answers, dead letters and suspects go through the default exchange. It reads dead letters to
+    # reconcile their queues with the ledger.
     Role("broker", write=(DEFAULT_EXCHANGE, OUTCOMES), read=(*WORK_QUEUES, *DEAD_QUEUES, f"{LANES}*")),
-    # They look at the dead letters; replaying is the broker's work, so that nothing is sent twice.
+    # Operations read the dead letters; the broker replays them, so that no message is sent twice.
     Role("operations", read=(*DEAD_QUEUES, f"{LANES}*.dead"), tags=("management",)),
 )
 
 
 def queues(suppliers: Iterable[str] = ()) -> tuple[Queue, ...]:
-    """Every queue: the fixed ones, and for each supplier its lane with its dead letters, which come first."""
+    """All queues: the fixed ones, then the dead-letter queues of all lanes, then the lanes."""
     lanes = [lane_of(supplier) for supplier in sorted(suppliers)]
     return (
         *QUEUES,
@@ -173,5 +173,5 @@ def queues(suppliers: Iterable[str] = ()) -> tuple[Queue, ...]:
 
 
 def dead_queues(suppliers: Iterable[str] = ()) -> tuple[str, ...]:
-    """Every dead-letter queue by name."""
+    """The names of all dead-letter queues."""
     return tuple(queue.name for queue in queues(suppliers) if queue.kind is QueueKind.DEAD)

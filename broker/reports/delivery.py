@@ -14,7 +14,8 @@ from broker.clients.supplier import SupplierReceipt
 from broker.errors import BrokerError
 from broker.lanes.decision import Decision
 from broker.lanes.retry_policy import judge
-from broker.ledger import Ledger, ReportClaim
+from broker.ledger.ledger import Ledger
+from broker.ledger.reports.report_model import ReportClaim
 from broker.publisher import Publisher
 from broker.rabbitmq import Arrival
 from broker.reports.report_spans import attempting

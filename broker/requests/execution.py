@@ -17,14 +17,14 @@ from uuid import UUID
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError, CallFacts, LedgerAway, Misconfigured, NotSent, Unknown
-from broker.ledger import (
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import (
     CitizenBusy,
     Claim,
     Claimed,
     ClaimedElsewhere,
     ClaimRequest,
     Conflict,
-    Ledger,
     Settled,
     StoredAnswer,
     TakenOver,
@@ -75,7 +75,7 @@ class Execution:
 
     async def announce_later(self, request_id: UUID) -> None:
         """Leave this request's outcome event due in the ledger; the scheduler announces it."""
-        await self._retry_while_away(lambda: self._ledger.event_due(request_id))
+        await self._retry_while_away(lambda: self._ledger.events.make_due(request_id))
 
     # -- queries -------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Execution:
         """A failed query leaves a row, because a citizen may report it. Its answer does not depend on that row."""
         claim_request = _claim_request(request, request.message.business_fields())
         try:
-            await self._ledger.record_query(claim_request, _stored_answer(request, settlement))
+            await self._ledger.requests.record(claim_request, _stored_answer(request, settlement))
         except BrokerError as refusal:
             log.error("failed-query-not-recorded", request_id=request.message.request_id, reason=refusal)
 
@@ -138,9 +138,11 @@ class Execution:
         without_claim = _without_claim(request)
         while True:
             if without_claim is None:
-                outcome = await self._ledger.claim(claim_request)
+                outcome = await self._ledger.requests.claim(claim_request)
             else:
-                outcome = await self._ledger.record(claim_request, _stored_answer(request, without_claim))
+                outcome = await self._ledger.requests.record(
+                    claim_request, _stored_answer(request, without_claim)
+                )
             match outcome:
                 case Settled():
                     recorded = (
@@ -150,11 +152,11 @@ class Execution:
                 case TakenOver(claim=claim) if (
                     claim.dead_owners == DEAD_OWNERS_SUSPECT and not request.suspect
                 ):
-                    await self._retry_while_away(lambda: self._ledger.release(claim))
+                    await self._retry_while_away(lambda: self._ledger.requests.release(claim))
                     return Handled.quarantined()
                 case Claimed(claim=claim) | TakenOver(claim=claim):
                     settlement = await self._call_out(request, claim)
-                    settled = await self._ledger.settle(claim, _stored_answer(request, settlement))
+                    settled = await self._ledger.requests.settle(claim, _stored_answer(request, settlement))
                     if settled is not None:  # None: another process took the claim over; ask what it settled
                         return Handled.stored(request, settled, settlement)
                 case CitizenBusy():
@@ -222,7 +224,7 @@ class Execution:
             try:
                 return await call()
             except LedgerAway:
-                await self._ledger.wait_until_back()
+                await self._ledger.availability.wait_until_back()
                 await self._pause()
 
     async def _pause(self) -> None:
@@ -230,7 +232,7 @@ class Execution:
 
     async def _wait_for_heartbeat(self, request: RoutedRequest) -> None:
         """After an outage of PostgreSQL a claim may be committed before the next heartbeat: wait for that heartbeat."""
-        while self._ledger.heartbeat_age() >= self._too_old and not request.late:
+        while self._ledger.heartbeat.age_s >= self._too_old and not request.late:
             await self._pause()
 
     def _permit(self, claim: Claim, answer_by: float) -> Callable[[float], None]:
@@ -242,7 +244,7 @@ class Execution:
         def may_commit(timeout: float) -> None:
             if monotonic() + timeout > answer_by:
                 raise NotSent(CallFacts(claim.booking_system, "commit", "no-time-left"))
-            if self._ledger.heartbeat_age() >= self._too_old:
+            if self._ledger.heartbeat.age_s >= self._too_old:
                 raise NotSent(CallFacts(claim.booking_system, "commit", "heartbeat-too-old"))
 
         return may_commit

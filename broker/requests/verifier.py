@@ -14,7 +14,8 @@ from uuid import UUID
 from broker.clients import Clients, Systems
 from broker.clients.http import Caller
 from broker.errors import BrokerError
-from broker.ledger import Claim, Ledger
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claim
 from broker.reports.enrichment import Addressee, stored_answer_of
 from broker.requests.routes import ROUTES
 from broker.settle import Settlement, done, not_carried_out
@@ -42,14 +43,14 @@ class Verifier:
 
         None: another process verifies it, or it is no longer uncertain.
         """
-        claim = await self._ledger.claim_verification(request_id)
+        claim = await self._ledger.verifications.claim(request_id)
         return await self.verify(claim, answer_by=answer_by) if claim is not None else None
 
     async def verify(self, claim: Claim, *, answer_by: float | None = None) -> bool:
         """Verify a claimed booking; True if it is settled now. A booking with too many dead owners is given up."""
         if claim.dead_owners >= DEAD_OWNERS_MOST:
             log.error("booking-unverified", request_id=claim.request_id, cause="crash")
-            await self._ledger.give_up(claim)
+            await self._ledger.verifications.give_up(claim)
             return False
         message = opened(claim)
         if message is None:
@@ -73,7 +74,7 @@ class Verifier:
         log.info(
             "booking-verified", request_id=claim.request_id, type=claim.type, outcome=stored.status.value
         )
-        return await self._ledger.settle(claim, stored) is not None
+        return await self._ledger.requests.settle(claim, stored) is not None
 
     async def _look_up(
         self, claim: Claim, message: Request, caller: Caller, clients: Clients
@@ -91,10 +92,10 @@ class Verifier:
         waited = self._waited(claim)
         if waited >= self._settings.verification.give_up_after_seconds:
             log.error("booking-unverified", request_id=claim.request_id, system=claim.booking_system)
-            await self._ledger.give_up(claim)
+            await self._ledger.verifications.give_up(claim)
         else:
             pause = pause_after(waited, claim.verify_tries, self._settings.verification)
-            await self._ledger.postpone(claim, pause)
+            await self._ledger.verifications.postpone(claim, pause)
 
     @staticmethod
     def _waited(claim: Claim) -> float:

@@ -1,7 +1,7 @@
-"""What may be written into the log, and what is left of the rest (DESIGN 9).
+"""Keeps personal data out of the log (docs/privacy.md#logs): processors for the chain in log.py, and their parts.
 
-Facts by an allow-list of keys, values by known kinds, exceptions by type and place but never by their text
-(our own errors' texts are safe) or with locals; a scrub by shape for all free text. Pure; `log.py` writes.
+An allow-list of keys; values of known types only; exceptions by type and place, without their text (except the
+broker's own errors, whose texts are safe) and without local variables; a scrub by pattern for all free text. Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
@@ -20,54 +20,32 @@ from uuid import UUID
 from broker.errors import BrokerError
 
 ALLOWED = frozenset(
-    [
-        # what a line is
-        *("event", "level", "timestamp", "logger", "dropped", "exception", "error"),
-        # which message, and what became of it
-        *(
-            "request_id",
-            "report_id",
-            "letter_id",
-            "replay_id",
-            "type",
-            "status",
-            "outcome",
-            "reason",
-            "cause",
-            "error_code",
-            "fault",
-        ),
-        *("fields", "attempt", "tries", "traceparent"),
-        # where it went, and what was met there
-        *(
-            "jobcenter",
-            "planner",
-            "booking_system",
-            "system",
-            "supplier",
-            "step",
-            "what",
-            "http_status",
-            "probe",
-        ),
-        *("milliseconds", "seconds"),
-        # RabbitMQ
-        *("queue", "exchange", "routing_key", "answer", "acked", "redelivered", "delivery_count", "prefetch"),
-        *("connection", "channel", "consumers"),
-        # the ledger, ownership, processes
-        *("owner", "epoch", "taken_over", "dead_owners", "key_id", "due", "state", "rows", "revision"),
-        *("sqlstate", "pid", "worker", "workers", "code", "signal"),
-        # counts and limits
-        *("count", "size", "bytes", "left", "limit", "age", "lag", "running", "waiting", "in_flight"),
-        *("expected", "alive", "connected", "ready", "since", "pause"),
-        # the process itself
-        *("version", "host", "port", "file", "directory", "jobcenters", "systems", "path", "command"),
-        *("problem", "problems"),
-        # the console: an operator's own name, never a citizen's
-        "actor",
-    ]
+    " ".join(
+        (
+            # the line itself
+            "event level timestamp logger dropped exception error",
+            # the message and its outcome
+            "request_id report_id letter_id replay_id type status outcome reason cause error_code fault",
+            "fields attempt tries traceparent",
+            # the external system, and the result of the call
+            "jobcenter planner booking_system system supplier step what http_status probe milliseconds seconds",
+            # RabbitMQ
+            "queue exchange routing_key answer acked redelivered delivery_count prefetch",
+            "connection channel consumers",
+            # the ledger, ownership, processes
+            "owner epoch taken_over dead_owners key_id due state rows revision",
+            "sqlstate pid worker workers code signal",
+            # counts and limits
+            "count size bytes left limit age lag running waiting in_flight",
+            "expected alive connected ready since pause",
+            # this process
+            "version host port file directory jobcenters systems path command problem problems",
+            # the console: an operator's own name, never a citizen's
+            "actor",
+        )
+    ).split()
 )
-"""The keys that a line may have. Any other is dropped and counted: even its name may be personal."""
+"""The keys that a line may have. Other keys are dropped and counted: even the name of a key may be personal."""
 
 LONGEST_TEXT = 500
 LONGEST_LIST = 50
@@ -79,9 +57,9 @@ MASK = "**********"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _HEX_ID = r"(?=[0-9]*[a-f])(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}|[0-9a-f]{16})"
 _BETWEEN = r"(?:[\s\-\u2010-\u2015\u2212\u00ad._/+]{1,3}|%20|%2[dD]|\\u00[aA]0|\\t|\\n)?"
-# Ids come first, so that what is kept is kept whole; then six digits or more, perhaps a separator, and four
-# or more. No border is asked for: the number may be glued to a word. No check of days, nor of modulus 11,
-# which newer numbers do not have; a false alarm costs a few masked digits.
+# Ids come first, so that an id is kept whole. A CPR number is six digits or more, perhaps a separator, and four digits
+# or more. No word boundary is required, because the number may stand next to letters. Neither the date nor modulus 11
+# is checked (newer numbers do not satisfy it); a false match costs a few masked digits.
 _PERSONAL = re.compile(
     rf"(?<![0-9a-z])(?P<id>{_UUID}|{_HEX_ID})(?![0-9a-z])|\d{{6,}}{_BETWEEN}\d{{4,}}",
     re.IGNORECASE,
@@ -90,8 +68,49 @@ _SIX_DIGITS = re.compile(r"\d{6}")
 _PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
 
 
+Line = MutableMapping[str, Any]
+
+
+# -- processors --------------------------------------------------------------------------------------------------
+
+
+def fill_event(_logger: object, _level: str, line: Line) -> Line:
+    """The event's text with its `%` arguments, each made safe first; the text alone if they do not fit."""
+    args = line.pop("positional_args", None)
+    if args:
+        line["event"] = _filled(line["event"], args)
+    return line
+
+
+def only_allowed(_logger: object, _level: str, line: Line) -> Line:
+    """The facts that may be written. `exc_info` is passed on as it is; the chain replaces it later."""
+    exc_info = line.pop("exc_info", None)
+    line.pop("stack_info", None)
+    kept = allowed(line)
+    if exc_info:
+        kept["exc_info"] = exc_info
+    return kept
+
+
+def scrub_line(_logger: object, _level: str, text: str) -> str:
+    """The finished line, scrubbed once more, in a form that every stream can encode."""
+    # A lone surrogate cannot be encoded; it must not cost the line.
+    return scrub(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _filled(template: Any, args: Any) -> Any:
+    safe = {k: plain(v) for k, v in args.items()} if isinstance(args, Mapping) else tuple(map(plain, args))
+    try:
+        return plain(str(template) % safe)
+    except (TypeError, ValueError, KeyError):
+        return plain(template)
+
+
+# -- their parts -------------------------------------------------------------------------------------------------
+
+
 def scrub(text: str) -> str:
-    """`text` without what has the shape of a CPR number, without URL passwords, without pydantic's input."""
+    """`text` with CPR numbers (by their pattern), passwords in URLs and pydantic's input values masked."""
     if "://" in text:
         text = _PASSWORD.sub(rf"\1{MASK}@", text)
     if "input_value=" in text:
@@ -102,7 +121,7 @@ def scrub(text: str) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as something that may be written: known kinds as they are, all else as the name of its type."""
+    """`value` in a form that may be written: known types scrubbed and shortened, others as the name of their type."""
     match value:
         case None | bool():
             return value
@@ -115,7 +134,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         case UUID() | Path() | datetime() | date():
             return _short(str(value))
         case BaseException():
-            return _told(value)
+            return _summary(value)
         case Mapping() if depth < DEEPEST:
             return allowed(value, depth + 1)
         case list() | tuple() | set() | frozenset() if depth < DEEPEST:
@@ -127,7 +146,7 @@ def _number(value: float) -> Any:
     if not math.isfinite(value):
         return str(value)
     value = round(value, 3) if isinstance(value, float) else value
-    # A CPR number that lost its leading zero has nine digits: no count of ours comes near.
+    # A CPR number without its leading zero has nine digits; no count in this product gets that large.
     return MASK if abs(value) >= 10**8 else value
 
 
@@ -137,15 +156,15 @@ def _short(text: str) -> str:
 
 
 def allowed(facts: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
-    """`facts` under the keys of ALLOWED, each made plain; the others are counted."""
+    """The facts whose key is in ALLOWED, each made plain, and the number of the others as `dropped`."""
     kept = {key: plain(value, depth) for key, value in facts.items() if key in ALLOWED}
     if len(kept) < len(facts):
         kept["dropped"] = len(facts) - len(kept)
     return kept
 
 
-def _told(error: BaseException) -> str:
-    """An exception in a few words: its type, and what is safe of its text."""
+def _summary(error: BaseException) -> str:
+    """The type of an exception, with its text, errno or SQLSTATE where that is safe."""
     name = type(error).__qualname__
     if isinstance(error, BrokerError):
         return f"{name}: {_short(str(error))}"
@@ -156,24 +175,24 @@ def _told(error: BaseException) -> str:
 
 
 def frames(error: BaseException) -> list[str]:
-    """An exception and what led to it: types and places only, innermost last, the cause first."""
+    """An exception with its causes, cause first: types and places only, innermost frame last."""
     chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and len(chain) < MOST_CHAINED and not any(e is current for e in chain):
+    while current is not None and len(chain) < MOST_CHAINED and not any(link is current for link in chain):
         chain.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return [line for link in reversed(chain) for line in _one(link)]
+    return [line for link in reversed(chain) for line in _frames_of(link)]
 
 
-def _one(error: BaseException) -> Iterator[str]:
+def _frames_of(error: BaseException) -> Iterator[str]:
     places = [
         f"  {_place(f.f_code.co_filename)}:{n} {f.f_code.co_name}" for f, n in walk_tb(error.__traceback__)
     ]
-    yield _told(error)
+    yield _summary(error)
     yield from places[-MOST_FRAMES:]
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions[:MOST_CHAINED]:
-            yield from (f"  | {text}" for text in _one(inner))
+            yield from (f"  | {text}" for text in _frames_of(inner))
 
 
 def _place(file: str) -> str:

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from sandbox.day import Desk
-from sandbox.jobnet.asking import Asking
-from sandbox.jobnet.house import House
-from sandbox.jobnet.story import Story
+from sandbox.desk_client import DeskClient
+from sandbox.jobnet.broker_client import BrokerClient
+from sandbox.jobnet.request_store import RequestStore
+from sandbox.jobnet.sandbox_client import SandboxClient
 from sandbox.jobnet.web import application
 from sandbox.system import STOP_S
 
@@ -29,11 +29,13 @@ async def serving(
 ) -> AsyncIterator[str]:
     """The Jobnet page, up; its address."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DESK_S)) as http:
-        house = await House.open(Desk(desk_url, http))
-        async with Asking(amqp_url) as asking:
-            story = Story(asking)
-            asking.heard = story.heard
-            runner = web.AppRunner(application(story, house), access_log=None, shutdown_timeout=STOP_S)
+        sandbox_client = await SandboxClient.open(DeskClient(desk_url, http))
+        async with BrokerClient(amqp_url) as asking:
+            store = RequestStore(asking)
+            asking.heard = store.heard
+            runner = web.AppRunner(
+                application(store, sandbox_client), access_log=None, shutdown_timeout=STOP_S
+            )
             await runner.setup()
             try:
                 await web.TCPSite(runner, host, port).start()

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from sandbox.jobnet.citizens import CITIZENS, Citizen
 from sandbox.jobnet.danish import heading
-from sandbox.jobnet.house import House
-from sandbox.jobnet.story import Asked, Meeting, Story, Unknown
+from sandbox.jobnet.request_store import Meeting, RequestStore, SentRequest, Unknown
+from sandbox.jobnet.sandbox_client import SandboxClient
 
 CITIZEN = "/borger/{citizen}"
 MEETING = CITIZEN + "/moede/{invitation}"
@@ -60,9 +60,9 @@ def request_id_of(form: Mapping[str, Any]) -> str:
 class CitizenPages:
     """The pages, over what Jobnet remembers."""
 
-    def __init__(self, story: Story, house: House) -> None:
-        self._story = story
-        self._house = house
+    def __init__(self, store: RequestStore, sandbox_client: SandboxClient) -> None:
+        self._requests = store
+        self._sandbox = sandbox_client
         self._called_in: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -83,7 +83,7 @@ class CitizenPages:
         ]
 
     async def _choose_citizen(self, request: web.Request) -> web.Response:
-        places = self._house.places
+        places = self._sandbox.places
         here = [(c, places[c.jobcenter]) for c in CITIZENS.values() if c.jobcenter in places]
         return aiohttp_jinja2.render_template("citizens.html", request, {"citizen": None, "here": here})
 
@@ -91,16 +91,16 @@ class CitizenPages:
         citizen = citizen_of(request)
         if citizen.proposed and citizen.key not in self._called_in:
             self._called_in.add(citizen.key)
-            if (meeting := await self._house.call_in(citizen)) is not None:
-                self._story.remember(citizen, meeting)
-        still_open = await self._story.open_of(citizen)
-        meetings = [(meeting, str(uuid4())) for meeting in self._story.meetings(citizen)]
-        place = self._house.places[citizen.jobcenter]
+            if (meeting := await self._sandbox.call_in(citizen)) is not None:
+                self._requests.remember(citizen, meeting)
+        still_open = await self._requests.open_of(citizen)
+        meetings = [(meeting, str(uuid4())) for meeting in self._requests.meetings(citizen)]
+        place = self._sandbox.places[citizen.jobcenter]
         return page_of(request, "meetings.html", meetings=meetings, still_open=still_open, place=place)
 
     async def _offers(self, request: web.Request) -> web.Response:
         title, _, immediate = WAYS[request.match_info["way"]]
-        asked = await self._story.ask(citizen_of(request), "query.offers.v1", straksbooking=immediate)
+        asked = await self._requests.ask(citizen_of(request), "query.offers.v1", straksbooking=immediate)
         if asked.status != "done":
             return self._told(request, asked, title)
         offers = asked.answer["result"]["moedetilbud"]
@@ -117,7 +117,7 @@ class CitizenPages:
     async def _choose_time(
         self, request: web.Request, title: str, offer: str, immediate: bool, meeting: Meeting | None = None
     ) -> web.Response:
-        asked = await self._story.ask(
+        asked = await self._requests.ask(
             citizen_of(request), "query.times.v1", moedetilbudId=offer, straksbooking=immediate
         )
         if asked.status != "done":
@@ -152,27 +152,27 @@ class CitizenPages:
     async def _ask(self, request: web.Request, type_: str, **fields: Any) -> web.Response:
         """Ask, then show the answer under an address of its own: reloading it sends nothing."""
         request_id = request_id_of(await request.post())
-        asked = await self._story.ask(citizen_of(request), type_, request_id, **fields)
+        asked = await self._requests.ask(citizen_of(request), type_, request_id, **fields)
         raise web.HTTPSeeOther(answer_address(asked))
 
     async def _answer(self, request: web.Request) -> web.Response:
-        asked = await self._story.asked(citizen_of(request), request.match_info["request_id"])
+        asked = await self._requests.asked(citizen_of(request), request.match_info["request_id"])
         return self._told(request, asked, heading(asked.type, asked.status))
 
     async def _ask_again(self, request: web.Request) -> web.Response:
-        asked = await self._story.asked(citizen_of(request), request.match_info["request_id"])
-        raise web.HTTPSeeOther(answer_address(await self._story.again(asked)))
+        asked = await self._requests.asked(citizen_of(request), request.match_info["request_id"])
+        raise web.HTTPSeeOther(answer_address(await self._requests.again(asked)))
 
-    def _told(self, request: web.Request, asked: Asked, title: str) -> web.Response:
+    def _told(self, request: web.Request, asked: SentRequest, title: str) -> web.Response:
         # What only asked for something is asked anew by its own page; a booking must not be.
         again = request.path if asked.is_query else None
         return page_of(request, "answer.html", title=title, asked=asked, report_id=str(uuid4()), again=again)
 
     def _meeting(self, request: web.Request) -> Meeting:
-        return self._story.meeting(citizen_of(request), request.match_info["invitation"])
+        return self._requests.meeting(citizen_of(request), request.match_info["invitation"])
 
 
-def answer_address(asked: Asked) -> str:
+def answer_address(asked: SentRequest) -> str:
     """Where the answer to this request is shown."""
     return f"/borger/{asked.citizen.key}/svar/{asked.request_id}"
 

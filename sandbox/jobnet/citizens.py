@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sandbox.layout import GROUP_WITHOUT_OFFERS
 from sandbox.samples import invented_cpr
+from sandbox.system_layout import GROUP_WITHOUT_OFFERS
 
 # Far from the numbers that the sample day uses.
 FIRST = 2_000_000

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sandbox.layout import DIGITAL, IN_PERSON, TELEPHONE, danish_time
+from sandbox.system_layout import DIGITAL, IN_PERSON, TELEPHONE, danish_time
 
 FORMS = {IN_PERSON: "Personligt fremmøde", TELEPHONE: "Telefonisk", DIGITAL: "Digitalt møde"}
 _MONTHS = ("jan.", "feb.", "mar.", "apr.", "maj", "jun.", "jul.", "aug.", "sep.", "okt.", "nov.", "dec.")

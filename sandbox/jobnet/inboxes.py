@@ -15,9 +15,9 @@ from sandbox.books import citizen_token
 from sandbox.fejlmelding import SIGNATURE
 from sandbox.jobnet.citizens import CITIZENS
 from sandbox.jobnet.danish import when
-from sandbox.layout import WEBHOOK
 from sandbox.samples import invented_cpr
 from sandbox.servers import TEST_CITIZEN
+from sandbox.system_layout import WEBHOOK
 
 MOST_SHOWN = 50
 MASKED = "••••••-••••"
@@ -26,7 +26,7 @@ CODES = {2: "no times", 3: "no offers", 4: "other problem seen on Jobnet"}
 
 
 @dataclass(frozen=True)
-class Letter:
+class ShownReport:
     """One report as it arrived."""
 
     identity: str
@@ -39,13 +39,13 @@ class Letter:
     token: str
 
 
-def letters(inbox: Iterable[Mapping[str, Any]], format_: str) -> list[Letter]:
+def shown_reports(inbox: Iterable[Mapping[str, Any]], format_: str) -> list[ShownReport]:
     """The newest reports of an inbox, at most MOST_SHOWN."""
     newest = sorted(inbox, key=lambda report: _arrived(report), reverse=True)
-    return [_letter(report, format_) for report in newest[:MOST_SHOWN]]
+    return [_shown(report, format_) for report in newest[:MOST_SHOWN]]
 
 
-def refused(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def refused_calls(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The newest calls that were not taken in: when, with what status, and whether their signature was wrong."""
     bad = [call for call in calls if call["status"] != 204]
     return [
@@ -75,7 +75,7 @@ def _arrived(report: Mapping[str, Any]) -> str:
     return str(report["arrivals"][0]["at"])
 
 
-def _letter(report: Mapping[str, Any], format_: str) -> Letter:
+def _shown(report: Mapping[str, Any], format_: str) -> ShownReport:
     code, origin = report["fejlkode"], report["fejlOphav"]
     fields = {
         "moedetilbudId": report["moedetilbudId"] or "none",
@@ -88,7 +88,7 @@ def _letter(report: Mapping[str, Any], format_: str) -> Letter:
     # Whatever is in a webhook's inbox has passed the verifier: a wrong signature is answered 401 and kept out.
     signature = "verified" if format_ == WEBHOOK else "none in this format"
     kinds = {"citizen": "written by the citizen", "automatic": "made by the broker"}
-    return Letter(
+    return ShownReport(
         report["identity"],
         when(_arrived(report)),
         report["times"],

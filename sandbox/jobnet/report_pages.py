@@ -15,7 +15,7 @@ from aiohttp import web
 
 from sandbox.jobnet.citizen_pages import CITIZEN, citizen_of, page_of, request_id_of
 from sandbox.jobnet.danish import NO_ANSWER
-from sandbox.jobnet.story import REPORT, Asked, Story
+from sandbox.jobnet.request_store import REPORT, RequestStore, SentRequest
 
 LONGEST = 500
 OTHER_PROBLEM = 4
@@ -43,8 +43,8 @@ def problem_of(text: str) -> str | None:
 class ReportPages:
     """The form and the receipt."""
 
-    def __init__(self, story: Story) -> None:
-        self._story = story
+    def __init__(self, store: RequestStore) -> None:
+        self._requests = store
 
     def routes(self) -> list[web.RouteDef]:
         """One address for each request that failed."""
@@ -61,21 +61,26 @@ class ReportPages:
         report_id, text = request_id_of(form), written(str(form.get("fejltekst", "")))
         if problem := problem_of(text):
             return self._page(request, failed, report_id, text, problem)
-        asked = await self._story.ask(failed.citizen, REPORT, report_id, fejltekst=text, **_about(failed))
+        asked = await self._requests.ask(failed.citizen, REPORT, report_id, fejltekst=text, **_about(failed))
         if asked.status == "done":
             return page_of(request, "receipt.html", receipt=asked.answer["result"]["text"])
         return self._page(request, failed, report_id, text, _no(asked.answer))
 
-    async def _failed(self, request: web.Request) -> Asked:
-        return await self._story.asked(citizen_of(request), request.match_info["request_id"])
+    async def _failed(self, request: web.Request) -> SentRequest:
+        return await self._requests.asked(citizen_of(request), request.match_info["request_id"])
 
     def _page(
-        self, request: web.Request, failed: Asked, report_id: str, text: str = "", problem: str | None = None
+        self,
+        request: web.Request,
+        failed: SentRequest,
+        report_id: str,
+        text: str = "",
+        problem: str | None = None,
     ) -> web.Response:
         return page_of(request, "report.html", asked=failed, report_id=report_id, text=text, problem=problem)
 
 
-def _about(failed: Asked) -> dict[str, Any]:
+def _about(failed: SentRequest) -> dict[str, Any]:
     """What the report tells beside the citizen's words; the broker knows the rest by the failed requestId."""
     return {
         "fejlkode": failed.answer.get("fejlkode", OTHER_PROBLEM),

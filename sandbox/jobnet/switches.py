@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.jobnet.story import Unknown
+from sandbox.jobnet.request_store import Unknown
 
 LABEL = "switch:"
 WELL, DOWN = "well", "down"

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp_jinja2
 from aiohttp import web
 
-from sandbox.jobnet.house import House
-from sandbox.jobnet.inboxes import cpr_of, letters, refused
-from sandbox.jobnet.story import Unknown
+from sandbox.jobnet.inboxes import cpr_of, refused_calls, shown_reports
+from sandbox.jobnet.request_store import Unknown
+from sandbox.jobnet.sandbox_client import SandboxClient
 from sandbox.jobnet.switches import DOWN, EVERYBODY, SUPPLIER, Switch, switch_named, switches_for, which_is_on
 
 TITLES = {
@@ -25,9 +25,9 @@ TITLES = {
 class TryPages:
     """Switches and inboxes."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._desk = house.desk
+    def __init__(self, sandbox_client: SandboxClient) -> None:
+        self._sandbox = sandbox_client
+        self._desk = sandbox_client.desk
 
     def routes(self) -> list[web.RouteDef]:
         """Their addresses."""
@@ -40,7 +40,7 @@ class TryPages:
 
     async def _switches(self, request: web.Request) -> web.Response:
         groups = [
-            (TITLES[kind], [await self._card(name, kind) for name in self._house.of_kind(kind)])
+            (TITLES[kind], [await self._card(name, kind) for name in self._sandbox.of_kind(kind)])
             for kind in reversed(EVERYBODY)
         ]
         return aiohttp_jinja2.render_template("switches.html", request, {"groups": groups})
@@ -48,8 +48,8 @@ class TryPages:
     async def _card(self, name: str, kind: str) -> dict[str, Any]:
         mode = await self._desk.get(name, "mode")
         steps = await self._desk.get(name, "script")
-        places = self._house.places
-        serves = [places[code].name for code in self._house.told(name)["serves"]]
+        places = self._sandbox.places
+        serves = [places[code].name for code in self._sandbox.told(name)["serves"]]
         return {
             "name": name,
             "serves": ", ".join(serves),
@@ -61,7 +61,7 @@ class TryPages:
     async def _switch(self, request: web.Request) -> web.Response:
         system = request.match_info["system"]
         form = await request.post()
-        await self._set(system, switch_named(self._house.told(system)["kind"], str(form.get("switch"))))
+        await self._set(system, switch_named(self._sandbox.told(system)["kind"], str(form.get("switch"))))
         raise web.HTTPSeeOther(f"/sandbox#{system}")
 
     async def _set(self, system: str, switch: Switch) -> None:
@@ -81,18 +81,18 @@ class TryPages:
 
     async def _page(self, request: web.Request, shown: str | None) -> web.Response:
         name = request.match_info["supplier"]
-        format_ = self._house.told(name).get("format")
+        format_ = self._sandbox.told(name).get("format")
         if format_ is None:
             raise Unknown(name)
         inbox = await self._desk.get(name, "inbox")
-        found = letters(inbox, format_)
+        found = shown_reports(inbox, format_)
         cpr = next((cpr_of(letter.token) for letter in found if letter.identity == shown), None)
         told = {
             "supplier": name,
             "format": format_,
             "letters": found,
             "count": len(inbox),
-            "refused": refused(await self._desk.get(name, "calls")),
+            "refused": refused_calls(await self._desk.get(name, "calls")),
             "shown": shown,
             "cpr": cpr or "not an invented citizen of this sandbox",
         }

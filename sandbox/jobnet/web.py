@@ -12,10 +12,10 @@ from aiohttp import web
 
 from sandbox.jobnet.citizen_pages import CitizenPages
 from sandbox.jobnet.danish import form, row, when
-from sandbox.jobnet.house import House
 from sandbox.jobnet.inboxes import MASKED
 from sandbox.jobnet.report_pages import ReportPages
-from sandbox.jobnet.story import Story, Unknown
+from sandbox.jobnet.request_store import RequestStore, Unknown
+from sandbox.jobnet.sandbox_client import SandboxClient
 from sandbox.jobnet.try_pages import TryPages
 
 HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(story: Story, house: House) -> web.Application:
+def application(store: RequestStore, sandbox_client: SandboxClient) -> web.Application:
     """All pages: a citizen's in Danish, those for trying in English."""
     app = web.Application(middlewares=[guarded, with_error_page], client_max_size=MAX_FORM)
     environment = aiohttp_jinja2.setup(
@@ -47,9 +47,9 @@ def application(story: Story, house: House) -> web.Application:
     environment.globals |= {"masked": MASKED}
     app.add_routes(
         [
-            *CitizenPages(story, house).routes(),
-            *ReportPages(story).routes(),
-            *TryPages(house).routes(),
+            *CitizenPages(store, sandbox_client).routes(),
+            *ReportPages(store).routes(),
+            *TryPages(sandbox_client).routes(),
             web.static("/static", HERE / "static"),
         ]
     )

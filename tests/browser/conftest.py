@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from sandbox.jobnet.__main__ import serving
-from sandbox.layout import default_layout
+from sandbox.system_layout import default_layout
 from scripts import playwright_driver
 from scripts.chromium_dist import chromium
 from scripts.postgres import PostgresServer

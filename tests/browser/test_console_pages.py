@@ -247,7 +247,7 @@ async def test_an_admin_ends_the_session_of_another(new_page: NewPage, console: 
     await admin.get_by_role("link", name="Sessions").click()
     session = admin.locator("section", has=admin.get_by_role("heading", name="viewer")).first
     await session.get_by_label("Reason").fill("left the desk")
-    await session.get_by_role("button", name="End it").click()
+    await session.get_by_role("button", name="End session").click()
     await expect(admin.get_by_role("status")).to_contain_text("ended")
     await viewer.goto(f"{console.address}/trace")
     await expect(viewer.get_by_role("heading", level=1)).to_have_text("Log in")

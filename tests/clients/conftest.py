@@ -1,4 +1,4 @@
-"""The clients on both loops: uvloop is what runs in production, asyncio's own where there is no wheel of uvloop."""
+"""Runs the tests of the clients on both loops: uvloop, as in production, and asyncio's, for platforms without uvloop."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Every test on each of them."""
+    """Every test on each loop."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -1,6 +1,4 @@
-"""What the tests of the clients share: a raw scripted HTTP server, limits that are over quickly, made-up
-citizens.
-"""
+"""Shared by the tests of the clients: a scripted raw HTTP server, short limits, a made-up citizen."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ BOOKING = {
 
 
 class End(Enum):
-    """How the server ends a try without (the rest of) an answer."""
+    """How the server ends a try without an answer or in the middle of one."""
 
     CLOSE = "close"
     RESET = "reset"
@@ -55,7 +53,7 @@ Action = bytes | End | tuple[bytes, End]
 
 @dataclass(frozen=True)
 class Request:
-    """What the server was sent."""
+    """A request that the server received."""
 
     method: str
     target: str
@@ -88,9 +86,7 @@ def fault(status: int, name: str, **more: str) -> bytes:
 
 
 class RawServer:
-    """Answers each request with the next action of `script`, then with `default`. Keeps its connections
-    alive.
-    """
+    """Answers each request with the next action of `script`, then with `default`, on kept connections."""
 
     def __init__(
         self, *script: Action, default: Action = End.CLOSE, tls: ssl.SSLContext | None = None
@@ -174,7 +170,7 @@ async def _read(reader: asyncio.StreamReader, number: int) -> Request:
 
 
 def limits(**changes: Any) -> HttpLimits:
-    """Limits under which nothing takes long and no breaker opens, unless a test says otherwise."""
+    """Limits with short times and a breaker that never opens, overridden by `changes`."""
     quick: dict[str, Any] = {
         "connect_timeout_seconds": 1.0,
         "total_timeout_seconds": 0.4,
@@ -189,10 +185,10 @@ def limits(**changes: Any) -> HttpLimits:
     return HttpLimits(**(quick | changes))
 
 
-def system(url: str, *, set_: dict[str, Any] | None = None, **changes: Any) -> HttpSystem:
-    """An external system at `url`; `set_` goes to its configuration, the rest to its limits."""
-    config = SystemConfig(base_url=url, allow_http=url.startswith("http:"), **(set_ or {}))
-    return HttpSystem("nordby", config, limits(**changes))
+def system(url: str, *, config: dict[str, Any] | None = None, **changes: Any) -> HttpSystem:
+    """An external system at `url`, with these keys in its configuration and these changes of its limits."""
+    system_config = SystemConfig(base_url=url, allow_http=url.startswith("http:"), **(config or {}))
+    return HttpSystem("nordby", system_config, limits(**changes))
 
 
 def caller(
@@ -202,7 +198,7 @@ def caller(
     may_commit: Callable[[float], None] = lambda _: None,
     traceparent: str | None = None,
 ) -> Caller:
-    """A citizen who waits `seconds`."""
+    """A caller whose answer is due in `seconds`."""
     return Caller(
         request_id=request_id or uuid4(),
         cpr=Cpr(CPR),

@@ -1,4 +1,4 @@
-"""The gate: its cap, the list of those that wait, the breaker, and the pause a system asks for."""
+"""The bulkhead: its slots, the waiting list, the breaker, and Retry-After."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.clients.bulkhead import LONGEST_PAUSE_SECONDS, Bulkhead, CallRejecte
 OK, BAD, NIL = CallHealth.ANSWERED, CallHealth.FAILED, CallHealth.NEITHER
 
 
-def gate(in_flight: int = 1, waiting: int = 2, failures: int = 1, open_seconds: float = 60) -> Bulkhead:
+def made(in_flight: int = 1, waiting: int = 2, failures: int = 1, open_seconds: float = 60) -> Bulkhead:
     return Bulkhead(in_flight, waiting, Breaker(failures, open_seconds))
 
 
@@ -21,22 +21,22 @@ def soon(seconds: float = 5) -> float:
     return time.monotonic() + seconds
 
 
-async def refusal(at: Bulkhead, seconds: float = 5) -> str:
+async def rejection(at: Bulkhead, seconds: float = 5) -> str:
     with pytest.raises(CallRejected) as caught:
         await at.acquire(soon(seconds))
     return caught.value.what
 
 
-async def test_those_that_wait_enter_in_their_order() -> None:
-    at, order = gate(), list[int]()
+async def test_waiting_calls_are_admitted_in_order() -> None:
+    at, order = made(), list[int]()
 
-    async def one(number: int) -> None:
+    async def call(number: int) -> None:
         place = await at.acquire(soon())
         order.append(number)
         at.release(place, OK)
 
     place = await at.acquire(soon())
-    waiting = [asyncio.create_task(one(number)) for number in (1, 2)]
+    waiting = [asyncio.create_task(call(number)) for number in (1, 2)]
     await asyncio.sleep(0)
     assert order == []
     at.release(place, OK)
@@ -44,27 +44,27 @@ async def test_those_that_wait_enter_in_their_order() -> None:
     assert order == [1, 2]
 
 
-async def test_a_full_list_says_so_at_once() -> None:
-    at = gate(waiting=1)
+async def test_a_full_waiting_list_rejects_at_once() -> None:
+    at = made(waiting=1)
     place = await at.acquire(soon())
     waiting = asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
-    assert await refusal(at) == "waiting-list-full"
+    assert await rejection(at) == "waiting-list-full"
     at.release(place, OK)
     assert await waiting is Admission.NORMAL
 
 
-async def test_the_wait_ends_with_the_callers_time_and_frees_its_place_in_the_list() -> None:
-    at = gate(waiting=1)
+async def test_the_wait_ends_with_the_callers_time_and_frees_its_place_in_the_waiting_list() -> None:
+    at = made(waiting=1)
     place = await at.acquire(soon())
-    assert await refusal(at, 0.01) == "waited-too-long"
-    assert await refusal(at, -1) == "waited-too-long"
+    assert await rejection(at, 0.01) == "waited-too-long"
+    assert await rejection(at, -1) == "waited-too-long"
     at.release(place, OK)
     assert await at.acquire(soon()) is Admission.NORMAL
 
 
-async def test_a_cancelled_wait_keeps_neither_a_place_nor_a_turn() -> None:
-    at = gate()
+async def test_a_cancelled_wait_keeps_no_slot() -> None:
+    at = made()
     place = await at.acquire(soon())
     waiting = asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
@@ -74,30 +74,30 @@ async def test_a_cancelled_wait_keeps_neither_a_place_nor_a_turn() -> None:
     assert await at.acquire(soon()) is Admission.NORMAL
 
 
-async def test_a_wait_that_is_cancelled_as_its_turn_comes_passes_the_turn_on() -> None:
-    at = gate()
+async def test_a_wait_that_is_cancelled_as_its_slot_comes_gives_the_slot_to_the_next() -> None:
+    at = made()
     place = await at.acquire(soon())
     first, second = asyncio.create_task(at.acquire(soon())), asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
-    at.release(place, OK)  # the turn of the first, which has not woken up yet
+    at.release(place, OK)  # the slot goes to the first, which has not woken up yet
     first.cancel()
     assert await second is Admission.NORMAL
     assert first.cancelled()
 
 
-async def test_when_the_breaker_opens_those_that_wait_are_turned_away_too() -> None:
-    at = gate()
+async def test_an_opening_breaker_rejects_the_waiting_calls_too() -> None:
+    at = made()
     place = await at.acquire(soon())
     waiting = [asyncio.create_task(at.acquire(soon())) for _ in range(2)]
     await asyncio.sleep(0)
     at.release(place, BAD)
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["breaker-open"] * 2
-    assert await refusal(at) == "breaker-open"
+    assert await rejection(at) == "breaker-open"
 
 
-async def test_a_turn_that_came_just_before_the_breaker_opened_is_not_used() -> None:
-    at = gate(in_flight=2)
+async def test_a_slot_that_came_just_before_the_breaker_opened_is_not_used() -> None:
+    at = made(in_flight=2)
     first, second = await at.acquire(soon()), await at.acquire(soon())
     waiting = asyncio.create_task(at.acquire(soon()))
     await asyncio.sleep(0)
@@ -106,13 +106,13 @@ async def test_a_turn_that_came_just_before_the_breaker_opened_is_not_used() -> 
     assert str((await asyncio.gather(waiting, return_exceptions=True))[0]) == "breaker-open"
 
 
-async def test_after_the_pause_exactly_one_call_probes_whatever_becomes_of_it() -> None:
-    at = gate(in_flight=5, open_seconds=0.01)
+async def test_after_the_open_time_exactly_one_call_probes_whatever_its_result() -> None:
+    at = made(in_flight=5, open_seconds=0.01)
     at.release(await at.acquire(soon()), BAD)
     await asyncio.sleep(0.02)
     probe = await at.acquire(soon())
     assert probe is Admission.PROBE
-    assert await refusal(at) == "breaker-open"
+    assert await rejection(at) == "breaker-open"
     at.release(probe, NIL)  # cancelled, or held back
     again = await at.acquire(soon())
     assert again is Admission.PROBE
@@ -120,8 +120,8 @@ async def test_after_the_pause_exactly_one_call_probes_whatever_becomes_of_it() 
     assert await at.acquire(soon()) is Admission.NORMAL
 
 
-async def test_a_pause_that_the_system_asked_for_is_kept_and_is_bounded() -> None:
-    at = gate()
+async def test_a_retry_after_is_kept_and_bounded() -> None:
+    at = made()
     at.pause(0.02)
     with pytest.raises(CallRejected) as caught:
         await at.acquire(soon())
@@ -135,10 +135,10 @@ async def test_a_pause_that_the_system_asked_for_is_kept_and_is_bounded() -> Non
     assert (caught.value.retry_after or 0) <= LONGEST_PAUSE_SECONDS
 
 
-async def test_no_place_is_ever_lost_or_made() -> None:
-    at, inside, most = gate(in_flight=3, waiting=50, failures=10_000), 0, 0
+async def test_no_slot_is_lost_or_made_up() -> None:
+    at, inside, most = made(in_flight=3, waiting=50, failures=10_000), 0, 0
 
-    async def one(number: int) -> None:
+    async def call(number: int) -> None:
         nonlocal inside, most
         place = await at.acquire(soon(0.05 if number % 3 else 5))
         inside += 1
@@ -149,7 +149,7 @@ async def test_no_place_is_ever_lost_or_made() -> None:
             inside -= 1
             at.release(place, (OK, BAD, NIL)[number % 3])
 
-    tasks = [asyncio.create_task(one(number)) for number in range(50)]
+    tasks = [asyncio.create_task(call(number)) for number in range(50)]
     for number, task in enumerate(tasks):
         if number % 7 == 0:
             await asyncio.sleep(0)
@@ -157,4 +157,4 @@ async def test_no_place_is_ever_lost_or_made() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (inside, most) == (0, 3)
     assert [await at.acquire(soon()) for _ in range(3)] == [Admission.NORMAL] * 3
-    assert await refusal(at, 0.01) == "waited-too-long"
+    assert await rejection(at, 0.01) == "waited-too-long"

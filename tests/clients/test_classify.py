@@ -1,4 +1,4 @@
-"""The table of DESIGN 5, over every status, kind of call and kind of body."""
+"""The table of docs/architecture.md#outcomes, over every status, kind of call and kind of body."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def call(kind: CallKind, expect: int = 200, absent: Fault | None = None) -> Call
 def judged(
     kind: CallKind, status: int, body: str, *, after_unanswered: bool = False
 ) -> Classified[Reservation]:
-    as_met = BODIES[body]
-    met = HttpAnswer(status, as_met.content_type, as_met.body, as_met.flaw)
-    return classify(call(kind), met, after_unanswered=after_unanswered)
+    template = BODIES[body]
+    answer = HttpAnswer(status, template.content_type, template.body, template.flaw)
+    return classify(call(kind), answer, after_unanswered=after_unanswered)
 
 
 def wanted(status: int, body: str) -> CallClass:
-    """The rows of DESIGN 5 in their order, written down once more as plainly as can be."""
+    """The rows of docs/architecture.md#outcomes in their order, written independently of the code."""
     if status == 200:
         return CallClass.DONE if body == "good" else CallClass.BROKEN
     if 400 <= status <= 499 and body == "fault":
@@ -64,40 +64,40 @@ def wanted(status: int, body: str) -> CallClass:
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("kind", list(CallKind))
-def test_every_status_lands_in_its_row(kind: CallKind, body: str) -> None:
+def test_every_status_has_its_class(kind: CallKind, body: str) -> None:
     got = {status: judged(kind, status, body).call_class for status in range(100, 600)}
     assert got == {status: wanted(status, body) for status in range(100, 600)}
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_sent_commit_is_unknown_unless_answered_as_the_contract_says(body: str) -> None:
+def test_a_sent_commit_is_unknown_without_an_answer_of_the_contract(body: str) -> None:
     known = {
         status
         for status in range(100, 600)
         if not judged(CallKind.COMMIT, status, body).leaves_unknown(CallKind.COMMIT)
     }
-    # 429 and 503 say "not done"; a fault of the list on any 4xx is an answer; so is the expected one.
-    said = (
+    # 429 and 503 mean "not done"; a fault of the contract on any 4xx is an answer, and so is the good one.
+    answered = (
         {429, 503}
         | ({200} if body == "good" else set())
         | (set(range(400, 500)) if body == "fault" else set())
     )
-    assert known == said
+    assert known == answered
 
 
 @pytest.mark.parametrize("kind", [CallKind.READ, CallKind.RESERVE])
-def test_nothing_else_is_ever_unknown(kind: CallKind) -> None:
+def test_reads_and_reserves_are_never_unknown(kind: CallKind) -> None:
     assert not any(judged(kind, s, b).leaves_unknown(kind) for s in range(100, 600) for b in BODIES)
     assert not classify(call(kind), NoAnswer("timeout", connected=True)).leaves_unknown(kind)
 
 
-def test_already_received_says_that_something_arrived_and_not_what_became_of_it() -> None:
+def test_already_received_leaves_a_commit_unknown() -> None:
     body = json.dumps({"type": FAULT + "allerede-modtaget"}).encode()
-    judgement = classify(call(CallKind.COMMIT), HttpAnswer(412, "application/problem+json", body))
-    assert judgement.leaves_unknown(CallKind.COMMIT)
+    classified = classify(call(CallKind.COMMIT), HttpAnswer(412, "application/problem+json", body))
+    assert classified.leaves_unknown(CallKind.COMMIT)
 
 
-def test_a_412_means_received_only_after_an_unanswered_try_that_was_no_read() -> None:
+def test_a_412_means_received_only_after_an_unanswered_try_of_a_reserve() -> None:
     assert judged(CallKind.RESERVE, 412, "fault", after_unanswered=True).call_class is CallClass.RECEIVED
     assert judged(CallKind.RESERVE, 412, "empty", after_unanswered=True).call_class is CallClass.RECEIVED
     assert judged(CallKind.RESERVE, 412, "empty").call_class is CallClass.REJECTED
@@ -105,7 +105,7 @@ def test_a_412_means_received_only_after_an_unanswered_try_that_was_no_read() ->
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-def test_every_fault_of_the_list_is_read_and_none_besides(fault: Fault) -> None:
+def test_every_fault_of_the_contract_is_read_and_no_other(fault: Fault) -> None:
     body = json.dumps({"type": fault.value}).encode()
     assert classify(call(CallKind.READ), HttpAnswer(409, "application/problem+json", body)).fault is fault
     almost = json.dumps({"type": fault.value + "x"}).encode()
@@ -114,17 +114,15 @@ def test_every_fault_of_the_list_is_read_and_none_besides(fault: Fault) -> None:
 
 
 def test_only_a_404_with_the_named_fault_says_that_something_is_absent() -> None:
-    asked = call(CallKind.READ, absent=Fault.UNKNOWN_BOOKING)
+    find = call(CallKind.READ, absent=Fault.UNKNOWN_BOOKING)
     absent = json.dumps({"type": Fault.UNKNOWN_BOOKING}).encode()
-    assert classify(asked, HttpAnswer(404, "application/problem+json", absent)).call_class is CallClass.ABSENT
+    assert classify(find, HttpAnswer(404, "application/problem+json", absent)).call_class is CallClass.ABSENT
+    assert classify(find, HttpAnswer(410, "application/problem+json", absent)).call_class is CallClass.REFUSED
     assert (
-        classify(asked, HttpAnswer(410, "application/problem+json", absent)).call_class is CallClass.REFUSED
-    )
-    assert (
-        classify(asked, HttpAnswer(404, "application/problem+json", SLOT_TAKEN)).call_class
+        classify(find, HttpAnswer(404, "application/problem+json", SLOT_TAKEN)).call_class
         is CallClass.REFUSED
     )
-    assert classify(asked, HttpAnswer(404)).call_class is CallClass.MISCONFIGURED
+    assert classify(find, HttpAnswer(404)).call_class is CallClass.MISCONFIGURED
 
 
 def test_a_204_has_no_body() -> None:
@@ -135,13 +133,13 @@ def test_a_204_has_no_body() -> None:
     assert classify(nothing, HttpAnswer(200, "application/json", b"{}")).call_class is CallClass.BROKEN
 
 
-def test_a_body_that_is_not_about_what_was_asked_breaks_the_contract() -> None:
+def test_a_body_about_another_booking_breaks_the_contract() -> None:
     other = Call("x", CallKind.READ, "GET", "/x", 200, Reservation, agrees=lambda _: False)
     assert classify(other, HttpAnswer(200, "application/json", GOOD)).call_class is CallClass.BROKEN
 
 
 @pytest.mark.parametrize(
-    ("met", "verdict", "sent"),
+    ("result", "call_class", "sent"),
     [
         (NoAnswer("connect-refused", connected=False), CallClass.UNAVAILABLE, False),
         (NoAnswer("dns", connected=False), CallClass.UNAVAILABLE, False),
@@ -152,17 +150,17 @@ def test_a_body_that_is_not_about_what_was_asked_breaks_the_contract() -> None:
         (HttpAnswer(999), CallClass.BROKEN, True),
     ],
 )
-def test_what_is_no_answer_is_told_apart_by_whether_it_left(
-    met: HttpAnswer | NoAnswer, verdict: CallClass, sent: bool
+def test_a_try_without_an_answer_is_classified_by_whether_it_was_sent(
+    result: HttpAnswer | NoAnswer, call_class: CallClass, sent: bool
 ) -> None:
-    judgement = classify(call(CallKind.COMMIT), met)
-    assert (judgement.call_class, judgement.sent) == (verdict, sent)
-    assert judgement.leaves_unknown(CallKind.COMMIT) == sent
-    assert judgement.unanswered == (isinstance(met, NoAnswer) and sent)
+    classified = classify(call(CallKind.COMMIT), result)
+    assert (classified.call_class, classified.sent) == (call_class, sent)
+    assert classified.leaves_unknown(CallKind.COMMIT) == sent
+    assert classified.unanswered == (isinstance(result, NoAnswer) and sent)
 
 
 @pytest.mark.parametrize(
-    ("met", "learnt"),
+    ("result", "health"),
     [
         (HttpAnswer(200, "application/json", GOOD), CallHealth.ANSWERED),
         (HttpAnswer(409, "application/problem+json", SLOT_TAKEN), CallHealth.ANSWERED),
@@ -180,11 +178,11 @@ def test_what_is_no_answer_is_told_apart_by_whether_it_left(
         (NoAnswer("certificate", connected=False, setup=True), CallHealth.NEITHER),
     ],
 )
-def test_what_the_breaker_learns(met: HttpAnswer | NoAnswer, learnt: CallHealth) -> None:
-    assert classify(call(CallKind.READ), met).health is learnt
+def test_the_health_that_the_breaker_is_told(result: HttpAnswer | NoAnswer, health: CallHealth) -> None:
+    assert classify(call(CallKind.READ), result).health is health
 
 
-def test_nothing_that_the_other_side_wrote_is_kept() -> None:
+def test_no_text_from_the_other_side_is_kept() -> None:
     for status in (200, 302, 400, 404, 409, 500):
         assert "0101364001" not in repr(judged(CallKind.READ, status, "fault"))
         assert "0101364001" not in repr(HttpAnswer(status, body=SLOT_TAKEN))

@@ -1,4 +1,4 @@
-"""Planner and booking system, call by call as DESIGN 4 has them; a reload of their directory."""
+"""Planner and booking system, call by call (docs/contract.md#calls), and a reload of the directory."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_offers_are_asked_of_the_planner_by_contact_group() -> None:
     ]
 
 
-async def test_times_are_asked_of_the_booking_system_with_what_narrows_them() -> None:
+async def test_times_are_asked_of_the_booking_system_with_their_filters() -> None:
     async with booking(http(200, TIMES), http(200, {"tider": []})) as (client, server):
         start = datetime.fromisoformat("2031-03-03T09:00:00+01:00")
         (time,) = await client.times(caller(), OFFER, from_at=start, to_at=start, caseworker_id="a/b")
@@ -96,7 +96,7 @@ async def test_times_are_asked_of_the_booking_system_with_what_narrows_them() ->
     ]
 
 
-async def test_a_booking_is_found_or_absent_and_absent_is_only_said_by_name() -> None:
+async def test_a_booking_is_absent_only_with_the_fault_for_it() -> None:
     script = (http(200, BOOKING), fault(404, "ukendt-booking"), http(404), fault(404, "ukendt-borger"))
     async with booking(*script) as (client, server):
         found = await client.find(caller(), INVITATION)
@@ -134,11 +134,11 @@ async def test_reserve_and_create_carry_the_wish() -> None:
     reserve, create = server.requests
     assert (reserve.method, reserve.target) == ("POST", f"{ROOT}/Booking/{INVITATION}/action/reserver")
     assert (create.method, create.target) == ("POST", f"{ROOT}/Booking/{INVITATION}")
-    assert json.loads(reserve.body) == json.loads(create.body) == WISH.to_wire()
+    assert json.loads(reserve.body) == json.loads(create.body) == json.loads(WISH.to_json())
     assert reserve.x_request_id != create.x_request_id
 
 
-async def test_a_reserve_that_was_received_unanswered_means_go_on_to_create() -> None:
+async def test_a_reserve_that_was_received_but_not_answered_returns_none() -> None:
     async with booking(End.CLOSE, fault(412, "allerede-modtaget")) as (client, server):
         assert await client.reserve(caller(), INVITATION, WISH) is None
     first, second = server.requests
@@ -232,7 +232,7 @@ async def test_a_reload_keeps_what_is_unchanged_and_cuts_no_call_in_flight() -> 
         in_flight.cancel()
         await asyncio.gather(in_flight, return_exceptions=True)
         assert retired.closed
-        # A claim keeps its system: what was handed out before still works, and closes behind itself.
+        # A client returned before the reload still works, and its system closes after the call.
         assert await old["moved"].find(caller(), INVITATION) is not None
         assert retired.closed
         assert len(moved_from.requests) == 3

@@ -1,4 +1,4 @@
-"""The one way out against a raw server: what leaves, what counts as sent, and what never gets in."""
+"""HttpSystem against a raw server: the sent request, what counts as sent, and untrusted answers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_a_call_carries_its_headers_and_nothing_personal_in_its_address() 
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nx: y",
     ],
 )
-async def test_a_traceparent_that_is_none_is_left_out(parent: str | None) -> None:
+async def test_an_invalid_traceparent_is_left_out(parent: str | None) -> None:
     async with RawServer(GOOD) as server, system(server.url) as to:
         await to.call(READ, caller(traceparent=parent))
     assert "traceparent" not in server.requests[0].headers
@@ -113,8 +113,8 @@ async def test_an_empty_post_says_that_it_is_empty() -> None:
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "PUT"])
 @pytest.mark.parametrize("reused", [False, True])
 async def test_a_lost_connection_is_never_silently_retried(method: str, end: Any, reused: bool) -> None:
-    """aiohttp repeats idempotent methods by itself: exactly one request per try must reach the server."""
-    # A pause that does not fit the caller's time: one try with all the time it needs, and no second one of ours.
+    """aiohttp's ClientSession repeats idempotent methods: exactly one request per try must reach the server."""
+    # With a pause longer than the caller's time there is no second try.
     async with (
         RawServer(*[GOOD] * reused, default=end) as server,
         system(server.url, retry_first_ms=60_000, retry_max_ms=60_000) as to,
@@ -126,7 +126,7 @@ async def test_a_lost_connection_is_never_silently_retried(method: str, end: Any
     assert isinstance(error, Unavailable)
     assert error.call_facts.what == "reset"
     assert len(ids) == 1
-    # Every try ends its connection: as many requests as connections, and the first on the kept one.
+    # Every try ends its connection: as many connections as requests, the first one kept.
     assert [request.connection for request in server.requests[int(reused) :]] == list(range(1, len(ids) + 1))
     assert server.connections == len(ids)
     assert len(server.requests) == len(ids) + int(reused)
@@ -175,7 +175,7 @@ async def test_a_cancel_whose_connection_is_lost_was_sent_also_on_a_kept_connect
         ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", End.RESET), Unavailable, "reset"),
     ],
 )
-async def test_what_the_server_does_becomes_the_right_error(action: Any, wanted: type, what: str) -> None:
+async def test_each_fault_of_the_server_becomes_its_error(action: Any, wanted: type, what: str) -> None:
     async with RawServer(default=action) as server, system(server.url, total_timeout_seconds=0.1) as to:
         read = await outcome(to, READ, 0.1)
         commit = await outcome(to, COMMIT, 0.3)
@@ -190,7 +190,7 @@ async def test_what_the_server_does_becomes_the_right_error(action: Any, wanted:
         assert commit.call_facts.what == what
 
 
-async def test_a_commit_that_is_not_answered_goes_twice_with_one_id_and_an_answered_one_once() -> None:
+async def test_an_unanswered_commit_is_sent_twice_with_one_id_and_an_answered_one_once() -> None:
     async with RawServer(End.HANG, GOOD, http(500)) as server, system(server.url) as to:
         assert type(await outcome(to, COMMIT, 3)) is Unknown
         assert len({request.x_request_id for request in server.requests}) == 1
@@ -200,8 +200,8 @@ async def test_a_commit_that_is_not_answered_goes_twice_with_one_id_and_an_answe
 
 
 async def test_no_connection_is_not_sent() -> None:
-    async with system(DEAD_PORT) as to:
-        read, commit = await outcome(to, READ), await outcome(to, COMMIT)
+    async with system(DEAD_PORT, retry_first_ms=60_000, retry_max_ms=60_000) as to:
+        read, commit = await outcome(to, READ, 5), await outcome(to, COMMIT, 5)
     for error in (read, commit):
         assert isinstance(error, Unavailable)
         assert error.call_facts.what == "connect-refused"
@@ -212,15 +212,15 @@ async def test_an_unknown_host_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> N
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nobody)
-    async with system("http://nobody.invalid") as to:
-        error = await outcome(to, COMMIT)
+    async with system("http://nobody.invalid", retry_first_ms=60_000, retry_max_ms=60_000) as to:
+        error = await outcome(to, COMMIT, 5)
     assert isinstance(error, Unavailable)
     assert error.call_facts.what == "dns"
 
 
 async def test_a_tls_handshake_that_hangs_is_not_sent() -> None:
     async with (
-        RawServer() as silent,  # it waits for the end of a plain request, which never comes
+        RawServer() as silent,  # waits for the end of a request that never comes
         system(f"https://127.0.0.1:{silent.port}", connect_timeout_seconds=0.1) as to,
     ):
         error = await outcome(to, COMMIT, 0.5)
@@ -228,7 +228,7 @@ async def test_a_tls_handshake_that_hangs_is_not_sent() -> None:
     assert error.call_facts.what == "connect-timeout"
 
 
-async def test_packed_answers_are_unpacked_and_packed_twice_is_refused() -> None:
+async def test_gzip_answers_are_decompressed_and_two_gzip_members_are_refused() -> None:
     packed = gzip.compress(UNTIL.encode())
     members = packed + packed
     cut = zlib.compress(UNTIL.encode())
@@ -245,7 +245,7 @@ async def test_packed_answers_are_unpacked_and_packed_twice_is_refused() -> None
         assert isinstance(await outcome(to, READ), ContractBroken)
 
 
-def test_a_bomb_is_unpacked_no_further_than_its_bound() -> None:
+def test_a_decompression_bomb_is_stopped_at_the_limit() -> None:
     bomb = gzip.compress(b"0" * 10_000_000)
     tracemalloc.start()
     try:
@@ -255,7 +255,7 @@ def test_a_bomb_is_unpacked_no_further_than_its_bound() -> None:
         tracemalloc.stop()
 
 
-async def test_an_endless_answer_is_cut_off_at_its_bound() -> None:
+async def test_an_endless_answer_is_cut_off_at_the_limit() -> None:
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"3e8\r\n%b\r\n" % (b"x" * 1000) * 30
     async with RawServer((endless, End.HANG)) as server, system(server.url, total_timeout_seconds=5) as to:
         error = await outcome(to, READ, 5)
@@ -265,7 +265,7 @@ async def test_an_endless_answer_is_cut_off_at_its_bound() -> None:
 
 async def test_cookies_are_neither_kept_nor_sent() -> None:
     baked = http(200, UNTIL, "Set-Cookie: who=0101364001; Path=/", kind="application/json")
-    # By name: no jar keeps cookies of a bare address.
+    # By name, because a cookie jar keeps no cookies of an IP address.
     async with RawServer(baked, GOOD) as server, system(server.url.replace("127.0.0.1", "localhost")) as to:
         await to.call(READ, caller())
         await to.call(READ, caller())
@@ -286,11 +286,11 @@ async def test_a_204_with_a_body_breaks_the_contract_and_leaves_the_cancel_unkno
         assert (await to.call(cancel, caller())).status == 204
         error = await outcome(to, cancel, 2)
     assert isinstance(error, Unknown)
-    assert error.call_facts.what in ("body", "not-http")  # by whether the body came with the head
+    assert error.call_facts.what in ("body", "not-http")  # depends on whether the body came with the head
 
 
-async def test_what_the_server_writes_never_shows(caplog: pytest.LogCaptureFixture) -> None:
-    """DESIGN 9: only mapped codes, status and fault type are kept; the marked number is in all the rest."""
+async def test_text_from_the_server_appears_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Only status, fault type and mapped codes are kept (docs/privacy.md#logs); the number is in all other parts."""
     caplog.set_level(logging.DEBUG)
     marked: list[Any] = [
         fault(409, "tid-optaget", title=CPR, detail=CPR),
@@ -316,7 +316,7 @@ async def test_what_the_server_writes_never_shows(caplog: pytest.LogCaptureFixtu
     assert CPR not in caplog.text
 
 
-async def test_one_hung_system_has_a_cap_a_list_and_a_breaker_and_the_others_do_not_notice() -> None:
+async def test_a_hung_system_is_bounded_by_its_bulkhead_and_breaker_and_others_are_not_affected() -> None:
     async with (
         RawServer(default=End.HANG) as hung,
         RawServer(default=GOOD) as well,
@@ -326,7 +326,7 @@ async def test_one_hung_system_has_a_cap_a_list_and_a_breaker_and_the_others_do_
         asked = [asyncio.create_task(outcome(bad, READ, 5)) for _ in range(8)]
         await poll(lambda: len(hung.requests) == 2, what="both requests")
         assert [await outcome(good, READ, 5) for _ in range(5)] == [200] * 5
-        assert sum(task.done() for task in asked) == 3, "only the list that was full has answered meanwhile"
+        assert sum(task.done() for task in asked) == 3, "only the calls over the full waiting list have ended"
         ends = await asyncio.gather(*asked)
         assert hung.most_at_once == 2
         whats = sorted(end.call_facts.what for end in ends if isinstance(end, AtCapacity))
@@ -348,7 +348,7 @@ async def test_the_breaker_lets_one_probe_through_and_closes_on_its_answer() -> 
         assert [await outcome(to, READ, 1) for _ in range(3)] == [200] * 3
 
 
-async def test_a_cancelled_caller_gives_its_place_and_its_connection_back() -> None:
+async def test_a_cancelled_call_releases_its_slot_and_its_connection() -> None:
     async with RawServer(End.HANG, default=GOOD) as server, system(server.url, in_flight=1) as to:
         asked = asyncio.create_task(outcome(to, READ, 5))
         await poll(lambda: len(server.requests) == 1, what="the request")

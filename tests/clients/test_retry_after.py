@@ -31,11 +31,13 @@ NOW = datetime(2031, 3, 3, 9, 0, 0, tzinfo=UTC)
         ("Mon, 99 Mar 2031 09:01:30 GMT", None),
     ],
 )
-def test_both_forms_are_read_and_nothing_else(value: str | None, seconds: float | None) -> None:
+def test_both_forms_of_retry_after_are_read_and_nothing_else(
+    value: str | None, seconds: float | None
+) -> None:
     assert retry_after(value, NOW) == seconds
 
 
 @given(st.text())
-def test_no_text_is_an_error(value: str) -> None:
+def test_no_text_makes_retry_after_raise(value: str) -> None:
     seconds = retry_after(value, NOW)
     assert seconds is None or seconds >= 0

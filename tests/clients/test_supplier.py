@@ -1,4 +1,4 @@
-"""Deliveries to a real server: what leaves in both formats, and what each answer comes to in the end."""
+"""Deliveries to a real server: the sent request in both formats, and the action for each answer."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ CONTRACT: dict[str, tuple[Action, object, object]] = {
 
 
 @pytest.mark.parametrize("answer", CONTRACT)
-async def test_each_answer_comes_to_what_the_design_says(answer: str) -> None:
+async def test_each_answer_becomes_its_action_and_lane_event(answer: str) -> None:
     action, verdict, event = CONTRACT[answer]
     got = await judged(action)
     assert (got.verdict, got.lane_event) == (verdict, event)
@@ -276,7 +276,7 @@ async def test_each_answer_comes_to_what_the_design_says(answer: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["302 to a login page", "200 with HTML", "202", "oversized 200", "bare 404"])
-async def test_a_webhook_is_not_delivered_by_these_either(name: str) -> None:
+async def test_these_answers_do_not_deliver_a_webhook_either(name: str) -> None:
     action, verdict, event = CONTRACT[name]
     got = await judged(action, **WEBHOOK)
     assert (got.verdict, got.lane_event) == (verdict, event)
@@ -285,7 +285,7 @@ async def test_a_webhook_is_not_delivered_by_these_either(name: str) -> None:
 @pytest.mark.parametrize(
     "answer", [http(200), OK_JSON, http(200, "ok", kind="text/plain"), http(201, {"id": 1}), NO_CONTENT]
 )
-async def test_a_webhook_is_delivered_by_200_201_and_204_whatever_the_small_print(answer: bytes) -> None:
+async def test_a_webhook_is_delivered_by_200_201_and_204_with_any_body(answer: bytes) -> None:
     assert (await judged(answer, **WEBHOOK)).verdict == Delivered()
 
 
@@ -297,8 +297,8 @@ async def test_a_retry_after_date_is_read_as_well() -> None:
     assert 900 < got.verdict.pause_s <= 1000
 
 
-async def test_a_long_retry_after_stops_no_process_by_itself() -> None:
-    # The pause belongs to the lane that all processes share: its probe must not meet a second one here.
+async def test_a_long_retry_after_does_not_pause_the_process() -> None:
+    # The lane, which all processes share, keeps the pause: its probe must not be rejected by a pause in the process.
     async with RawServer(http(503, "", "Retry-After: 3600"), NO_CONTENT) as server:
         to = supplier(config(server.url), breaker_failures=1)
         with pytest.raises(Exception, match="status 503"):
@@ -307,7 +307,7 @@ async def test_a_long_retry_after_stops_no_process_by_itself() -> None:
         await close(to)
 
 
-async def test_no_more_deliveries_than_the_cap_are_under_way_and_the_rest_are_not_sent() -> None:
+async def test_at_most_in_flight_deliveries_run_at_once_and_the_rest_are_not_sent() -> None:
     async with RawServer(default=End.HANG) as server:
         to = supplier(config(server.url), in_flight=2, waiting=0)
         first = [asyncio.create_task(attempt(to)) for _ in range(2)]
@@ -326,7 +326,7 @@ async def test_a_412_after_an_unanswered_try_means_that_it_arrived() -> None:
         assert (got.verdict, got.unanswered) == (DUPLICATE, False)
 
 
-async def test_an_override_is_obeyed_but_never_for_a_page_or_a_redirect() -> None:
+async def test_an_override_applies_but_never_to_a_web_page_or_a_redirect() -> None:
     retry = await judged(http(422), overrides={"422": "retry"})
     assert (retry.verdict, retry.lane_event) == (Retry(10, True, "rejected"), DestinationAnswered())
     assert (await judged(http(202), overrides={"202": "delivered"}, **WEBHOOK)).verdict == Delivered()

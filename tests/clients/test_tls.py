@@ -1,4 +1,4 @@
-"""TLS in real handshakes with certificates made here: who is trusted, who we are, and the bearer token."""
+"""Real TLS handshakes with certificates made here: trusted servers, client certificates, and the bearer token."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ async def outcome(to: HttpSystem, seconds: float = 0.6) -> BrokerError | int:
         return error
 
 
-async def test_a_server_that_our_ca_vouches_for_is_called(certificates: Certificates) -> None:
+async def test_a_server_with_a_certificate_of_our_ca_is_called(certificates: Certificates) -> None:
     async with (
         RawServer(default=GOOD, tls=serving(certificates.server)) as server,
-        system(server.url, set_={"ca_file": certificates.ca}) as to,
+        system(server.url, config={"ca_file": certificates.ca}) as to,
     ):
         assert await outcome(to) == 200
         assert await outcome(to) == 200
@@ -58,10 +58,12 @@ async def test_a_server_that_our_ca_vouches_for_is_called(certificates: Certific
 
 
 @pytest.mark.parametrize("who", ["stranger", "elsewhere"])
-async def test_any_other_is_misconfigured_and_nothing_is_sent(certificates: Certificates, who: str) -> None:
+async def test_another_server_certificate_is_misconfigured_and_nothing_is_sent(
+    certificates: Certificates, who: str
+) -> None:
     async with (
         RawServer(default=GOOD, tls=serving(getattr(certificates, who))) as server,
-        system(server.url, set_={"ca_file": certificates.ca}) as to,
+        system(server.url, config={"ca_file": certificates.ca}) as to,
     ):
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
@@ -69,7 +71,7 @@ async def test_any_other_is_misconfigured_and_nothing_is_sent(certificates: Cert
     assert server.requests == []
 
 
-async def test_without_our_ca_the_public_ones_do_not_vouch(certificates: Certificates) -> None:
+async def test_without_our_ca_its_certificates_are_not_trusted(certificates: Certificates) -> None:
     async with RawServer(default=GOOD, tls=serving(certificates.server)) as server, system(server.url) as to:
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
@@ -77,7 +79,7 @@ async def test_without_our_ca_the_public_ones_do_not_vouch(certificates: Certifi
 
 @contextmanager
 def alerting(context: ssl.SSLContext) -> Iterator[str]:
-    """The address of a server that refuses everybody and says why in a TLS alert (asyncio's does not)."""
+    """The address of a server that refuses every client with a TLS alert (asyncio's sends none)."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def refuse() -> None:
@@ -102,51 +104,51 @@ def alerting(context: ssl.SSLContext) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_client_certificate_is_shown(certificates: Certificates, version: ssl.TLSVersion) -> None:
+async def test_a_client_certificate_is_sent(certificates: Certificates, version: ssl.TLSVersion) -> None:
     strict = serving(certificates.server, clients_of=certificates.ca)
     strict.minimum_version = strict.maximum_version = version
     ours = {"client_cert": certificates.client.cert, "client_key": certificates.client.key}
     async with (
         RawServer(default=GOOD, tls=strict) as server,
-        system(server.url, set_={"ca_file": certificates.ca, **ours}) as to,
+        system(server.url, config={"ca_file": certificates.ca, **ours}) as to,
     ):
         assert await outcome(to) == 200
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("shown", ["none", "strange"])
-async def test_one_that_is_lacking_or_strange_is_misconfigured_and_not_unknown(
+async def test_a_missing_or_untrusted_client_certificate_is_misconfigured_and_not_unknown(
     certificates: Certificates, version: ssl.TLSVersion, shown: str
 ) -> None:
-    """With TLS 1.3 the refusal comes after our first bytes; the other side has read none of them."""
+    """With TLS 1.3 the refusal comes after our first bytes; the server has read none of them."""
     strict = serving(certificates.server, clients_of=certificates.ca)
     strict.minimum_version = strict.maximum_version = version
     strange = {"client_cert": certificates.stranger.cert, "client_key": certificates.stranger.key}
     with alerting(strict) as url:
         files = {"ca_file": certificates.ca} | (strange if shown == "strange" else {})
-        async with system(url, set_=files) as to:
+        async with system(url, config=files) as to:
             error = await outcome(to)
     assert isinstance(error, Misconfigured)
     assert error.call_facts.what in ("certificate", "tls")
 
 
-async def test_a_single_try_tells_a_refused_certificate_from_one_that_nobody_answered(
+async def test_a_single_try_distinguishes_a_refused_certificate_from_a_lost_answer(
     certificates: Certificates,
 ) -> None:
     trusting = {"ca_file": certificates.ca}
     async with (
         RawServer(End.CLOSE, default=GOOD, tls=serving(certificates.server)) as known,
         RawServer(default=GOOD, tls=serving(certificates.elsewhere)) as elsewhere,
-        system(known.url, set_=trusting) as to_known,
-        system(elsewhere.url, set_=trusting) as to_elsewhere,
+        system(known.url, config=trusting) as to_known,
+        system(elsewhere.url, config=trusting) as to_elsewhere,
     ):
-        lost, seen_lost = await to_known.call_once(COMMIT, {}, after_unanswered=False)
+        lost, lost_facts = await to_known.call_once(COMMIT, {}, after_unanswered=False)
         good, _ = await to_known.call_once(COMMIT, {}, after_unanswered=True)
-        refused, seen_refused = await to_elsewhere.call_once(COMMIT, {}, after_unanswered=False)
-    assert (lost.call_class, seen_lost.sent, seen_lost.unanswered) == (CallClass.UNAVAILABLE, True, True)
+        refused, refused_facts = await to_elsewhere.call_once(COMMIT, {}, after_unanswered=False)
+    assert (lost.call_class, lost_facts.sent, lost_facts.unanswered) == (CallClass.UNAVAILABLE, True, True)
     assert good.call_class is CallClass.DONE
-    assert (refused.call_class, seen_refused.what) == (CallClass.MISCONFIGURED, "certificate")
-    assert (seen_refused.sent, seen_refused.unanswered) == (False, False)
+    assert (refused.call_class, refused_facts.what) == (CallClass.MISCONFIGURED, "certificate")
+    assert (refused_facts.sent, refused_facts.unanswered) == (False, False)
     assert elsewhere.requests == []
 
 
@@ -155,7 +157,7 @@ async def test_a_server_that_only_speaks_old_tls_is_misconfigured(certificates: 
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with alerting(old) as url:
-        async with system(url, set_={"ca_file": certificates.ca}) as to:
+        async with system(url, config={"ca_file": certificates.ca}) as to:
             error = await outcome(to)
     assert isinstance(error, Misconfigured)
     assert error.call_facts.what == "tls"
@@ -189,7 +191,7 @@ async def test_a_handshake_that_is_cut_is_unavailable() -> None:
 async def test_a_connection_lost_under_tls_is_sent(certificates: Certificates) -> None:
     async with (
         RawServer(default=End.CLOSE, tls=serving(certificates.server)) as server,
-        system(server.url, set_={"ca_file": certificates.ca}) as to,
+        system(server.url, config={"ca_file": certificates.ca}) as to,
     ):
         error = await outcome(to)
     assert type(error).__name__ == "Unknown"
@@ -201,7 +203,7 @@ async def test_a_missing_file_is_misconfigured_for_that_system_only(
     tmp_path: Path, keys: tuple[str, ...]
 ) -> None:
     gone = dict.fromkeys(keys, tmp_path / "gone.pem")
-    async with system("https://127.0.0.1:9", set_=gone) as to:
+    async with system("https://127.0.0.1:9", config=gone) as to:
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
     assert error.call_facts.what == "tls-files"
@@ -212,7 +214,7 @@ async def test_a_bearer_token_is_read_again_when_its_file_changes(tmp_path: Path
     file.write_text("first\n")
     async with (
         RawServer(default=GOOD) as server,
-        system(server.url, set_={"bearer_token_file": file}) as to,
+        system(server.url, config={"bearer_token_file": file}) as to,
     ):
         assert await outcome(to) == 200
         file.write_text("second-one\n")
@@ -225,12 +227,12 @@ async def test_a_bearer_token_is_read_again_when_its_file_changes(tmp_path: Path
 
 
 @pytest.mark.parametrize("token", ["two words", "line\r\nx-evil: 1", "æ"])
-async def test_a_token_that_is_none_is_not_sent_and_not_shown(tmp_path: Path, token: str) -> None:
+async def test_an_invalid_token_is_not_sent_and_not_shown(tmp_path: Path, token: str) -> None:
     file = tmp_path / "token"
     file.write_text(token)
     async with (
         RawServer(default=GOOD) as server,
-        system(server.url, set_={"bearer_token_file": file}) as to,
+        system(server.url, config={"bearer_token_file": file}) as to,
     ):
         error = await outcome(to)
     assert isinstance(error, Misconfigured)
@@ -244,7 +246,7 @@ async def test_a_bearer_token_comes_from_the_environment_through_the_configurati
     monkeypatch.setenv("NORDBY_TOKEN", "secret")
     async with (
         RawServer(default=GOOD) as server,
-        system(server.url, set_={"bearer_token_env": "NORDBY_TOKEN"}) as to,
+        system(server.url, config={"bearer_token_env": "NORDBY_TOKEN"}) as to,
     ):
         assert await outcome(to) == 200
     assert server.requests[0].headers["authorization"] == "Bearer secret"

@@ -1,6 +1,6 @@
-"""The x-requestId and 412 rules, what is sent again and what it comes to: a table of scripts, no sockets.
+"""The rules of x-requestId and 412, the retries and the final result, as a table of scripts. No sockets.
 
-A script is what the tries meet, one after the other; `ids` are the x-requestIds they must have had, by name.
+A script has the results of the tries in their order; `ids` are the expected x-requestIds, by number.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ BUSY, HTML = HttpAnswer(503), HttpAnswer(200, "text/html", b"<html>")
 
 @dataclass
 class Script:
-    """Plays a script and keeps the x-requestIds; when it is used up, nothing more may be sent."""
+    """Plays a script and keeps the x-requestIds. After its last result nothing more may be sent."""
 
-    mets: list[CallResult]
+    results: list[CallResult]
     ids: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     async def send(self, x_request_id: str, seconds: float) -> CallResult:
-        assert len(self.ids) < len(self.mets), "one try too many"
+        assert len(self.ids) < len(self.results), "one try too many"
         self.ids.append(x_request_id)
         self.seconds.append(seconds)
-        return self.mets[len(self.ids) - 1]
+        return self.results[len(self.ids) - 1]
 
 
 def call(kind: CallKind) -> Call[Reservation]:
@@ -83,14 +83,14 @@ def named(request_id: UUID, ids: Iterable[str]) -> list[str]:
 
 STATUS_412 = HttpAnswer(412)
 
-# kind, what the tries meet, their x-requestIds, what it comes to
+# kind, results of the tries, their x-requestIds, type of the final result
 SCRIPTS: dict[str, tuple[CallKind, list[CallResult], str, type]] = {
     "done at once": (CallKind.RESERVE, [DONE], "1", Reply),
     "same id only after no answer": (CallKind.RESERVE, [LOST, DONE], "11", Reply),
     "and after a reset": (CallKind.RESERVE, [RESET, LOST, DONE], "111", Reply),
     "a new id after a definite error": (CallKind.RESERVE, [BUSY, HttpAnswer(500), DONE], "123", Reply),
     "a new id after no connection": (CallKind.RESERVE, [REFUSED, DONE], "12", Reply),
-    "a lost try is still open behind one that did not connect": (
+    "a lost try stays open after one that did not connect": (
         CallKind.RESERVE,
         [LOST, REFUSED, STATUS_412],
         "111",
@@ -104,20 +104,25 @@ SCRIPTS: dict[str, tuple[CallKind, list[CallResult], str, type]] = {
     "a broken contract is final": (CallKind.RESERVE, [HTML], "1", ContractBroken),
     "reads get a fresh id each": (CallKind.READ, [LOST, BUSY, REFUSED, DONE], "????", Reply),
     "a commit that could not connect is tried again": (CallKind.COMMIT, [REFUSED, DONE], "12", Reply),
-    "so is one that was told 429 or 503": (CallKind.COMMIT, [HttpAnswer(429), BUSY, DONE], "123", Reply),
+    "a commit answered 429 or 503 is tried again": (
+        CallKind.COMMIT,
+        [HttpAnswer(429), BUSY, DONE],
+        "123",
+        Reply,
+    ),
     "a commit may be refused": (CallKind.COMMIT, [TAKEN], "1", Refused),
     "a commit may meet a refused certificate": (CallKind.COMMIT, [CERTIFICATE], "1", Misconfigured),
-    "a lost commit goes once more and stays unknown": (CallKind.COMMIT, [LOST, DONE], "11", Unknown),
-    "whatever that says": (CallKind.COMMIT, [RESET, TAKEN], "11", Unknown),
-    "also 412": (CallKind.COMMIT, [LOST, STATUS_412], "11", Unknown),
-    "also 503": (CallKind.COMMIT, [LOST, BUSY], "11", Unknown),
-    "also nothing at all": (CallKind.COMMIT, [LOST, LOST], "11", Unknown),
-    "also no connection": (CallKind.COMMIT, [LOST, REFUSED], "11", Unknown),
+    "a lost commit is sent once more and stays unknown": (CallKind.COMMIT, [LOST, DONE], "11", Unknown),
+    "also when the second is refused": (CallKind.COMMIT, [RESET, TAKEN], "11", Unknown),
+    "also with a 412": (CallKind.COMMIT, [LOST, STATUS_412], "11", Unknown),
+    "also with a 503": (CallKind.COMMIT, [LOST, BUSY], "11", Unknown),
+    "also without an answer": (CallKind.COMMIT, [LOST, LOST], "11", Unknown),
+    "also without a connection": (CallKind.COMMIT, [LOST, REFUSED], "11", Unknown),
     "lost after a definite error: still once more": (CallKind.COMMIT, [BUSY, LOST, DONE], "122", Unknown),
 }
 SCRIPTS |= {
-    f"a commit answered {what} is unknown and not repeated": (CallKind.COMMIT, [met], "1", Unknown)
-    for what, met in {
+    f"a commit answered {what} is unknown and not repeated": (CallKind.COMMIT, [result], "1", Unknown)
+    for what, result in {
         **{str(s): HttpAnswer(s) for s in (202, 302, 400, 401, 403, 404, 405, 407, 408, 412, 500, 502, 504)},
         "with a web page": HTML,
         "too much": HttpAnswer(200, flaw="too-large"),
@@ -128,12 +133,12 @@ SCRIPTS |= {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 async def test_tries_follow_their_script(name: str) -> None:
-    kind, mets, ids, wanted = SCRIPTS[name]
-    script, asker = Script(mets), caller()
+    kind, results, ids, wanted = SCRIPTS[name]
+    script, asker = Script(results), caller()
     outcome = await play(kind, script, asker)
     assert type(outcome) is wanted
     assert "".join(named(asker.request_id, script.ids)) == ids
-    assert len(script.ids) == len(mets)
+    assert len(script.ids) == len(results)
     assert all(len(x_request_id) <= 46 for x_request_id in script.ids)
 
 
@@ -148,7 +153,7 @@ async def test_reads_never_repeat_an_id() -> None:
     assert len(set(script.ids)) == 3
 
 
-async def test_unknown_keeps_what_was_seen_first_and_when_it_was_sent_last() -> None:
+async def test_unknown_keeps_the_first_result_and_the_time_of_the_last_send() -> None:
     began = datetime.now(UTC)
     outcome = await play(CallKind.COMMIT, Script([HttpAnswer(401)]), caller())
     assert isinstance(outcome, Unknown)
@@ -168,14 +173,14 @@ async def test_unknown_keeps_what_was_seen_first_and_when_it_was_sent_last() -> 
     assert (datetime.now(UTC) - unmoved.last_sent_at).total_seconds() >= 0.06
 
 
-async def test_a_commit_is_asked_for_right_before_each_try_and_with_its_whole_timeout() -> None:
+async def test_may_commit_is_called_before_each_try_of_a_commit_with_its_whole_timeout() -> None:
     asked: list[float] = []
     script = Script([BUSY, LOST, DONE])
     await play(CallKind.COMMIT, script, caller(may_commit=asked.append), total_timeout_seconds=0.7)
     assert asked == [0.7] * 3
 
 
-async def test_reads_and_reserves_are_not_asked_for() -> None:
+async def test_may_commit_is_not_called_for_reads_and_reserves() -> None:
     asked: list[float] = []
     for kind in (CallKind.READ, CallKind.RESERVE):
         await play(kind, Script([DONE]), caller(may_commit=asked.append))
@@ -190,17 +195,17 @@ def forbid_after(tries: int, script: Script) -> Any:
     return may_commit
 
 
-async def test_what_may_not_leave_does_not() -> None:
+async def test_a_commit_that_may_not_be_sent_is_not_sent() -> None:
     script = Script([])
     assert type(await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(0, script)))) is NotSent
 
 
-async def test_what_may_not_leave_again_is_as_unknown_as_before() -> None:
+async def test_an_unanswered_commit_that_may_not_be_sent_again_stays_unknown() -> None:
     script = Script([LOST])
     assert type(await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(1, script)))) is Unknown
 
 
-async def test_what_may_not_leave_again_after_not_done_is_the_other_sides_failure() -> None:
+async def test_a_commit_that_may_not_be_retried_after_503_is_unavailable() -> None:
     script = Script([BUSY])
     assert (
         type(await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(1, script)))) is Unavailable
@@ -234,7 +239,7 @@ async def test_a_retry_after_that_fits_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("kind", list(CallKind))
-async def test_a_retry_after_that_does_not_fit_ends_it_at_once(kind: CallKind) -> None:
+async def test_a_retry_after_that_does_not_fit_ends_the_call_at_once(kind: CallKind) -> None:
     script, began = Script([HttpAnswer(429, retry_after=30.0)]), time.monotonic()
     outcome = await play(kind, script, caller(5))
     assert isinstance(outcome, Unavailable)
@@ -242,7 +247,7 @@ async def test_a_retry_after_that_does_not_fit_ends_it_at_once(kind: CallKind) -
     assert time.monotonic() - began < 4
 
 
-async def test_other_calls_need_not_be_sent_before_the_wished_time() -> None:
+async def test_other_calls_are_not_sent_during_a_retry_after() -> None:
     bulkhead = Bulkhead(5, 5, Breaker(1, 60))
     await play(CallKind.READ, Script([HttpAnswer(503, retry_after=30.0)]), caller(), bulkhead=bulkhead)
     outcome = await play(CallKind.COMMIT, Script([]), caller(), bulkhead=bulkhead)
@@ -251,7 +256,7 @@ async def test_other_calls_need_not_be_sent_before_the_wished_time() -> None:
     assert 25 < (outcome.retry_after or 0) <= 30
 
 
-async def test_an_open_breaker_is_our_own_no_but_not_for_the_call_that_opened_it() -> None:
+async def test_an_open_breaker_is_at_capacity_but_not_for_the_call_that_opened_it() -> None:
     bulkhead = Bulkhead(5, 5, Breaker(2, 60))
     assert type(await play(CallKind.READ, Script([BUSY, BUSY]), caller(), bulkhead=bulkhead)) is Unavailable
     outcome = await play(CallKind.READ, Script([]), caller(), bulkhead=bulkhead)
@@ -259,7 +264,7 @@ async def test_an_open_breaker_is_our_own_no_but_not_for_the_call_that_opened_it
     assert outcome.call_facts.what == "breaker-open"
 
 
-async def test_what_was_not_sent_teaches_the_breaker_nothing() -> None:
+async def test_a_call_that_was_not_sent_does_not_count_for_the_breaker() -> None:
     bulkhead, script = Bulkhead(5, 5, Breaker(1, 60)), Script([])
     for _ in range(3):
         await play(CallKind.COMMIT, script, caller(may_commit=forbid_after(0, script)), bulkhead=bulkhead)
@@ -267,7 +272,7 @@ async def test_what_was_not_sent_teaches_the_breaker_nothing() -> None:
     assert type(await play(CallKind.READ, Script([DONE]), caller(), bulkhead=bulkhead)) is Reply
 
 
-async def test_a_try_that_its_callers_time_cut_short_teaches_the_breaker_nothing() -> None:
+async def test_a_try_that_was_cut_short_by_the_callers_time_does_not_count_for_the_breaker() -> None:
     bulkhead = Bulkhead(5, 5, Breaker(1, 60))
     await play(CallKind.READ, Script([LOST]), caller(0.04), bulkhead=bulkhead, total_timeout_seconds=8.0)
     assert type(await play(CallKind.READ, Script([DONE]), caller(), bulkhead=bulkhead)) is Reply
@@ -275,7 +280,7 @@ async def test_a_try_that_its_callers_time_cut_short_teaches_the_breaker_nothing
     assert type(await play(CallKind.READ, Script([]), caller(), bulkhead=bulkhead)) is AtCapacity
 
 
-async def test_a_bug_of_ours_while_a_commit_is_out_leaves_it_unknown_and_is_kept_as_its_cause() -> None:
+async def test_a_bug_during_a_commit_makes_it_unknown_and_is_kept_as_its_cause() -> None:
     class Buggy(Script):
         async def send(self, x_request_id: str, seconds: float) -> CallResult:
             await super().send(x_request_id, seconds)

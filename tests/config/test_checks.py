@@ -12,7 +12,7 @@ from config.combinations import ALL_DANGERS, Danger
 from config.directory import Directory
 from config.settings import Settings, build, generate_keys
 
-# One case for each row of the table: what to change so that this row, at least, speaks.
+# One case for each row of the tables: changed settings to which at least this row applies.
 CASES: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {
     ("http.total_timeout_seconds", "requests.patience_seconds"): {"http": {"total_timeout_seconds": 29.6}},
     ("ledger.owner_dead_after_seconds", "http.total_timeout_seconds"): {
@@ -102,7 +102,7 @@ CASES: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {
 
 
 def case_of(danger: Danger) -> dict[str, dict[str, Any]]:
-    """By the first two keys, or by the first three where two rows share those."""
+    """The case of a row, by its first two keys, or by its first three if two rows share the first two."""
     return CASES.get(danger.keys[:3]) or CASES[danger.keys[:2]]
 
 
@@ -138,9 +138,9 @@ def test_the_defaults_are_not_dangerous() -> None:
 
 
 @pytest.mark.parametrize("danger", ALL_DANGERS, ids=lambda danger: " and ".join(danger.keys[:2]))
-def test_a_dangerous_combination_is_told_with_its_keys_and_the_reason(danger: Any) -> None:
-    told = problems(settings_with(**case_of(danger)))
-    sentence = next(text for text in told if text.endswith(f": {danger.why}"))
+def test_a_dangerous_combination_is_reported_with_its_keys_and_the_reason(danger: Any) -> None:
+    found = problems(settings_with(**case_of(danger)))
+    sentence = next(text for text in found if text.endswith(f": {danger.why}"))
     assert all(f"{key} = " in sentence for key in danger.keys)
 
 
@@ -152,7 +152,7 @@ def test_a_dangerous_combination_names_only_settings_that_exist(danger: Any) -> 
         assert hasattr(getattr(settings, section), name)
 
 
-OUR_OWN = (
+BROKERS_OWN = (
     "*",
     "j*",
     "jobnet*",
@@ -164,14 +164,14 @@ OUR_OWN = (
 )
 
 
-@pytest.mark.parametrize("pattern", OUR_OWN)
-def test_answers_may_not_be_allowed_into_our_own_queues(pattern: str) -> None:
-    told = problems(settings_with(answers={"allowed_reply_to": [pattern]}))
-    assert [t.split(":")[0] for t in told] == ["answers.allowed_reply_to"]
+@pytest.mark.parametrize("pattern", BROKERS_OWN)
+def test_a_pattern_for_answers_must_not_match_a_queue_of_the_broker(pattern: str) -> None:
+    found = problems(settings_with(answers={"allowed_reply_to": [pattern]}))
+    assert [text.split(":")[0] for text in found] == ["answers.allowed_reply_to"]
 
 
 @pytest.mark.parametrize("pattern", ["amq.rabbitmq.reply-to.*", "amq.gen-*", "jobnet.answers.*", "portal.*"])
-def test_answers_may_go_to_queues_that_are_not_ours(pattern: str) -> None:
+def test_answers_may_go_to_other_queues(pattern: str) -> None:
     assert problems(settings_with(answers={"allowed_reply_to": [pattern]})) == []
 
 
@@ -205,13 +205,13 @@ GOOD = {
 )
 def test_keys_that_do_not_fit_together_are_refused(change: dict[str, Any], why: str) -> None:
     assert problems(settings_with(keys=GOOD)) == []
-    told = problems(settings_with(keys=GOOD | change))
-    assert any(sentence.startswith(why) for sentence in told)
-    assert not any(key(number) in sentence for sentence in told for number in range(1, 5))
+    found = problems(settings_with(keys=GOOD | change))
+    assert any(sentence.startswith(why) for sentence in found)
+    assert not any(key(number) in sentence for sentence in found for number in range(1, 5))
 
 
 @pytest.mark.parametrize(
-    ("own", "named"),
+    ("overrides", "named"),
     [
         ({"total_timeout_seconds": 29.6}, "total_timeout_seconds"),
         ({"connect_timeout_seconds": 8}, "connect_timeout_seconds"),
@@ -222,24 +222,24 @@ def test_keys_that_do_not_fit_together_are_refused(change: dict[str, Any], why: 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_systems_own_limits_are_held_to_the_same_rules(own: dict[str, Any], named: str) -> None:
-    told = problems(settings_with(), directory_with(**own))
-    assert told
-    assert all(f"booking_systems.tider.{named} = " in sentence for sentence in told)
+def test_the_overrides_of_a_system_are_checked_too(overrides: dict[str, Any], named: str) -> None:
+    found = problems(settings_with(), directory_with(**overrides))
+    assert found
+    assert all(f"booking_systems.tider.{named} = " in sentence for sentence in found)
     assert problems(settings_with(), directory_with()) == []
 
 
-def test_what_is_dangerous_without_a_system_is_told_once() -> None:
+def test_a_combination_that_is_dangerous_without_a_system_is_reported_once() -> None:
     settings = settings_with(stop={"drain_seconds": 8})
     assert problems(settings, directory_with(in_flight=10)) == problems(settings)
 
 
 def test_a_file_that_a_system_names_must_be_there() -> None:
-    told = problems(settings_with(), directory_with(ca_file="/nowhere/ca.pem"))
-    assert told == ["booking_systems.tider.ca_file: there is no file /nowhere/ca.pem"]
+    found = problems(settings_with(), directory_with(ca_file="/nowhere/ca.pem"))
+    assert found == ["booking_systems.tider.ca_file: there is no file /nowhere/ca.pem"]
 
 
-def test_plain_http_is_said_aloud() -> None:
+def test_plain_http_gives_a_notice() -> None:
     open_system = directory_with(base_url="http://127.0.0.1:8080", allow_http=True)
     assert notices(open_system) == [
         "booking_systems.tider: allow_http is set: CPR numbers go to this system unencrypted"
@@ -248,7 +248,7 @@ def test_plain_http_is_said_aloud() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "named"),
+    ("overrides", "named"),
     [
         ({"in_flight": 21}, "in_flight"),
         ({"window": 9}, "window"),
@@ -259,34 +259,34 @@ def test_plain_http_is_said_aloud() -> None:
     ],
     ids=range(6),
 )
-def test_a_suppliers_own_numbers_are_held_to_the_same_rules(own: dict[str, Any], named: str) -> None:
-    told = problems(settings_with(), directory_with(supplier=own))
-    assert told
-    assert all(f"suppliers.hus.{named} = {float(own[named]):g}" in sentence for sentence in told)
+def test_the_overrides_of_a_supplier_are_checked_too(overrides: dict[str, Any], named: str) -> None:
+    found = problems(settings_with(), directory_with(supplier=overrides))
+    assert found
+    assert all(f"suppliers.hus.{named} = {float(overrides[named]):g}" in sentence for sentence in found)
 
 
-def test_what_is_dangerous_without_a_supplier_is_told_once() -> None:
+def test_a_combination_that_is_dangerous_without_a_supplier_is_reported_once() -> None:
     settings = settings_with(reports={"park_most_seconds": 59})
     assert problems(settings, directory_with(supplier={"in_flight": 10})) == problems(settings)
 
 
 def test_a_file_that_a_supplier_names_must_be_there() -> None:
     secrets = {"format": "webhook", "webhook_secret_files": ["/nowhere/old", "/nowhere/new"]}
-    told = problems(settings_with(), directory_with(supplier=secrets | {"ca_file": "/nowhere/ca.pem"}))
-    assert told == [
+    found = problems(settings_with(), directory_with(supplier=secrets | {"ca_file": "/nowhere/ca.pem"}))
+    assert found == [
         "suppliers.hus.ca_file: there is no file /nowhere/ca.pem",
         "suppliers.hus.webhook_secret_files.0: there is no file /nowhere/old",
         "suppliers.hus.webhook_secret_files.1: there is no file /nowhere/new",
     ]
 
 
-def test_a_supplier_over_plain_http_or_without_an_address_is_said_aloud() -> None:
+def test_a_supplier_with_plain_http_or_without_an_address_gives_a_notice() -> None:
     plain = {"base_url": "http://127.0.0.1:1", "allow_http": True}
     assert notices(directory_with(supplier=plain)) == [
         "suppliers.hus: allow_http is set: CPR numbers go to this system unencrypted"
     ]
     nowhere = directory_with(supplier={"base_url": ""})
     assert notices(nowhere) == [
-        "suppliers.hus: has no base_url: its failure reports wait in the ledger and reach nobody"
+        "suppliers.hus: has no base_url: its failure reports wait in the ledger and are not sent"
     ]
     assert problems(settings_with(), nowhere) == []

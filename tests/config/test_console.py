@@ -1,4 +1,4 @@
-"""The console's section: what would let the wrong ones in is refused at the start, by name of key."""
+"""The section `console`: unsafe settings are refused at start, with the name of the key."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def console(**changes: Any) -> ConsoleSettings:
         ({"users": {"bo": {"roles": ["viewer"], "password": "x"}}}, "not a known key"),
     ],
 )
-def test_what_is_not_safe_is_refused(changes: dict[str, Any], said: str) -> None:
+def test_unsafe_settings_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigProblem) as refused:
         console(**changes)
     assert said in str(refused.value)
@@ -55,14 +55,14 @@ def test_what_is_not_safe_is_refused(changes: dict[str, Any], said: str) -> None
         GOOD.replace("m=65536", "m=99999999"),
     ],
 )
-def test_a_hash_that_protects_nothing_is_refused_and_not_repeated(hash_: str) -> None:
+def test_a_weak_hash_is_refused_and_not_repeated(hash_: str) -> None:
     with pytest.raises(ConfigProblem) as refused:
         console(users={"bo": {"roles": ["viewer"], "password_hash": hash_}})
     assert "must be an argon2id hash" in str(refused.value)
     assert hash_ not in str(refused.value)
 
 
-def test_a_good_one_is_taken_and_not_shown() -> None:
+def test_a_good_hash_is_accepted_and_not_printed() -> None:
     settings = console(
         host="0.0.0.0",  # noqa: S104  behind a proxy
         url="https://Console.example/",
@@ -72,12 +72,12 @@ def test_a_good_one_is_taken_and_not_shown() -> None:
     assert GOOD not in repr(settings)
 
 
-def test_a_container_may_listen_to_all_when_browsers_come_by_this_machine() -> None:
+def test_a_container_may_listen_on_all_addresses_when_its_port_is_published_on_this_machine() -> None:
     settings = console(host="0.0.0.0", url="http://127.0.0.1:8025")  # noqa: S104  what is published is loopback
     assert settings.origin == "http://127.0.0.1:8025"
 
 
-def test_loopback_has_an_origin_of_its_own() -> None:
+def test_the_default_origin_is_the_loopback_address() -> None:
     assert console().origin == "http://127.0.0.1:8025"
     assert console(host="::1", port=81).origin == "http://[::1]:81"
 

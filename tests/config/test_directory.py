@@ -1,4 +1,4 @@
-"""The directory: what is refused and how it is told, and that writing and reading are one."""
+"""The directory: which mistakes are refused and in which words, and that it can be written and read back."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_jobcenter_is_found_by_its_code_and_only_by_it(tmp_path: Path) -> None
         (
             "https://tider",
             "http://tider",
-            "booking_systems.tider: base_url must be https: CPR numbers travel to it",
+            "booking_systems.tider: base_url must be https: CPR numbers are sent to it",
         ),
         ("https://tider", "ftp://tider", "booking_systems.tider.base_url: must begin with https://"),
         (
@@ -122,7 +122,7 @@ def test_a_jobcenter_is_found_by_its_code_and_only_by_it(tmp_path: Path) -> None
         ),
     ],
 )
-def test_a_mistake_is_told_by_table_and_key(old: str, new: str, why: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_table_and_key(old: str, new: str, why: str, tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path, GOOD.replace(old, new))
     assert problem.startswith(f"directory.toml: {why}")
     assert "hemmeligt" not in problem
@@ -137,7 +137,7 @@ def test_an_unknown_key_of_a_jobcenter_comes_with_the_nearest_known_one(tmp_path
     ]
 
 
-def test_every_unknown_name_is_told_at_once(tmp_path: Path) -> None:
+def test_every_unknown_name_is_reported_at_once(tmp_path: Path) -> None:
     text = GOOD.replace('planner = "plan"', 'planner = "a"').replace('supplier = "hus"', 'supplier = "b"')
     assert [problem.split(":")[1] for problem in problems_of(tmp_path, text)] == [
         " jobcenters.90101.planner",
@@ -182,7 +182,7 @@ def test_a_bearer_token_is_read_when_it_is_needed(tmp_path: Path, monkeypatch: p
         ('name = "Hus"', 'name = "Hus"\nbase_url = "https://a.example"', set()),
     ],
 )
-def test_a_reload_tells_what_it_removes_or_readdresses(
+def test_changed_systems_are_those_removed_or_with_another_address(
     old: str, new: str, changed: set[str], tmp_path: Path
 ) -> None:
     before = load_directory(written(tmp_path, GOOD))

@@ -52,11 +52,11 @@ def test_the_manual_says_the_same_as_the_models() -> None:
     bare = Settings.model_validate({"rabbitmq": {"url": URL}})
     assert build({"rabbitmq": {"url": URL}}) == bare
     for section, keys in bare.model_dump(mode="json", exclude_none=True).items():
-        told = {k: v for k, v in keys.items() if section != "keys" and (section, k) != ("rabbitmq", "url")}
-        assert manual[section] == told, section
+        values = {k: v for k, v in keys.items() if section != "keys" and (section, k) != ("rabbitmq", "url")}
+        assert manual[section] == values, section
 
 
-def test_the_manual_speaks_of_every_key_and_its_bound() -> None:
+def test_the_manual_describes_every_key_and_its_bounds() -> None:
     text = DEFAULTS.read_text()
     for section, model in keys_of(Settings).items():
         part = text.split(f"\n[{section}]\n")[1].split("\n\n\n[")[0]
@@ -66,7 +66,7 @@ def test_the_manual_speaks_of_every_key_and_its_bound() -> None:
             least = [m.ge for m in field.metadata if isinstance(m, Ge)]
             most = [m.le for m in field.metadata if isinstance(m, Le)]
             if least and most and most != [10_000_000]:
-                assert f"{most[0]}" in comments, f"{section}.{key} has a bound that the manual does not tell"
+                assert f"{most[0]}" in comments, f"{section}.{key} has a bound that the manual does not state"
 
 
 def test_the_sandbox_settings_only_differ_and_are_not_dangerous(environment: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_the_directory_file_starts_at_the_settings_file(
     assert load(None).directory.file.is_file()
 
 
-def test_a_system_may_have_a_tenth_of_the_prefetch_in_flight_unless_it_is_told_otherwise() -> None:
+def test_in_flight_defaults_to_a_tenth_of_the_prefetch() -> None:
     settings = build({"rabbitmq": {"url": URL}, "queues": {"bookings_prefetch": 300}})
     assert (settings.limits().in_flight, settings.limits().waiting) == (30, 30)
     assert settings.limits({"in_flight": 4}).waiting == 4
@@ -222,7 +222,7 @@ def test_merging_goes_table_by_table_and_changes_neither() -> None:
     assert (base, changes) == ({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "e": 5})
 
 
-def test_two_fresh_sets_of_keys_share_nothing() -> None:
+def test_two_new_sets_of_keys_have_nothing_in_common() -> None:
     one, two = generate_keys(), generate_keys()
     assert not {*one["sealing"].values(), *one["tokens"].values()} & {
         *two["sealing"].values(),

@@ -1,4 +1,4 @@
-"""Suppliers in the directory: formats, secrets, own numbers, what a status means (issue 3, DESIGN 4 to 6)."""
+"""Suppliers in the directory: formats, secrets, limits, meaning of HTTP statuses (docs/contract.md#directory)."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def directory(**given: Any) -> Directory:
     )
 
 
-def test_a_supplier_hears_of_technical_failures_over_the_contract_unless_it_says_otherwise() -> None:
-    """DESIGN 3 rule 10: "technical failures by default, 2 and 3 on request"."""
+def test_by_default_technical_failures_are_reported_over_the_contract() -> None:
+    """R10: technical failures by default, codes 2 and 3 if the directory says so."""
     usual = supplier()
     assert (usual.format, usual.report_codes, usual.status_means) == ("contract", (4,), {})
     assert supplier(report_codes=[]).report_codes == ()
@@ -86,12 +86,12 @@ def test_a_mistake_is_refused_without_its_value(given: dict[str, Any], why: str)
 
 @pytest.mark.parametrize("status", ["200", "202", "409", "410", "422"])
 @pytest.mark.parametrize("meaning", ["delivered", "retry", "dead", "park"])
-def test_a_supplier_may_say_what_its_own_statuses_mean(status: str, meaning: str) -> None:
-    """Issue: "the table of DESIGN 5, overridable per supplier (for example 422 = retry), as data"."""
+def test_a_supplier_may_override_the_meaning_of_a_status(status: str, meaning: str) -> None:
+    """A supplier can override what an HTTP status means, for example 422 = retry (docs/architecture.md#retries)."""
     assert supplier(status_means={status: meaning}).status_means == {status: meaning}
 
 
-def test_its_own_numbers_stand_in_place_of_the_section_reports() -> None:
+def test_a_supplier_overrides_the_section_reports() -> None:
     own = supplier(window=7, in_flight=3, rate_per_second=0.5, total_timeout_seconds=4)
     lane, limits = own.lane(SETTINGS.reports), own.limits(SETTINGS)
     assert (lane.window, lane.in_flight, lane.rate_per_second, lane.total_timeout_seconds) == (7, 3, 0.5, 4)
@@ -102,8 +102,8 @@ def test_its_own_numbers_stand_in_place_of_the_section_reports() -> None:
     assert supplier(max_response_bytes=2048).limits(SETTINGS).max_response_bytes == 2048
 
 
-def test_the_retry_list_is_the_designs() -> None:
-    """DESIGN 6: "10 s, 1 m, 5 m, 30 m, 2 h, 6 h, then 12 h five times"."""
+def test_the_default_retry_delays() -> None:
+    """10 s, 1 m, 5 m, 30 m, 2 h, 6 h, then 12 h five times (docs/architecture.md#retries)."""
     assert SETTINGS.reports.retry_delays_seconds == (10, 60, 300, 1800, 7200, 21_600, *[43_200] * 5)
 
 
@@ -150,7 +150,7 @@ def test_live_secrets_are_read_when_they_are_needed_and_verifiers_take_them(
     ],
     ids=range(9),
 )
-def test_a_secret_that_is_none_is_named_by_its_place_and_never_shown(
+def test_an_invalid_secret_is_named_by_its_place_and_never_shown(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HUS_SECRET", text)
@@ -171,6 +171,6 @@ def test_a_secret_that_is_none_is_named_by_its_place_and_never_shown(
     ],
 )
 def test_a_reload_tells_which_suppliers_move(old: str, new: str, moved: bool) -> None:
-    """DESIGN 4: "a reload that removes or readdresses one with open rows … is refused"."""
+    """A reload is refused if it removes a system with open rows or changes its address (docs/contract.md#directory)."""
     changed = changed_systems(directory(base_url=old), directory(base_url=new))
     assert changed == ({"hus"} if moved else set())

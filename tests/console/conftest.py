@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from broker.console.web_app import build
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from config.console_section import ConsoleSettings
 from config.sections import DirectorySettings
 from config.settings import DEFAULTS, Settings

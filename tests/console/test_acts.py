@@ -12,7 +12,8 @@ import pytest
 
 from broker import ops
 from broker.errors import LedgerAway
-from broker.ledger.operators.desk import Operations
+from broker.ledger.audit_log import OperatorLog
+from broker.ledger.operators.operations import Operations
 from broker.ops import Filter
 from config.settings import DEFAULTS
 from tests.console.browser import Browser, Page
@@ -78,7 +79,7 @@ class TestLanes:
         self, browser_with_directory: Browser, sql: Sql
     ) -> None:
         operator = browser_with_directory.come_in("operator")
-        assert "invented citizen" in (await operator.get("/suppliers/birkelund/test")).text
+        assert "fictitious citizen" in (await operator.get("/suppliers/birkelund/test")).text
         page = await operator.post("/suppliers/birkelund/test", {"reason": "new certificate"})
         report_id = await sql.fetchval("SELECT report_id FROM reports WHERE type = 'report.test.v1'")
         assert page.location == f"/trace/{report_id}"
@@ -110,7 +111,7 @@ class TestLetters:
         page = await operator.get(f"/dead/discard?ids={report_id}")
         done = await operator.post("/dead/discard", fields_on(page) | {"reason": "a test"})
         undo = await operator.get(done.location)
-        assert ("Put aside: 1" in undo.text, "1 letter" in undo.text) == (True, True)
+        assert ("Discarded: 1" in undo.text, "1 letter" in undo.text) == (True, True)
         back = await operator.post("/dead/restore", fields_on(undo) | {"reason": "a mistake"})
         assert (back.status, await state_of(sql, report_id)) == (303, "dead")
 
@@ -131,7 +132,7 @@ class TestLetters:
 
     async def test_everything_at_once_is_refused(self, operator: Browser, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
-        assert "Say which" in (await operator.get("/dead/discard")).text
+        assert "Choose the letters first" in (await operator.get("/dead/discard")).text
         page = await operator.post("/dead/discard", {"reason": "all of it"})
         assert (page.status, await state_of(sql, report_id)) == (409, "dead")
 
@@ -198,7 +199,7 @@ class TestReplays:
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql)
-        preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), ops.Actor("cy", "repaired"))
+        preview = await desk.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("cy", "repaired"))
         browser.come_in("viewer")
         shown = await browser.get(f"/replays/{preview.replay_id}")
         assert (shown.status, 'class="act"' in shown.text) == (200, False)
@@ -210,7 +211,7 @@ async def test_a_ledger_that_is_away_is_said_on_a_page(
     async def away(*_: object, **__: object) -> None:
         raise LedgerAway("no route to postgres.internal")
 
-    monkeypatch.setattr(ops, "log", away)
+    monkeypatch.setattr(OperatorLog, "entries", away)
     browser.come_in("viewer")
     page = await browser.get("/log")
     assert (page.status, "cannot be reached" in page.text, "internal" in page.text) == (503, True, False)
@@ -238,7 +239,7 @@ async def test_a_bug_of_ours_shows_nothing_of_itself(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("0101364001")
 
-    monkeypatch.setattr(ops, "log", broken)
+    monkeypatch.setattr(OperatorLog, "entries", broken)
     browser.come_in("viewer")
     page = await browser.get("/log")
     assert (page.status, "0101364001" in page.text) == (500, False)
@@ -248,8 +249,8 @@ class TestTheLog:
     async def test_it_is_searched_a_page_at_a_time(self, browser: Browser, desk: Operations) -> None:
         browser.come_in("viewer")
         for number in range(120):
-            await ops.note(
-                desk, ops.Actor("cy" if number % 2 else "di", f"reason {number}"), "test", f"s{number}"
+            await desk.log.note(
+                ops.Actor("cy" if number % 2 else "di", f"reason {number}"), "test", f"s{number}"
             )
         seen, path = [], "/log?actor=cy"
         while path:
@@ -270,7 +271,7 @@ class TestTrace:
         await sql.execute(
             "INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, UUID(int=3)
         )
-        await ops.discard(desk, Filter(ids=(report_id,)), ops.Actor("di", "a test"))
+        await desk.letters.discard(Filter(ids=(report_id,)), ops.Actor("di", "a test"))
         found = await browser.post("/trace", {"id": f"  {str(report_id).upper()} "})
         assert found.location == f"/trace/{report_id}"
         story = await browser.get(found.location)
@@ -287,7 +288,7 @@ class TestTrace:
     ) -> None:
         browser.come_in("viewer")
         await dead_reports(sql)
-        preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
+        preview = await desk.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
         page = await browser.get(f"/trace/{preview.replay_id}")
         assert page.location == f"/replays/{preview.replay_id}"
 

@@ -8,9 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker import ops
 from broker.console.rights import ROLES, Right
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from broker.ops import Filter
 from tests.console.browser import Browser, Page
 from tests.ledger.dead import BO, dead_booking, dead_reports, delivered, sealed_report
@@ -102,12 +101,12 @@ async def test_a_place_that_is_none_is_refused(browser: Browser) -> None:
 async def test_what_was_put_aside_is_shown_on_its_own(browser: Browser, desk: Operations, sql: Sql) -> None:
     browser.come_in("operator")
     [one, other] = await dead_reports(sql, 2)
-    await ops.discard(desk, Filter(ids=(one,)), BO)
+    await desk.letters.discard(Filter(ids=(one,)), BO)
     assert listed(await browser.get("/dead")) == [str(other)]
     page = await search(browser, discarded="1", supplier="nordsoft")
     assert (listed(page), "Restore all of these" in page.text) == ([str(one)], True)
     letter = await browser.get(f"/dead/{one}")
-    assert ("put aside" in letter.text, f"/dead/restore?ids={one}" in letter.text) == (True, True)
+    assert (">discarded<" in letter.text, f"/dead/restore?ids={one}" in letter.text) == (True, True)
 
 
 async def test_one_letter_has_its_whole_story(browser: Browser, desk: Operations, sql: Sql) -> None:
@@ -141,7 +140,7 @@ async def test_what_is_dead_no_more_has_its_story_left(browser: Browser, sql: Sq
     await delivered(sql, report_id)
     page = await browser.get(f"/dead/{report_id}")
     assert (page.status, page.location) == (303, f"/trace/{report_id}")
-    assert "It is no dead letter now" in (await browser.get(page.location)).text
+    assert "This letter is no longer dead" in (await browser.get(page.location)).text
     assert (await browser.get(f"/dead/{uuid4()}")).status == 409
 
 

@@ -14,7 +14,7 @@ from broker.console.rights import Right
 from broker.console.security_headers import HEADERS
 from broker.console.table import Open, PageRoute, TableBroken, add_rows, check_rows
 from broker.console.web_app import build
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from config.settings import Settings
 from tests.console.browser import Browser, address
 from tests.console.conftest import Serve

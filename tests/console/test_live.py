@@ -11,7 +11,7 @@ from aiohttp import web
 
 from broker.console import live
 from broker.console.context import SESSIONS
-from broker.console.live import AWAY, MOST_OF_ONE, STREAMS, Live, event
+from broker.console.live import AWAY, MOST_PER_SESSION, STREAMS, Live, event
 from broker.console.session_store import Session
 from broker.errors import LedgerAway
 from tests.console.browser import Browser
@@ -83,7 +83,7 @@ async def test_there_are_only_so_many_listeners(served: Serve) -> None:
             stream = await stack.enter_async_context(browser.stream("/events"))
             assert await stream.next()
         refused = await browser.get("/events")
-        assert (refused.status, "as many pages renew themselves as may" in refused.text) == (503, True)
+        assert (refused.status, "too many pages update themselves" in refused.text) == (503, True)
         assert (await browser.get("/")).status == 200
     await poll(lambda: browser.app[STREAMS].open == 0, what="the places to be free")
     async with browser.stream("/events") as again:
@@ -92,7 +92,7 @@ async def test_there_are_only_so_many_listeners(served: Serve) -> None:
 
 async def test_one_session_takes_only_some_of_them(quick: Browser) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(MOST_OF_ONE):
+        for _ in range(MOST_PER_SESSION):
             assert await (await stack.enter_async_context(quick.stream("/events"))).next()
         assert (await quick.get("/events")).status == 503
         quick.come_in("viewer", name="ann")

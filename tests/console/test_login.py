@@ -12,8 +12,8 @@ from argon2 import PasswordHasher
 
 from broker.console.context import SESSIONS
 from broker.console.links import LinkRefused, Links, issue
-from broker.console.passwords import PLACES, LoginTries, TooMany, _same
-from broker.ledger.operators.desk import Operations
+from broker.console.passwords import COUNTERS, LoginTries, TooMany, _matches
+from broker.ledger.operators.operations import Operations
 from tests.console.browser import Browser, Page
 from tests.console.conftest import Serve
 from tests.ledger.support import Sql, sealer_for, settings_for
@@ -91,9 +91,9 @@ class TestPasswords:
 
         def watched(hash_: str, password: str) -> bool:
             checked.append(hash_.rsplit("$", 2)[0])
-            return _same(hash_, password)
+            return _matches(hash_, password)
 
-        monkeypatch.setattr("broker.console.passwords._same", watched)
+        monkeypatch.setattr("broker.console.passwords._matches", watched)
         for name in ("bo", "nobody", "proxied", ""):
             await log_in(browser, name, "not it at all")
         assert checked == [HASH.rsplit("$", 2)[0]] * 4
@@ -152,10 +152,10 @@ class TestTries:
     def test_a_flood_of_names_takes_no_memory_and_frees_nobody(self) -> None:
         tries = LoginTries(1, 60, lambda: 0.0)
         tries.count("bo")
-        for number in range(3 * PLACES):
+        for number in range(3 * COUNTERS):
             with contextlib.suppress(TooMany):
                 tries.count(f"name {number}")
-        assert len(tries._counts) == len(tries._since) == PLACES
+        assert len(tries._counts) == len(tries._since) == COUNTERS
         with pytest.raises(TooMany):
             tries.count("bo")
 
@@ -191,15 +191,15 @@ class TestLinks:
         links = Links(desk.sealer, 300, lambda: now[0])
         link = link_of(desk, "viewer", clock=lambda: now[0])
         now[0] = 1299
-        assert links.look(link).name == "ann"
+        assert links.verify(link).name == "ann"
         now[0] = 1300
         with pytest.raises(LinkRefused):
-            links.take(link)
+            links.redeem(link)
 
     def test_one_from_before_the_start_may_have_been_used_then(self, desk: Operations) -> None:
         link = link_of(desk, "viewer", clock=lambda: 999.0)
         with pytest.raises(LinkRefused):
-            Links(desk.sealer, 300, lambda: 1000.0).take(link)
+            Links(desk.sealer, 300, lambda: 1000.0).redeem(link)
 
     def test_forged_and_broken_ones_are_refused(self, desk: Operations) -> None:
         links = Links(desk.sealer, 300, lambda: 1000.0)
@@ -219,5 +219,5 @@ class TestLinks:
         ]
         for text in wrong:
             with pytest.raises(LinkRefused):
-                links.take(text)
-        assert links.take(good).roles == ("viewer",)
+                links.redeem(text)
+        assert links.redeem(good).roles == ("viewer",)

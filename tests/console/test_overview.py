@@ -9,11 +9,10 @@ from uuid import uuid4
 import pytest
 from markupsafe import escape
 
-from broker import ops
 from broker.console.charts import columns, spark
 from broker.console.pages.overview import by_cause, by_mood
-from broker.ledger.operators.desk import Operations
 from broker.ledger.operators.flow import Flow, FlowStep
+from broker.ledger.operators.operations import Operations
 from broker.ops import Waiting
 from tests.console.browser import Browser
 from tests.ledger.dead import BO, dead_booking, dead_reports
@@ -27,10 +26,15 @@ async def test_it_says_what_is_wrong_and_names_every_lane(
 ) -> None:
     browser.come_in("viewer")
     await dead_reports(sql, 3, cause="rejected")
-    await ops.pause(desk, "nordsoft", BO)
+    await desk.lanes.pause("nordsoft", BO)
     page = await browser.get("/")
     assert page.status == 200
-    for words in ("no process is ready", "lane nordsoft is paused", "3 died in the last hour", "rejected"):
+    for words in (
+        "no process is ready",
+        "lane nordsoft is paused",
+        "3 dead letters in the last hour",
+        "rejected",
+    ):
         assert words in page.text
     assert 'href="/suppliers/nordsoft"' in page.text
     assert escape(BO.reason) in page.text

@@ -8,7 +8,7 @@ import pytest
 
 from broker import ops
 from broker.console.page_routes import TABLE
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from tests.console.browser import Browser, address
 from tests.ledger.dead import dead_booking, sealed_report
 from tests.ledger.support import ANN, Sql
@@ -40,7 +40,7 @@ class TestReveal:
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": "the citizen called"})
         assert (page.status, ANN in page.text) == (200, True)
         assert page.headers["Cache-Control"] == "no-store"
-        [entry] = await ops.log(desk, action="reveal")
+        [entry] = await desk.log.entries(action="reveal")
         assert (entry.actor, entry.reason, entry.subject) == ("bo", "the citizen called", str(report_id))
         browser.seen.clear()
         for path in (f"/trace/{report_id}", "/log", f"/reveal/{report_id}", "/"):
@@ -54,7 +54,7 @@ class TestReveal:
         report_id = await sealed_report(sql, desk.sealer)
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": " "})
         assert (page.status, ANN in page.text) == (409, False)
-        assert await ops.log(desk) == []
+        assert await desk.log.entries() == []
 
     @pytest.mark.parametrize(
         "roles", [("viewer",), ("operator",), ("admin",), ("viewer", "operator", "admin")]
@@ -67,7 +67,7 @@ class TestReveal:
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": "curious"})
         assert (page.status, ANN in page.text) == (403, False)
         assert "/reveal/" not in (await browser.get(f"/trace/{report_id}")).text
-        assert await ops.log(desk) == []
+        assert await desk.log.entries() == []
 
     async def test_a_citizen_is_found_without_the_number_in_any_answer(
         self, browser: Browser, desk: Operations, sql: Sql
@@ -84,7 +84,7 @@ async def test_no_page_holds_a_cpr_number(browser: Browser, desk: Operations, sq
     browser.come_in(*EVERYBODY)
     report_id = await sealed_report(sql, desk.sealer)
     await dead_booking(sql)
-    await ops.reveal(desk, report_id, "cpr", ops.Actor("bo", "the citizen called"))
+    await desk.people.reveal(report_id, "cpr", ops.Actor("bo", "the citizen called"))
     await every_page(browser, report_id)
     assert ANN not in "".join(browser.seen)
     assert not any("Traceback" in text for text in browser.seen)
@@ -122,8 +122,8 @@ class TestMarkup:
         report_id = await sealed_report(sql, desk.sealer, fejltekst=MARKUP)
         await sql.execute("UPDATE reports SET cause = $1, fault = $1, jobcenter_code = '10100'", MARKUP)
         await sql.execute("INSERT INTO lanes (supplier) VALUES ($1)", MARKUP)
-        await ops.note(desk, ops.Actor(MARKUP, MARKUP), MARKUP, str(report_id))
-        preview = await ops.prepare_replay(desk, ops.Filter(cause=MARKUP), ops.Actor("bo", MARKUP))
+        await desk.log.note(ops.Actor(MARKUP, MARKUP), MARKUP, str(report_id))
+        preview = await desk.replays.prepare(ops.Filter(cause=MARKUP), ops.Actor("bo", MARKUP))
         await every_page(browser, report_id)
         for path in ("/", "/log", "/replays", f"/replays/{preview.replay_id}", f"/reveal/{report_id}"):
             await browser.get(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.console.access import from_a_proxy
+from broker.console.access import is_trusted_proxy
 from config.console_section import ConsoleSettings
 from tests.console.browser import Browser
 from tests.console.conftest import Serve
@@ -57,4 +57,4 @@ def test_addresses_are_compared_as_addresses() -> None:
     settings = ConsoleSettings(trusted_header="X-User", trusted_proxies=("10.1.0.0/16", "2001:db8::1"))
     believed = ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1"]
     refused = ["10.2.0.1", "2001:db8::2", "127.0.0.1", "", "10.1.2.3.evil.example", None]
-    assert [each for each in [*believed, *refused] if from_a_proxy(each, settings)] == believed
+    assert [each for each in [*believed, *refused] if is_trusted_proxy(each, settings)] == believed

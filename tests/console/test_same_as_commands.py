@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from broker import ops
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from broker.ops import Actor, Filter
 from tests.console.browser import Browser
 from tests.ledger.dead import dead_booking, dead_reports, sealed_report
@@ -26,7 +25,7 @@ async def a_letter(desk: Operations, sql: Sql) -> UUID:
 
 async def a_discarded_one(desk: Operations, sql: Sql) -> UUID:
     [report_id] = await dead_reports(sql)
-    await ops.discard(desk, Filter(ids=(report_id,)), Actor("setup", "setup"))
+    await desk.letters.discard(Filter(ids=(report_id,)), Actor("setup", "setup"))
     return report_id
 
 
@@ -37,14 +36,14 @@ async def a_booking(desk: Operations, sql: Sql) -> UUID:
 
 async def a_replay(desk: Operations, sql: Sql) -> UUID:
     await dead_reports(sql)
-    preview = await ops.prepare_replay(desk, Filter(supplier="nordsoft"), Actor("setup", "setup"))
-    await ops.start_replay(desk, preview.replay_id, Actor("setup", "setup"))
+    preview = await desk.replays.prepare(Filter(supplier="nordsoft"), Actor("setup", "setup"))
+    await desk.replays.start(preview.replay_id, Actor("setup", "setup"))
     return preview.replay_id
 
 
 async def a_stopped_replay(desk: Operations, sql: Sql) -> UUID:
     replay_id = await a_replay(desk, sql)
-    await ops.stop_replay(desk, replay_id, Actor("setup", "setup"))
+    await desk.replays.stop(replay_id, Actor("setup", "setup"))
     return replay_id
 
 

@@ -48,7 +48,7 @@ def test_a_page_that_renews_itself_keeps_nobody_logged_in(clock: Clock) -> None:
     all_ = sessions(clock)
     secret, session = begun(all_)
     clock.now = 59
-    assert all_.find(secret, quietly=True) is session
+    assert all_.find(secret, background=True) is session
     clock.now = 60
     assert all_.find(secret) is None
 

@@ -6,9 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from broker import ops
 from broker.console.rights import ROLES, Right
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from tests.console.browser import Browser
 from tests.ledger.dead import BO, dead_reports
 from tests.ledger.support import Sql
@@ -35,7 +34,7 @@ async def test_every_supplier_is_listed_with_its_figures(
         "INSERT INTO flow VALUES (date_trunc('minute', now()), gen_random_uuid(), 'delivered', 'nordsoft', 3),"
         " (date_trunc('minute', now()), gen_random_uuid(), 'dead', 'nordsoft', 1)"
     )
-    await ops.pause(desk, "sydsoft", BO)
+    await desk.lanes.pause("sydsoft", BO)
     page = await browser.get("/suppliers")
     assert page.status == 200
     for words in ("200 ms", "290 ms", "75.0 %", "/dead?supplier=nordsoft", BO.reason):
@@ -51,8 +50,8 @@ async def test_one_supplier_shows_its_attempts_and_how_its_lane_changed(
     browser.come_in("viewer")
     await dead_reports(sql)
     await attempts(sql, 100)
-    await ops.pause(desk, "nordsoft", BO)
-    await ops.resume(desk, "nordsoft", BO)
+    await desk.lanes.pause("nordsoft", BO)
+    await desk.lanes.resume("nordsoft", BO)
     page = await browser.get("/suppliers/nordsoft")
     assert page.status == 200
     for words in ("500, status 500", "100 ms", "How the lane changed", "by bo", "no attempt yet"):
@@ -75,7 +74,7 @@ async def test_pause_and_resume_are_offered_to_who_may(
     await dead_reports(sql)
     may = Right.LANES in ROLES[role]
     assert ("/suppliers/nordsoft/pause" in (await browser.get("/suppliers/nordsoft")).text) == may
-    await ops.pause(desk, "nordsoft", BO)
+    await desk.lanes.pause("nordsoft", BO)
     page = await browser.get("/suppliers/nordsoft")
     assert ("/suppliers/nordsoft/resume" in page.text, "/suppliers/nordsoft/pause" in page.text) == (
         may,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sandbox.layout import GROUP_WITHOUT_OFFERS
+from sandbox.system_layout import GROUP_WITHOUT_OFFERS
 from schemas.ids import invitation_of
 from tests.functional.stage import ROOM, Stage, booking, cpr_of, request
 

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from broker.ledger import bring_up_to_date
-from sandbox.layout import Layout
 from sandbox.servers import Sandbox
+from sandbox.system_layout import Layout
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.rabbitmq import RabbitNode, RabbitServer
 from tests.functional.stage import Frontend, Stage, layout

@@ -31,7 +31,8 @@ from broker.rabbitmq.declare import apply
 from config.settings import build, generate_keys
 from config.sources import merge
 from sandbox.books import citizen_token
-from sandbox.layout import (
+from sandbox.servers import Sandbox
+from sandbox.system_layout import (
     THREE,
     JobcenterPlan,
     Layout,
@@ -41,7 +42,6 @@ from sandbox.layout import (
     offer_id,
     slot_time,
 )
-from sandbox.servers import Sandbox
 from schemas.ids import invitation_of
 from tests.support import poll, wait_in_process
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pika
 import pytest
 
-from sandbox.layout import GROUP_WITHOUT_OFFERS, offer_id
+from sandbox.system_layout import GROUP_WITHOUT_OFFERS, offer_id
 from schemas.ids import invitation_of
 from tests.functional.stage import ROOM, Frontend, Stage, booking, late, request, settled, told
 from tests.support import poll

@@ -1,4 +1,4 @@
-"""The dead-letter queues are true to the ledger: real RabbitMQ, real PostgreSQL (issue 3, "What must be seen")."""
+"""Reconciliation keeps the dead-letter queues equal to the ledger: real RabbitMQ, real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import pytest
 from broker.dead_letters.headers import LETTER_ID, LETTER_TYPE, REASON, LetterProperties, properties_header
 from broker.dead_letters.reconcile import Reconciler, ReconcileResult
 from broker.dead_letters.replayer import Replayer
-from broker.ledger import bring_up_to_date
-from broker.ledger.dead_letters.letters import Filter
+from broker.ledger.dead_letters.letter_model import Filter
 from broker.ledger.dead_letters.places import Places
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
+from broker.ledger.postgres.versions import bring_up_to_date
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
 from config.settings import Settings, build
@@ -62,7 +62,7 @@ def dsn_of(settings: Settings) -> str:
 
 @dataclass
 class Place:
-    """Queues, tables, and hands in both."""
+    """The queues and tables of one test."""
 
     url: str
     settings: Settings
@@ -70,8 +70,8 @@ class Place:
     sql: Sql
     sealer: Sealer
 
-    async def pass_over(self, *, turn: bool = False) -> ReconcileResult:
-        report = await Reconciler(self.settings, self.desk.places, self.sealer).pass_over(ALL, turn=turn)
+    async def reconcile(self, *, rotate: bool = False) -> ReconcileResult:
+        report = await Reconciler(self.settings, self.desk.places, self.sealer).reconcile(ALL, rotate=rotate)
         assert report is not None
         return report
 
@@ -129,49 +129,49 @@ def declare(url: str) -> None:
         channel.queue_bind(UNROUTED, "jobnet.unrouted")
 
 
-class TestTrueness:
+class TestReconciliation:
     async def test_what_is_dead_in_the_ledger_lies_in_the_queue_with_ids_only(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 3)
         booking = await dead_booking(place.sql)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.is_true()
         letters = await place.held(LANE) + await place.held(BOOKINGS)
         assert {UUID(m[1].headers[LETTER_ID]) for m in letters} == {*ids, booking}
         assert all(body == b"" and m.type == LETTER_TYPE for _, m, body in letters)
 
-    async def test_a_pass_that_finds_all_well_reads_nothing(self, place: Place) -> None:
+    async def test_a_reconciliation_without_differences_reads_nothing(self, place: Place) -> None:
         await dead_reports(place.sql, 3)
-        await place.pass_over()
-        again = await place.pass_over()
-        assert (again.read, again.published, again.thrown) == (0, 0, 0)
+        await place.reconcile()
+        again = await place.reconcile()
+        assert (again.read, again.published, again.dropped) == (0, 0, 0)
 
-    async def test_a_new_letter_is_added_without_turning_the_queue(self, place: Place) -> None:
+    async def test_a_new_letter_is_added_without_a_rotation(self, place: Place) -> None:
         await dead_reports(place.sql, 3)
-        await place.pass_over()
+        await place.reconcile()
         await dead_reports(place.sql, 1)
-        again = await place.pass_over()
+        again = await place.reconcile()
         assert (again.read, again.published) == (0, 1)
         assert await place.is_true()
 
     async def test_discarded_and_replayed_letters_leave_the_queue(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 120)
-        await place.pass_over()
+        await place.reconcile()
         await place.desk.letters.discard(Filter(ids=tuple(ids[:7])), BO)
         await replay(place.desk, ids=(ids[8],))
         await place.desk.replays.step(lambda _: None, canary_wait=60)
         assert await state_of(place.sql, ids[8]) == "waiting"
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 112}
         assert await place.is_true()
         await place.desk.letters.restore(Filter(ids=tuple(ids[:7])), BO)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 119}
 
     async def test_a_purge_by_hand_is_repaired(self, place: Place) -> None:
         await dead_reports(place.sql, 120)
-        await place.pass_over()
+        await place.reconcile()
         await place.purge(LANE)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 120}
 
     async def test_copies_are_removed(self, place: Place) -> None:
@@ -179,43 +179,41 @@ class TestTrueness:
         headers = {LETTER_ID: str(report_id)}
         for _ in range(3):
             await place.put(LANE, b"", type=LETTER_TYPE, headers=headers)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 1}
 
-    async def test_one_taken_out_by_hand_while_another_came_is_noticed_by_a_turn(self, place: Place) -> None:
+    async def test_a_letter_exchanged_by_hand_is_noticed_by_a_rotation(self, place: Place) -> None:
         await dead_reports(place.sql, 2)
-        await place.pass_over()
+        await place.reconcile()
         await asyncio.to_thread(foreign.get, place.url, LANE)
         await place.put(LANE, b"?")
-        assert (await place.pass_over()).read == 0  # the numbers are equal
-        await place.pass_over(turn=True)
-        await place.pass_over()
+        assert (await place.reconcile()).read == 0  # the numbers are equal
+        await place.reconcile(rotate=True)
+        await place.reconcile()
         assert await place.depths() == {LANE: 3}
         assert await place.is_true()
 
     async def test_only_one_process_is_at_it(self, place: Place) -> None:
-        async with place.desk.places.only_one() as mine:
-            assert mine
+        async with place.desk.places.exclusive() as exclusive:
+            assert exclusive
             other = Reconciler(place.settings, place.desk.places, place.sealer)
-            assert await other.pass_over(ALL) is None
+            assert await other.reconcile(ALL) is None
 
-    async def test_a_queue_that_does_not_exist_keeps_no_other_from_being_made_true(
-        self, place: Place
-    ) -> None:
+    async def test_a_missing_queue_does_not_stop_the_others(self, place: Place) -> None:
         await dead_reports(place.sql, supplier="aaa-unknown")
         await dead_reports(place.sql)
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {LANE: 1}
 
 
-class TestStrangers:
+class TestForeignMessages:
     async def test_a_message_no_route_took_is_sealed_and_only_its_id_stays(self, place: Place) -> None:
         body = json.dumps({"cpr": ANN, "requestId": str(uuid4()), "jobcenterkode": "10100"}).encode()
         message = (body, pika.BasicProperties(type="booking.buy.v1", reply_to="jobnet.answers.x"))
         await asyncio.to_thread(
             foreign.publish, place.url, "booking.buy", message, exchange="jobnet.requests"
         )
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert (letter.kind, letter.cause, letter.type) == ("message", "unrouted", "booking.buy.v1")
         assert letter.jobcenter_code == "10100"
@@ -228,26 +226,26 @@ class TestStrangers:
     @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"{" * 5000, b"[]", b'{"cpr": 7}'])
     async def test_any_garbage_becomes_a_letter(self, place: Place, body: bytes) -> None:
         await place.put(QUERIES, body, headers={"x": {"y": [1]}})
-        await place.pass_over()
+        await place.reconcile()
         assert await place.is_true()
         assert await place.desk.letters.counts() == {QUERIES: 1}
 
-    async def test_what_the_broker_put_aside_keeps_its_id_and_its_reason(self, place: Place) -> None:
+    async def test_a_message_dead_lettered_by_the_broker_keeps_its_id_and_reason(self, place: Place) -> None:
         letter_id = uuid4()
         sealed = place.sealer.seal(b"not JSON", of=str(letter_id), field="body")
         headers = {LETTER_ID: str(letter_id), REASON: "invalid", "x-jobnet-fields": "body"}
         await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert (letter.letter_id, letter.cause, letter.cause_class) == (letter_id, "invalid", "message")
         [(_, _, held)] = await place.held(BOOKINGS)
         assert held == b""
 
-    async def test_a_forged_letter_is_a_strangers_message(self, place: Place) -> None:
+    async def test_a_forged_letter_is_a_foreign_message(self, place: Place) -> None:
         await place.put(
             BOOKINGS, b"mine", type=LETTER_TYPE, headers={LETTER_ID: str(uuid4()), REASON: "x" * 99}
         )
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert letter.cause == "unknown"
 
@@ -272,7 +270,7 @@ class TestStrangers:
             return foreign.depth(place.url, BOOKINGS) == 1
 
         await poll(lambda: asyncio.to_thread(kill), what="a delivery limit reached")
-        await place.pass_over()
+        await place.reconcile()
         [letter] = await place.desk.letters.listed(Filter())
         assert (letter.cause, letter.cause_class, letter.type) == (
             "delivery-limit",
@@ -283,7 +281,7 @@ class TestStrangers:
 
 
 class TestCrash:
-    async def test_a_pass_that_ends_at_any_of_its_steps_is_finished_by_the_next(
+    async def test_a_reconciliation_that_dies_at_any_step_is_finished_by_the_next(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Acks that get lost make copies, as a crash does.
@@ -293,16 +291,16 @@ class TestCrash:
         while more:
             # Given letters to keep, to remove, to add and to take in
             ids = await dead_reports(place.sql, 4)
-            await small.pass_over()
+            await small.reconcile()
             await place.desk.letters.discard(Filter(ids=(ids[0],)), BO)
             await dead_reports(place.sql, 1)
             bodies = {b"stranger %d of %d" % (number, step) for number in range(2)}
             for body in bodies:
                 await place.put(LANE, body)
-            # When the pass dies before this step
+            # When the process dies before this step
             with pytest.MonkeyPatch.context() as patch:
                 more = await self._dies(small, step, patch)
-            # Then later passes find everything: no letter is missing, and no stranger is lost or doubled
+            # Then later runs repair everything: no letter is missing, no foreign message is lost or doubled
             await poll(lambda: _passed(small), what=f"the queue made true after step {step}")
             messages = await place.desk.letters.listed(Filter(kind="message"))
             assert {await self._body(place, each.letter_id) for each in messages} == bodies, step
@@ -313,10 +311,10 @@ class TestCrash:
 
     @staticmethod
     async def _dies(place: Place, step: int, patch: pytest.MonkeyPatch) -> bool:
-        """False when the pass has fewer steps."""
+        """False if the reconciliation has fewer steps."""
         _cut_before(step, patch)
         try:
-            await place.pass_over()
+            await place.reconcile()
         except _Cut:
             return True
         return False
@@ -326,15 +324,15 @@ class TestCrash:
         sealed = await place.sql.fetchval("SELECT body FROM dead_messages WHERE letter_id = $1", letter_id)
         return place.sealer.open(sealed, of=str(letter_id), field="body")
 
-    async def test_a_killed_process_leaves_nothing_that_the_next_pass_does_not_repair(
-        self, place: Place
-    ) -> None:
+    async def test_a_killed_process_is_repaired_by_the_next_reconciliation(self, place: Place) -> None:
         ids = await dead_reports(place.sql, 2000)
-        await place.pass_over()
+        await place.reconcile()
         await place.desk.letters.discard(Filter(ids=tuple(ids[:100])), BO)
         for number in range(3):
             process = await _passing(place)
-            await asyncio.sleep(0.1 + 0.2 * number)  # anywhere in its pass: no test can wait for "anywhere"
+            await asyncio.sleep(
+                0.1 + 0.2 * number
+            )  # at some point of the run: there is no condition to wait for
             process.send_signal(signal.SIGKILL)
             await process.wait()
         await poll(lambda: _passed(place), timeout=60, what="the queue made true again")
@@ -342,27 +340,27 @@ class TestCrash:
 
 
 async def _passed(place: Place) -> bool:
-    done = await Reconciler(place.settings, place.desk.places, place.sealer).pass_over(ALL)
+    done = await Reconciler(place.settings, place.desk.places, place.sealer).reconcile(ALL)
     return done is not None and await place.is_true()
 
 
 async def _passing(place: Place) -> asyncio.subprocess.Process:
-    """A process of its own that turns the queues for ever."""
+    """A process that rotates the queues for ever."""
     program = textwrap.dedent(
         """
         import asyncio, sys
-        from broker.dead_letters.reconcile import DeadLetters
-        from broker.ledger.operators.desk import Desk
+        from broker.dead_letters.reconcile import Reconciler
+        from broker.ledger.operators.operations import Operations
         from broker.sealing import Sealer
         from tests.functional.test_dead_letters import ALL, settings_of
 
         async def main():
             url, dsn = sys.stdin.read().split()
             settings = settings_of(url, dsn)
-            async with Desk.open(settings, Sealer(settings.keys)) as desk:
+            async with Operations.open(settings, Sealer(settings.keys)) as desk:
                 print("ready", flush=True)
                 while True:
-                    await DeadLetters(settings, desk.places, Sealer(settings.keys)).pass_over(ALL, turn=True)
+                    await Reconciler(settings, desk.places, Sealer(settings.keys)).reconcile(ALL, rotate=True)
 
         asyncio.run(main())
         """
@@ -394,7 +392,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
 
         async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if next(counted) >= step:
-                await asyncio.sleep(ACKS_PASS_S)  # the worse crash: its acks have all been heard
+                await asyncio.sleep(ACKS_PASS_S)  # the worse crash: all earlier acks have reached RabbitMQ
                 raise _Cut
             return await real(self, *args, **kwargs)
 
@@ -402,7 +400,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
 
     for owner, names in (
         (QueueReader, ("get", "put", "ack")),
-        (Places, ("begin", "keep", "take_in", "placed", "end")),
+        (Places, ("begin_rotation", "keep", "import_messages", "record_placed", "end_rotation")),
     ):
         for name in names:
             cutting(owner, name)
@@ -414,7 +412,7 @@ class TestReplay:
             place.desk.replays,
             place.sealer,
             rabbit.publish,
-            allowed_reply_to=place.settings.answers.allowed_reply_to,
+            may_reply_to=place.settings.answers.allows,
             supplier_of=lambda _: None,
             canary_wait=canary_wait,
         )
@@ -441,7 +439,7 @@ class TestReplay:
             "booking.book.v1", "application/json", "c-1", reply_to, {"traceparent": "00-1"}
         )
         letter_id = await self._put_aside(place, b'{"cpr": "%s"}' % BEN.encode(), was)
-        await place.pass_over()
+        await place.reconcile()
         await replay(place.desk, ids=(letter_id,))
         async with Rabbit(place.settings, name="replay") as rabbit:
             replayer = await self._replayer(place, rabbit)
@@ -450,7 +448,7 @@ class TestReplay:
         assert body == b'{"cpr": "%s"}' % BEN.encode()
         assert (got.type, got.correlation_id, got.reply_to) == ("booking.book.v1", "c-1", kept)
         assert got.headers["traceparent"] == "00-1"
-        await place.pass_over()
+        await place.reconcile()
         assert await place.depths() == {}
 
     @staticmethod
@@ -465,14 +463,14 @@ class TestReplay:
         was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(place, b"{}", was)
         other = await self._put_aside(place, b"[]", was)
-        await place.pass_over()
+        await place.reconcile()
         await replay(place.desk, cause="invalid")
         async with Rabbit(place.settings, name="replay") as rabbit:
             replayer = await self._replayer(place, rabbit, canary_wait=60)
             assert await replayer.advance() == 1
             _, _, body = await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings")
             await self._put_aside(place, body, was)  # what the broker does with it again
-            await place.pass_over()
+            await place.reconcile()
             await replayer.advance()
         [progress] = await place.desk.replays.progress()
         assert (progress.state, progress.waiting) == ("stopped", 1)
@@ -489,7 +487,7 @@ class TestReplay:
         await asyncio.to_thread(
             foreign.publish, place.url, "query.offer", message, exchange="jobnet.requests"
         )
-        await place.pass_over()
+        await place.reconcile()
         replay_id = await replay(place.desk, queue=UNROUTED)
         async with Rabbit(place.settings, name="replay") as rabbit:
             await (await self._replayer(place, rabbit)).advance()
@@ -505,7 +503,7 @@ class TestReplay:
         sealed = place.sealer.seal(b"{}", of=str(letter_id), field="body")
         headers = {LETTER_ID: str(letter_id), REASON: "invalid"}
         await place.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
-        await place.pass_over()
+        await place.reconcile()
         replay_id = await replay(place.desk, ids=(letter_id,))
         async with Rabbit(place.settings, name="replay") as rabbit:
             await (await self._replayer(place, rabbit)).advance()
@@ -516,7 +514,7 @@ class TestReplay:
     async def test_a_crash_before_the_publish_was_noted_publishes_again_later(self, place: Place) -> None:
         was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(place, b"{}", was)
-        await place.pass_over()
+        await place.reconcile()
         await replay(place.desk, ids=(letter_id,))
         await place.desk.replays.step(lambda _: None, canary_wait=300)  # and dies before it publishes
         assert len(await place.desk.letters.listed(Filter())) == 1
@@ -527,11 +525,11 @@ class TestReplay:
         assert (await asyncio.to_thread(foreign.get, place.url, "jobnet.bookings"))[2] == b"{}"
 
 
-async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Place) -> None:
-    """And a group of them is replayed until the same failure returns."""
+async def test_ten_thousand_letters_are_rotated_in_bounded_memory(place: Place) -> None:
+    """Then a group of them is replayed until the same failure returns."""
     for _ in range(10):
         await dead_reports(place.sql, 1000)
-    await place.pass_over()
+    await place.reconcile()
     assert await place.depths() == {LANE: 10_000}
     [first, *_] = await place.desk.letters.listed(Filter(), limit=1)
     await place.desk.letters.discard(Filter(ids=(first.letter_id,)), BO)
@@ -549,7 +547,7 @@ async def test_ten_thousand_letters_are_turned_round_in_bounded_memory(place: Pl
 
 
 async def _most_in_hand(place: Place) -> int:
-    """A pass; how many messages were taken and not yet acknowledged at most."""
+    """Runs a rotation; returns how many messages were read and not yet acknowledged at most."""
     in_hand, most = 0, 0
     take, throw = QueueReader.get, QueueReader.ack
 
@@ -568,5 +566,5 @@ async def _most_in_hand(place: Place) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(QueueReader, "get", taking)
         patch.setattr(QueueReader, "ack", throwing)
-        await place.pass_over()
+        await place.reconcile()
     return most

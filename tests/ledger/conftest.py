@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from tests.ledger.support import Openers, sealer_for, settings_for
 
 OPENINGS = 5

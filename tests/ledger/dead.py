@@ -1,4 +1,4 @@
-"""What tests of dead letters share: dead reports, unverified bookings and messages put straight into the tables."""
+"""Helpers for tests of dead letters: dead reports, unverified bookings and messages, inserted into the tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from broker.ledger.audit_log import Actor
-from broker.ledger.dead_letters.letters import Filter
-from broker.ledger.operators.desk import Operations
+from broker.ledger.dead_letters.letter_model import Filter
+from broker.ledger.operators.operations import Operations
 from broker.sealing import Sealer
 from config.settings import Settings
 from tests.ledger.support import ANN, Sql, sealer_for

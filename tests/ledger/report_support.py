@@ -9,8 +9,12 @@ from uuid import UUID, uuid4
 
 from broker.errors import CallFacts, ContractBroken, Misconfigured, Refused, Unavailable
 from broker.lanes.decision import Decision
+from broker.lanes.lane import Event, Lane
 from broker.lanes.retry_policy import judge
-from broker.ledger import ClaimRequest, HandedOver, LaneLimits, Ledger, NewReport, ReportClaim, StoredAnswer
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ClaimRequest, NewReport, StoredAnswer
+from broker.ledger.reports.lanes import ADD, LOCKED, apply_event, read_lane
+from broker.ledger.reports.report_model import HandedOver, LaneLimits, ReportClaim
 from config.settings import Settings
 from schemas.codes import Reason, ReportKind, Status
 from tests.ledger.support import Sql, ask, claimed, ending, settings_for
@@ -63,12 +67,12 @@ async def reported(ledger: Ledger, asked: ClaimRequest | None = None, **changes:
     """A booking that failed; its report is due."""
     asked = asked or ask(supplier=changes.get("supplier", NORTH))
     report = report_on(asked, **changes)
-    assert await ledger.settle(await claimed(ledger, asked), failed(report))
+    assert await ledger.requests.settle(await claimed(ledger, asked), failed(report))
     return report.report_id
 
 
 async def handed_over(ledger: Ledger, limits: dict[str, LaneLimits] | None = None) -> list[HandedOver]:
-    return await ledger.reports.hand_over(limits or WIDE)
+    return await ledger.reports.handover.hand_over(limits or WIDE)
 
 
 async def delivering(ledger: Ledger, report_id: UUID) -> ReportClaim:
@@ -105,6 +109,15 @@ def web_page() -> ContractBroken:
 
 def refused() -> Refused:
     return Refused(Reason.UNKNOWN_OFFER, call_facts=call_facts("status 404", status=404))
+
+
+async def tell_lane(sql: Sql, rules: Settings, event: Event, supplier: str = NORTH) -> Lane:
+    """Apply an operator's event to a lane, as the operations do."""
+    async with sql.transaction():
+        await sql.execute(ADD, supplier)
+        snapshot = await read_lane(sql, supplier, LOCKED)
+        assert snapshot is not None
+        return await apply_event(sql, snapshot, event, rules.reports)
 
 
 async def travel(sql: Sql, seconds: float) -> None:

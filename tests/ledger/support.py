@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from broker.ledger import Claim, Claimed, ClaimRequest, Ledger, StoredAnswer, TakenOver
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claim, Claimed, ClaimRequest, StoredAnswer, TakenOver
 from broker.sealing import Sealer
 from config.settings import Settings, build
 from schemas.codes import Status
@@ -98,13 +99,13 @@ def uncertain(**changes: Any) -> StoredAnswer:
 
 async def claimed(ledger: Ledger, wanted: ClaimRequest) -> Claim:
     """A claim that must be new."""
-    outcome = await ledger.claim(wanted)
+    outcome = await ledger.requests.claim(wanted)
     assert isinstance(outcome, Claimed), outcome
     return outcome.claim
 
 
 async def left_uncertain(ledger: Ledger, wanted: ClaimRequest) -> None:
-    assert await ledger.settle(await claimed(ledger, wanted), uncertain())
+    assert await ledger.requests.settle(await claimed(ledger, wanted), uncertain())
 
 
 def freeze(ledger: Ledger) -> None:
@@ -116,7 +117,7 @@ async def taken_over(ledger: Ledger, wanted: ClaimRequest) -> Claim:
     """Ask until the owner is dead."""
 
     async def look() -> Any:
-        outcome = await ledger.claim(wanted)
+        outcome = await ledger.requests.claim(wanted)
         return outcome.claim if isinstance(outcome, TakenOver) else None
 
     claim: Claim = await poll(look, what="the owner's death")

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import Claimed, ClaimedElsewhere, Ledger, RowRefused
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Claimed, ClaimedElsewhere, RowRefused
 from broker.ledger.postgres.group_commit import GroupCommit
 from broker.ledger.postgres.reachability import Availability
 from tests.ledger.support import Openers, Sql, ask, citizen, claimed, ending
@@ -113,15 +114,15 @@ async def test_who_waits_when_the_batcher_ends_is_told_that_nobody_knows() -> No
 async def test_two_hundred_at_once_with_two_of_one_citizen(ledger: Ledger) -> None:
     cpr = citizen()
     wanted = [ask() for _ in range(198)] + [ask(cpr), ask(cpr)]
-    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted))
+    outcomes = await asyncio.gather(*(ledger.requests.claim(w) for w in wanted))
     assert sum(isinstance(outcome, Claimed) for outcome in outcomes) == 199
-    assert {type(outcome).__name__ for outcome in outcomes[-2:]} == {"Busy", "New"}
+    assert {type(outcome) for outcome in outcomes[-2:]} == {CitizenBusy, Claimed}
 
 
 async def test_the_same_request_twice_in_one_batch_is_new_once(ledger: Ledger) -> None:
     wanted = ask()
-    outcomes = await asyncio.gather(*(ledger.claim(wanted) for _ in range(5)))
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["New"] + ["Running"] * 4
+    outcomes = await asyncio.gather(*(ledger.requests.claim(wanted) for _ in range(5)))
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Claimed"] + ["ClaimedElsewhere"] * 4
     assert ClaimedElsewhere() in outcomes
 
 
@@ -129,16 +130,16 @@ async def test_the_same_request_twice_in_one_batch_is_new_once(ledger: Ledger) -
 async def test_one_bad_row_among_two_hundred_harms_no_neighbour(ledger: Ledger, bad: str) -> None:
     wanted = [ask() for _ in range(200)]
     wanted[77] = ask(planner=f"x{bad}")
-    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted), return_exceptions=True)
+    outcomes = await asyncio.gather(*(ledger.requests.claim(w) for w in wanted), return_exceptions=True)
     assert isinstance(outcomes[77], RowRefused)
     assert sum(isinstance(outcome, Claimed) for outcome in outcomes) == 199
-    assert not ledger.away
+    assert not ledger.availability.away
 
 
 async def test_a_bad_settle_harms_no_neighbour(ledger: Ledger) -> None:
     claims = [await claimed(ledger, ask()) for _ in range(20)]
     bad = ending(reason="\0")
-    settles = [ledger.settle(claim, bad if n == 7 else ending()) for n, claim in enumerate(claims)]
+    settles = [ledger.requests.settle(claim, bad if n == 7 else ending()) for n, claim in enumerate(claims)]
     stored = await asyncio.gather(*settles, return_exceptions=True)
     assert isinstance(stored[7], RowRefused)
     assert all(stored[:7] + stored[8:])
@@ -147,7 +148,7 @@ async def test_a_bad_settle_harms_no_neighbour(ledger: Ledger) -> None:
 async def test_a_refused_row_is_never_quoted(ledger: Ledger) -> None:
     number = citizen()
     with pytest.raises(RowRefused) as refused:
-        await ledger.claim(ask(planner=f"{number}\0"))
+        await ledger.requests.claim(ask(planner=f"{number}\0"))
     assert number not in "".join(traceback.format_exception(refused.value))
 
 
@@ -156,9 +157,9 @@ async def test_settles_and_claims_of_many_processes_do_not_deadlock(opened: Open
     numbers = [citizen() for _ in range(30)]
 
     async def book(ledger: Ledger, cpr: str) -> int:
-        outcome = await ledger.claim(ask(cpr))
+        outcome = await ledger.requests.claim(ask(cpr))
         if isinstance(outcome, Claimed):
-            return 1 if await ledger.settle(outcome.claim, ending()) else 0
+            return 1 if await ledger.requests.settle(outcome.claim, ending()) else 0
         return 0
 
     rounds = [book(ledger, number) for _ in range(5) for ledger in ledgers for number in numbers]

@@ -1,15 +1,17 @@
-"""Every outcome of a claim and of a record (DESIGN 5, "Claim"; DESIGN 3, rules 8 and 9)."""
+"""Every outcome of a claim and of a record (docs/architecture.md#claim, R8, R9)."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 
-from broker.ledger import CitizenBusy, Claimed, ClaimedElsewhere, Conflict, Ledger, Settled, State, TakenOver
+from broker.ledger.audit_log import Actor
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Claimed, ClaimedElsewhere, Conflict, Settled, State, TakenOver
+from broker.ledger.operators.operations import Operations
 from schemas.codes import Status
 from tests.ledger.support import (
     Openers,
@@ -21,6 +23,8 @@ from tests.ledger.support import (
     freeze,
     left_uncertain,
     row,
+    sealer_for,
+    settings_for,
     taken_over,
     uncertain,
 )
@@ -28,7 +32,7 @@ from tests.ledger.support import (
 
 async def test_an_unknown_request_is_new_and_keeps_what_was_asked(ledger: Ledger, sql: Sql) -> None:
     wanted = ask()
-    outcome = await ledger.claim(wanted)
+    outcome = await ledger.requests.claim(wanted)
     assert isinstance(outcome, Claimed)
     claim = outcome.claim
     assert (claim.owner, claim.epoch, claim.taken_over, claim.dead_owners) == (ledger.owner, 1, False, 0)
@@ -39,8 +43,10 @@ async def test_an_unknown_request_is_new_and_keeps_what_was_asked(ledger: Ledger
 async def test_a_settled_request_gives_its_stored_answer_again(ledger: Ledger) -> None:
     """Rule 8: the same requestId twice gives the same answer and one effect."""
     wanted = ask()
-    await ledger.settle(await claimed(ledger, wanted), ending(Status.FAILED, b"so it was", error_code=4))
-    again = await ledger.claim(wanted)
+    await ledger.requests.settle(
+        await claimed(ledger, wanted), ending(Status.FAILED, b"so it was", error_code=4)
+    )
+    again = await ledger.requests.claim(wanted)
     assert isinstance(again, Settled)
     assert (again.ending.status, again.ending.answer, again.ending.error_code) == (
         Status.FAILED,
@@ -53,7 +59,7 @@ async def test_a_settled_request_gives_its_stored_answer_again(ledger: Ledger) -
 async def test_an_uncertain_request_gives_its_uncertain_answer_again(ledger: Ledger) -> None:
     wanted = ask()
     await left_uncertain(ledger, wanted)
-    again = await ledger.claim(wanted)
+    again = await ledger.requests.claim(wanted)
     assert isinstance(again, Settled)
     assert again.ending.status is Status.UNCERTAIN
     assert again.facts.state is State.UNCERTAIN
@@ -62,7 +68,7 @@ async def test_an_uncertain_request_gives_its_uncertain_answer_again(ledger: Led
 async def test_a_request_that_this_process_carries_is_running(ledger: Ledger) -> None:
     wanted = ask()
     claim = await claimed(ledger, wanted)
-    assert isinstance(await ledger.claim(wanted), ClaimedElsewhere)
+    assert isinstance(await ledger.requests.claim(wanted), ClaimedElsewhere)
     assert claim.epoch == 1
 
 
@@ -71,8 +77,8 @@ async def test_a_request_that_another_live_process_carries_is_running(opened: Op
     wanted = ask()
     claim = await claimed(one, wanted)
     for _ in range(3):
-        assert isinstance(await other.claim(wanted), ClaimedElsewhere)
-    assert await one.settle(claim, ending())
+        assert isinstance(await other.requests.claim(wanted), ClaimedElsewhere)
+    assert await one.requests.settle(claim, ending())
 
 
 @pytest.mark.parametrize("state", ["running", "settled", "uncertain", "unverified"])
@@ -81,30 +87,30 @@ async def test_other_business_fields_are_a_conflict_in_every_state(ledger: Ledge
     wanted = ask()
     claim = await claimed(ledger, wanted)
     if state == "settled":
-        await ledger.settle(claim, ending())
+        await ledger.requests.settle(claim, ending())
     elif state != "running":
-        await ledger.settle(claim, uncertain())
+        await ledger.requests.settle(claim, uncertain())
     if state == "unverified":
-        verifying = await ledger.claim_verification(wanted.request_id)
+        verifying = await ledger.verifications.claim(wanted.request_id)
         assert verifying
-        assert await ledger.give_up(verifying)
+        assert await ledger.verifications.give_up(verifying)
     other = ask(request_id=wanted.request_id, business=b"other")
-    assert isinstance(await ledger.claim(other), Conflict)
-    assert isinstance(await ledger.record(other, ending(Status.EXPIRED)), Conflict)
+    assert isinstance(await ledger.requests.claim(other), Conflict)
+    assert isinstance(await ledger.requests.record(other, ending(Status.EXPIRED)), Conflict)
 
 
 async def test_another_type_with_the_same_fields_is_a_conflict(ledger: Ledger) -> None:
     wanted = ask(type="booking.accept.v1", business=b"same")
-    await ledger.settle(await claimed(ledger, wanted), ending())
+    await ledger.requests.settle(await claimed(ledger, wanted), ending())
     other = ask(request_id=wanted.request_id, type="booking.cancel.v1", business=b"same")
-    assert isinstance(await ledger.claim(other), Conflict)
+    assert isinstance(await ledger.requests.claim(other), Conflict)
 
 
 async def test_the_deadline_and_transport_do_not_count_as_business_fields(ledger: Ledger) -> None:
     wanted = ask(business=b"same")
-    await ledger.settle(await claimed(ledger, wanted), ending())
+    await ledger.requests.settle(await claimed(ledger, wanted), ending())
     later = ask(request_id=wanted.request_id, business=b"same", traceparent=None)
-    assert isinstance(await ledger.claim(later), Settled)
+    assert isinstance(await ledger.requests.claim(later), Settled)
 
 
 async def test_a_second_booking_of_a_citizen_is_busy_until_the_first_ends(ledger: Ledger) -> None:
@@ -112,9 +118,9 @@ async def test_a_second_booking_of_a_citizen_is_busy_until_the_first_ends(ledger
     cpr = citizen()
     first, second = ask(cpr), ask(cpr)
     claim = await claimed(ledger, first)
-    assert await ledger.claim(second) == CitizenBusy(first.request_id, uncertain=False)
-    await ledger.settle(claim, ending())
-    assert isinstance(await ledger.claim(second), Claimed)
+    assert await ledger.requests.claim(second) == CitizenBusy(first.request_id, uncertain=False)
+    await ledger.requests.settle(claim, ending())
+    assert isinstance(await ledger.requests.claim(second), Claimed)
 
 
 async def test_an_uncertain_booking_keeps_its_citizen_busy(ledger: Ledger) -> None:
@@ -122,16 +128,16 @@ async def test_an_uncertain_booking_keeps_its_citizen_busy(ledger: Ledger) -> No
     cpr = citizen()
     first = ask(cpr)
     await left_uncertain(ledger, first)
-    assert await ledger.claim(ask(cpr)) == CitizenBusy(first.request_id, uncertain=True)
+    assert await ledger.requests.claim(ask(cpr)) == CitizenBusy(first.request_id, uncertain=True)
 
 
-async def test_who_is_busy_leaves_no_row(ledger: Ledger) -> None:
-    """Rule 9: who waits is not claimed yet."""
+async def test_a_busy_citizens_request_leaves_no_row(ledger: Ledger, sql: Sql) -> None:
+    """R9: a request that waits is not claimed yet."""
     cpr = citizen()
     _held = await claimed(ledger, ask(cpr))
     waiting = ask(cpr)
-    await ledger.claim(waiting)
-    assert await ledger.trace(waiting.request_id) is None
+    await ledger.requests.claim(waiting)
+    assert await row(sql, waiting.request_id) is None
 
 
 async def test_a_frozen_owner_is_overtaken_and_settles_nothing(opened: Openers, sql: Sql) -> None:
@@ -141,9 +147,9 @@ async def test_a_frozen_owner_is_overtaken_and_settles_nothing(opened: Openers, 
     freeze(frozen)
     new = await taken_over(other, wanted)
     assert (new.owner, new.epoch, new.dead_owners, new.taken_over) == (other.owner, 2, 1, True)
-    assert await frozen.settle(old, ending(answer=b"from the frozen")) is None
-    assert await other.settle(new, ending(answer=b"from the other"))
-    again = await frozen.claim(wanted)
+    assert await frozen.requests.settle(old, ending(answer=b"from the frozen")) is None
+    assert await other.requests.settle(new, ending(answer=b"from the other"))
+    again = await frozen.requests.claim(wanted)
     assert isinstance(again, Settled)
     assert again.ending.answer == b"from the other"
 
@@ -155,7 +161,9 @@ async def test_only_one_of_two_takes_over(opened: Openers) -> None:
     freeze(frozen)
     taken = [await taken_over(one, wanted[0])]  # now both judge alike
     await taken_over(other, wanted[1])
-    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted[2:] for ledger in (one, other)))
+    outcomes = await asyncio.gather(
+        *(ledger.requests.claim(w) for w in wanted[2:] for ledger in (one, other))
+    )
     for first, second in zip(outcomes[::2], outcomes[1::2], strict=True):
         assert {type(first), type(second)} == {TakenOver, ClaimedElsewhere}
     assert len(claims) == 20
@@ -168,28 +176,28 @@ async def test_a_clean_stop_frees_its_claims_at_once(opened: Openers, dsn: str) 
     wanted = ask()
     _held = await claimed(one, wanted)
     await one._close()
-    assert isinstance(await other.claim(wanted), TakenOver)
+    assert isinstance(await other.requests.claim(wanted), TakenOver)
 
 
 async def test_a_claim_that_this_process_dropped_is_taken_over_not_begun_again(ledger: Ledger) -> None:
     wanted = ask()
-    await ledger.claim(wanted)
+    await ledger.requests.claim(wanted)
     gc.collect()
-    again = await ledger.claim(wanted)
+    again = await ledger.requests.claim(wanted)
     assert isinstance(again, TakenOver)
     assert again.claim.dead_owners == 0  # nobody died: this process let go of it
 
 
-async def test_a_cancelled_caller_leaves_an_orphan_that_is_looked_up(ledger: Ledger) -> None:
+async def test_a_cancelled_caller_leaves_an_orphan_that_is_looked_up(ledger: Ledger, sql: Sql) -> None:
     wanted = ask()
-    asking = asyncio.create_task(ledger.claim(wanted))
-    while await ledger.trace(wanted.request_id) is None:
+    asking = asyncio.create_task(ledger.requests.claim(wanted))
+    while await row(sql, wanted.request_id) is None:
         await asyncio.sleep(0)
         asking.cancel()
         if asking.done():
             break
     await asyncio.gather(asking, return_exceptions=True)
-    again = await ledger.claim(wanted)
+    again = await ledger.requests.claim(wanted)
     assert isinstance(again, Claimed | TakenOver)
 
 
@@ -199,44 +207,44 @@ async def test_an_earlier_claim_of_the_same_owner_settles_nothing(ledger: Ledger
     stale = replace(first)
     del first
     gc.collect()
-    again = await ledger.claim(wanted)
+    again = await ledger.requests.claim(wanted)
     assert isinstance(again, TakenOver)
     assert (again.claim.owner, again.claim.epoch) == (stale.owner, stale.epoch + 1)
-    assert await ledger.settle(stale, ending()) is None
-    assert await ledger.settle(again.claim, ending())
+    assert await ledger.requests.settle(stale, ending()) is None
+    assert await ledger.requests.settle(again.claim, ending())
 
 
 async def test_a_claim_settles_once(ledger: Ledger) -> None:
     claim = await claimed(ledger, ask())
-    assert await ledger.settle(claim, ending())
-    assert await ledger.settle(claim, ending(answer=b"another")) is None
+    assert await ledger.requests.settle(claim, ending())
+    assert await ledger.requests.settle(claim, ending(answer=b"another")) is None
 
 
 async def test_a_record_settles_without_running_and_takes_no_turn(ledger: Ledger) -> None:
     cpr = citizen()
     wanted = ask(cpr)
-    outcome = await ledger.record(wanted, ending(Status.EXPIRED, b"too late"))
+    outcome = await ledger.requests.record(wanted, ending(Status.EXPIRED, b"too late"))
     assert isinstance(outcome, Settled)
     assert outcome.ending.answer == b"too late"
-    again = await ledger.claim(wanted)
+    again = await ledger.requests.claim(wanted)
     assert isinstance(again, Settled)
     assert again.ending.answer == b"too late"
-    assert isinstance(await ledger.claim(ask(cpr)), Claimed)
+    assert isinstance(await ledger.requests.claim(ask(cpr)), Claimed)
 
 
 async def test_a_record_while_the_citizen_is_busy_is_possible(ledger: Ledger) -> None:
     cpr = citizen()
     _held = await claimed(ledger, ask(cpr))
-    assert isinstance(await ledger.record(ask(cpr), ending(Status.REFUSED, reason="busy")), Settled)
+    assert isinstance(await ledger.requests.record(ask(cpr), ending(Status.REFUSED, reason="busy")), Settled)
 
 
 async def test_a_record_never_ends_what_runs_elsewhere(opened: Openers) -> None:
     one, other = await opened(), await opened()
     wanted = ask()
     claim = await claimed(one, wanted)
-    assert isinstance(await other.record(wanted, ending(Status.EXPIRED)), ClaimedElsewhere)
-    assert await one.settle(claim, ending())
-    late = await other.record(wanted, ending(Status.EXPIRED))
+    assert isinstance(await other.requests.record(wanted, ending(Status.EXPIRED)), ClaimedElsewhere)
+    assert await one.requests.settle(claim, ending())
+    late = await other.requests.record(wanted, ending(Status.EXPIRED))
     assert isinstance(late, Settled)
     assert late.ending.status is Status.DONE
 
@@ -246,40 +254,44 @@ async def test_a_record_of_what_a_dead_owner_left_takes_it_over(opened: Openers)
     wanted = ask()
     _held = await claimed(one, wanted)
     await one._close()
-    assert isinstance(await other.record(wanted, ending(Status.EXPIRED)), TakenOver)
+    assert isinstance(await other.requests.record(wanted, ending(Status.EXPIRED)), TakenOver)
 
 
 async def test_nothing_is_recorded_as_uncertain(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="only a claim"):
-        await ledger.record(ask(), uncertain())
+        await ledger.requests.record(ask(), uncertain())
 
 
 async def test_two_ledgers_race_for_the_same_requests_and_each_has_one_owner(opened: Openers) -> None:
     one, other = await opened(), await opened()
     wanted = [ask() for _ in range(100)]
-    outcomes = await asyncio.gather(*(ledger.claim(w) for w in wanted for ledger in (one, other)))
+    outcomes = await asyncio.gather(*(ledger.requests.claim(w) for w in wanted for ledger in (one, other)))
     for pair in zip(outcomes[::2], outcomes[1::2], strict=True):
-        assert sorted(type(outcome).__name__ for outcome in pair) == ["New", "Running"]
+        assert sorted(type(outcome).__name__ for outcome in pair) == ["Claimed", "ClaimedElsewhere"]
 
 
 async def test_two_ledgers_race_for_the_same_citizens_and_each_has_one_turn(opened: Openers) -> None:
     one, other = await opened(), await opened()
     numbers = [citizen() for _ in range(100)]
-    outcomes = await asyncio.gather(*(ledger.claim(ask(n)) for n in numbers for ledger in (one, other)))
+    outcomes = await asyncio.gather(
+        *(ledger.requests.claim(ask(n)) for n in numbers for ledger in (one, other))
+    )
     for pair in zip(outcomes[::2], outcomes[1::2], strict=True):
-        assert sorted(type(outcome).__name__ for outcome in pair) == ["Busy", "New"]
+        assert sorted(type(outcome).__name__ for outcome in pair) == ["CitizenBusy", "Claimed"]
 
 
 async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Openers) -> None:
     """DESIGN 7: compared with the key that the stored row names."""
     old = await opened(tokens=("t1",))
     wanted = ask(business=b"same")
-    await old.settle(await claimed(old, wanted), ending())
+    await old.requests.settle(await claimed(old, wanted), ending())
     new = await opened(tokens=("t1", "t2"))
-    assert isinstance(await new.claim(wanted), Settled)
-    assert isinstance(await new.claim(ask(request_id=wanted.request_id, business=b"x")), Conflict)
+    assert isinstance(await new.requests.claim(wanted), Settled)
+    assert isinstance(await new.requests.claim(ask(request_id=wanted.request_id, business=b"x")), Conflict)
     gone = await opened(tokens=("t2",))
-    assert isinstance(await gone.claim(wanted), Conflict)  # cannot be compared any more: never given away
+    assert isinstance(
+        await gone.requests.claim(wanted), Conflict
+    )  # cannot be compared any more: never given away
 
 
 async def test_old_and_new_keys_exclude_each_other_on_one_citizens_turn(opened: Openers) -> None:
@@ -288,19 +300,18 @@ async def test_old_and_new_keys_exclude_each_other_on_one_citizens_turn(opened: 
     cpr = citizen()
     first = ask(cpr)
     _held = await claimed(new, first)
-    assert await old.claim(ask(cpr)) == CitizenBusy(first.request_id, uncertain=False)
+    assert await old.requests.claim(ask(cpr)) == CitizenBusy(first.request_id, uncertain=False)
 
 
-async def test_a_citizen_is_found_under_every_key(opened: Openers) -> None:
+async def test_a_citizen_is_found_under_every_key(opened: Openers, dsn: str) -> None:
     old = await opened(tokens=("t1",))
     cpr = citizen()
     first, second = ask(cpr), ask(cpr)
-    await old.settle(await claimed(old, first), ending())
+    await old.requests.settle(await claimed(old, first), ending())
     new = await opened(tokens=("t1", "t2"))
-    await new.settle(await claimed(new, second), ending())
-    assert await new.find(first.cpr) == [second.request_id, first.request_id]
-    assert await new.find(ask().cpr) == []
-
-
-async def test_a_stranger_is_not_known(ledger: Ledger) -> None:
-    assert await ledger.trace(uuid4()) is None
+    await new.requests.settle(await claimed(new, second), ending())
+    both = settings_for(dsn, tokens=("t1", "t2"))
+    async with Operations.open(both, sealer_for(both)) as desk:
+        found = await desk.people.find(first.cpr, Actor("bo", "the citizen asked"))
+        assert [record.id for record in found] == [second.request_id, first.request_id]
+        assert await desk.people.find(ask().cpr, Actor("bo", "the citizen asked")) == []

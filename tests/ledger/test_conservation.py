@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from broker.ledger.postgres.connections import Server
-from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance
+from broker.ledger.upkeep.conservation import GAPS, KNOWN, Balance, Conservation, Gap, balance_of
 from schemas.codes import Status
 from tests.ledger.report_support import (
     NORTH,
@@ -28,19 +28,19 @@ STATES = [(table, state) for table, states in KNOWN.items() for state in states]
 
 @given(st.dictionaries(st.sampled_from(STATES), st.integers(0, 10**9)))
 def test_both_sums_close_over_any_rows_in_known_states(counts: dict[tuple[str, str], int]) -> None:
-    seen = balance(counts)
-    assert seen.closes
+    seen = balance_of(counts)
+    assert seen.complete
     assert seen.accepted == seen.answered + seen.in_flight + seen.put_aside
     assert seen.created == seen.delivered + seen.waiting + seen.dead + seen.discarded
 
 
 @pytest.mark.parametrize("table", KNOWN)
 def test_a_state_that_is_in_no_sum_is_a_gap(table: str) -> None:
-    assert balance({(table, "evaporated"): 1}).gaps == (Gap("unknown-state", None),)
+    assert balance_of({(table, "evaporated"): 1}).gaps == (Gap("unknown-state", None),)
 
 
 async def look(dsn: str, *codes: str) -> Balance:
-    return await Conservation(settings_for(dsn), Server(dsn, 5), codes).look()
+    return await Conservation(settings_for(dsn), Server(dsn, 5), codes).read_balance()
 
 
 async def age(sql: Sql, table: str, column: str, key: str, which: UUID) -> None:
@@ -57,11 +57,11 @@ async def nobody_lives(sql: Sql) -> None:
 
 async def test_a_ledger_at_work_is_accounted_for(ledger: Ledger, sql: Sql, dsn: str) -> None:
     # Given one of each: done, failed and reported, delivered, uncertain, running
-    await ledger.settle(await claimed(ledger, ask()), ending())
+    await ledger.requests.settle(await claimed(ledger, ask()), ending())
     claim = await delivering(ledger, await reported(ledger))
     await ledger.reports.finish(claim, judged(claim, None, report_settings(dsn)))
     await reported(ledger)
-    await ledger.settle(await claimed(ledger, ask()), uncertain())
+    await ledger.requests.settle(await claimed(ledger, ask()), uncertain())
     held = await claimed(ledger, ask())
     # Then both sums close, and nothing is a gap
     seen = await look(dsn, f"{NORTH} 4")
@@ -74,7 +74,7 @@ async def test_a_ledger_at_work_is_accounted_for(ledger: Ledger, sql: Sql, dsn: 
 async def test_a_request_that_nobody_living_has_is_named(ledger: Ledger, sql: Sql, dsn: str) -> None:
     running, unsure = ask(), ask()
     await claimed(ledger, running)
-    await ledger.settle(await claimed(ledger, unsure), uncertain())
+    await ledger.requests.settle(await claimed(ledger, unsure), uncertain())
     await age(sql, "requests", "deadline_at", "request_id", running.request_id)
     await age(sql, "requests", "verify_due_at", "request_id", unsure.request_id)
     # While its owner lives it is in flight; what is due and unowned is not
@@ -130,8 +130,8 @@ async def test_a_report_that_is_stuck_on_its_way_is_named(ledger: Ledger, sql: S
 
 async def test_a_promised_report_that_was_never_made_is_named(ledger: Ledger, sql: Sql, dsn: str) -> None:
     words, proved = ask(type="report.citizen.v1", turn=False), ask(supplier=NORTH)
-    await ledger.settle(await claimed(ledger, words), ending())
-    await ledger.settle(await claimed(ledger, proved), ending(Status.FAILED, error_code=4))
+    await ledger.requests.settle(await claimed(ledger, words), ending())
+    await ledger.requests.settle(await claimed(ledger, proved), ending(Status.FAILED, error_code=4))
     await sql.execute("UPDATE requests SET corrected = true WHERE request_id = $1", proved.request_id)
     # A supplier that does not want to be told is promised nothing
     assert (await look(dsn)).gaps == (Gap("receipt-without-report", words.request_id),)
@@ -141,10 +141,10 @@ async def test_a_promised_report_that_was_never_made_is_named(ledger: Ledger, sq
 async def test_what_retention_may_have_deleted_is_no_gap(ledger: Ledger, sql: Sql, dsn: str) -> None:
     asked = ask()
     report = report_on(asked)
-    await ledger.settle(await claimed(ledger, asked), failed(report))
+    await ledger.requests.settle(await claimed(ledger, asked), failed(report))
     await sql.execute("DELETE FROM reports")
     await sql.execute("UPDATE requests SET settled_at = settled_at - interval '31 days'")
-    assert (await look(dsn)).closes
+    assert (await look(dsn)).complete
 
 
 async def test_the_chore_logs_each_kind_of_gap_once(

@@ -15,15 +15,9 @@ import psutil
 import pytest
 
 from broker.errors import LedgerAway
-from broker.ledger import (
-    Claimed,
-    ClaimedElsewhere,
-    ClaimRequest,
-    Ledger,
-    Settled,
-    TakenOver,
-    bring_up_to_date,
-)
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed, ClaimedElsewhere, ClaimRequest, Settled, TakenOver
+from broker.ledger.postgres.versions import bring_up_to_date
 from scripts.postgres import PostgresNode
 from tests.ledger.lossy import LossyProxy
 from tests.ledger.support import Openers, Sql, ask, claimed, ending, freeze, row, taken_over, uncertain
@@ -60,7 +54,7 @@ async def known(sql: Sql, what: str, *values: Any) -> None:
 
 async def warmed(ledger: Ledger) -> None:
     """Connect and prepare: then a statement is one message, and only its answer can get lost."""
-    await ledger.settle(await claimed(ledger, ask()), ending())
+    await ledger.requests.settle(await claimed(ledger, ask()), ending())
 
 
 async def unbroken_for_an_hour(sql: Sql, ledger: Ledger) -> None:
@@ -80,13 +74,13 @@ async def test_a_claim_whose_commit_has_an_unknown_fate_is_recognised(
     ledger = await opened(dsn=proxy.dsn)
     await warmed(ledger)
     proxy.lose_answers()
-    claiming = asyncio.create_task(ledger.claim(ask()))
+    claiming = asyncio.create_task(ledger.requests.claim(ask()))
     await known(sql, "state = 'running'")
     proxy.recover()
     outcome = await claiming
     assert isinstance(outcome, Claimed)
     assert (outcome.claim.epoch, outcome.claim.owner) == (1, ledger.owner)
-    assert await ledger.settle(outcome.claim, ending())
+    assert await ledger.requests.settle(outcome.claim, ending())
 
 
 async def test_a_takeover_whose_commit_has_an_unknown_fate_does_not_become_new(
@@ -97,15 +91,15 @@ async def test_a_takeover_whose_commit_has_an_unknown_fate_does_not_become_new(
     await warmed(ledger)
     warm, wanted = ask(), ask()
     await left_by_the_dead(opened, warm, wanted)
-    assert isinstance(await ledger.claim(warm), TakenOver)
-    take_over = ledger._claims._take_over
+    assert isinstance(await ledger.requests.claim(warm), TakenOver)
+    take_over = ledger.requests._claims._take_over
 
     async def unheard(*arguments: Any) -> Any:
         proxy.lose_answers()
         return await take_over(*arguments)
 
-    monkeypatch.setattr(ledger._claims, "_take_over", unheard)
-    claiming = asyncio.create_task(ledger.claim(wanted))
+    monkeypatch.setattr(ledger.requests._claims, "_take_over", unheard)
+    claiming = asyncio.create_task(ledger.requests.claim(wanted))
     await known(sql, "epoch = 2 AND request_id <> $1", warm.request_id)
     monkeypatch.undo()
     proxy.recover()
@@ -122,7 +116,7 @@ async def test_a_settle_whose_commit_has_an_unknown_fate_is_recognised(
     await warmed(ledger)
     claim = await claimed(ledger, ask())
     proxy.lose_answers()
-    settling = asyncio.create_task(ledger.settle(claim, end))  # type: ignore[arg-type]  # parametrize
+    settling = asyncio.create_task(ledger.requests.settle(claim, end))  # type: ignore[arg-type]  # parametrize
     await known(sql, "request_id = $1 AND state <> 'running'", claim.request_id)
     proxy.recover()
     assert await settling
@@ -135,7 +129,7 @@ async def test_a_record_whose_commit_has_an_unknown_fate_is_recognised(
     await warmed(ledger)
     proxy.lose_answers()
     wanted = ask()
-    recording = asyncio.create_task(ledger.record(wanted, ending(answer=b"mine")))
+    recording = asyncio.create_task(ledger.requests.record(wanted, ending(answer=b"mine")))
     await known(sql, "request_id = $1", wanted.request_id)
     proxy.recover()
     outcome = await recording
@@ -151,7 +145,7 @@ async def test_a_settle_that_was_overtaken_meanwhile_is_not_recognised(
     claim = await claimed(ledger, wanted)
     proxy.refusing = True
     proxy.cut()
-    settling = asyncio.create_task(ledger.settle(claim, ending()))
+    settling = asyncio.create_task(ledger.requests.settle(claim, ending()))
     await taken_over(other, wanted)
     proxy.recover()
     assert await settling is None
@@ -162,14 +156,14 @@ async def test_postgresql_killed_in_the_middle_of_claims_loses_and_doubles_none(
 ) -> None:
     ledger = await opened(dsn=own_dsn, batch_size=5)
     wanted = [ask() for _ in range(300)]
-    claiming = [asyncio.create_task(ledger.claim(w)) for w in wanted]
+    claiming = [asyncio.create_task(ledger.requests.claim(w)) for w in wanted]
     await poll(lambda: any(task.done() for task in claiming), what="the first claims")
     await asyncio.to_thread(node.kill)
     await asyncio.to_thread(node.start)
     outcomes = await asyncio.gather(*claiming)
     assert {type(outcome) for outcome in outcomes} == {Claimed}
     claims = [outcome.claim for outcome in outcomes if isinstance(outcome, Claimed)]
-    settled = await asyncio.gather(*(ledger.settle(claim, ending()) for claim in claims))
+    settled = await asyncio.gather(*(ledger.requests.settle(claim, ending()) for claim in claims))
     assert all(settled)
     connection = await asyncpg.connect(own_dsn)
     assert await connection.fetchval("SELECT count(*) FROM requests WHERE state = 'settled'") == 300
@@ -180,24 +174,20 @@ async def test_a_server_that_hangs_is_away_within_its_bound_and_everything_waits
     opened: Openers, node: PostgresNode, own_dsn: str
 ) -> None:
     ledger = await opened(dsn=own_dsn, statement_timeout_seconds=0.5)
-    told: list[str] = []
-    ledger.on_away.append(lambda: told.append("away"))
-    ledger.on_back.append(lambda: told.append("back"))
     everyone = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
     for process in everyone:
         process.suspend()
     try:
-        claiming = asyncio.create_task(ledger.claim(ask()))
-        await asyncio.wait_for(ledger.wait_until_away(), 10)
+        claiming = asyncio.create_task(ledger.requests.claim(ask()))
+        await asyncio.wait_for(ledger.availability.wait_until_away(), 10)
         with pytest.raises(LedgerAway):
-            await ledger.verifications_due(1)
+            await ledger.verifications.due(1)
         assert not claiming.done()
     finally:
         for process in everyone:
             os.kill(process.pid, signal.SIGCONT)
     assert isinstance(await claiming, Claimed)
-    await ledger.wait_until_back()
-    assert told[:2] == ["away", "back"]
+    await ledger.availability.wait_until_back()
 
 
 async def test_postgresql_away_for_longer_than_the_threshold_kills_nobody(
@@ -208,15 +198,15 @@ async def test_postgresql_away_for_longer_than_the_threshold_kills_nobody(
     claim = await claimed(one, wanted)
     await asyncio.sleep(1.2)  # both are fit to judge now
     await asyncio.to_thread(node.kill)
-    await one.wait_until_away()
+    await one.availability.wait_until_away()
     await asyncio.sleep(1.5)
     await asyncio.to_thread(node.start)
-    asked = asyncio.create_task(other.claim(wanted))
+    asked = asyncio.create_task(other.requests.claim(wanted))
     assert isinstance(await asked, ClaimedElsewhere)
     for _ in range(20):
         await asyncio.sleep(0.1)
-        assert isinstance(await other.claim(wanted), ClaimedElsewhere)
-    assert await one.settle(claim, ending())
+        assert isinstance(await other.requests.claim(wanted), ClaimedElsewhere)
+    assert await one.requests.settle(claim, ending())
 
 
 async def test_nobody_judges_before_its_own_heartbeat_was_unbroken_for_a_threshold(
@@ -229,17 +219,17 @@ async def test_nobody_judges_before_its_own_heartbeat_was_unbroken_for_a_thresho
     # Given: dead beyond doubt
     await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
     young = await opened(owner_dead_after_seconds=3, heartbeat_seconds=0.5)
-    assert isinstance(await young.claim(wanted), ClaimedElsewhere)
+    assert isinstance(await young.requests.claim(wanted), ClaimedElsewhere)
     # When its own heartbeat had a gap, it starts anew
     await unbroken_for_an_hour(sql, young)
     await sql.execute(
         "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '2 s' WHERE id = $1", young.owner
     )
-    await young._heart.beat()
-    assert isinstance(await young.claim(wanted), ClaimedElsewhere)
+    await young.heartbeat.beat()
+    assert isinstance(await young.requests.claim(wanted), ClaimedElsewhere)
     # Then, unbroken for long enough, it judges
     await unbroken_for_an_hour(sql, young)
-    assert isinstance(await young.claim(wanted), TakenOver)
+    assert isinstance(await young.requests.claim(wanted), TakenOver)
 
 
 async def test_a_stale_judge_judges_nobody(opened: Openers, sql: Sql) -> None:
@@ -251,31 +241,31 @@ async def test_a_stale_judge_judges_nobody(opened: Openers, sql: Sql) -> None:
     await asyncio.sleep(0.2)
     await unbroken_for_an_hour(sql, judge)
     await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
-    assert isinstance(await judge.claim(wanted), ClaimedElsewhere)
+    assert isinstance(await judge.requests.claim(wanted), ClaimedElsewhere)
 
 
 async def test_the_heartbeats_age_grows_while_nothing_is_committed(
     opened: Openers, proxy: LossyProxy
 ) -> None:
     ledger = await opened(dsn=proxy.dsn)
-    await poll(lambda: ledger.heartbeat_age() < 0.1, what="a young heartbeat")
+    await poll(lambda: ledger.heartbeat.age_s < 0.1, what="a young heartbeat")
     proxy.lose_answers()
-    await poll(lambda: ledger.heartbeat_age() > 1, what="an old heartbeat")
+    await poll(lambda: ledger.heartbeat.age_s > 1, what="an old heartbeat")
     proxy.recover()
-    await poll(lambda: ledger.heartbeat_age() < 0.3, what="a young heartbeat again")
+    await poll(lambda: ledger.heartbeat.age_s < 0.3, what="a young heartbeat again")
 
 
 async def test_what_is_not_gathered_says_that_the_ledger_is_away(opened: Openers, proxy: LossyProxy) -> None:
     ledger = await opened(dsn=proxy.dsn)
     proxy.refusing = True
     proxy.cut()
-    for call in (ledger.verifications_due(1), ledger.workers(), ledger.events_due(1)):
+    for call in (ledger.verifications.due(1), ledger.lookups.workers(), ledger.events.due(1)):
         with pytest.raises(LedgerAway):
             await call
-    assert ledger.away
+    assert ledger.availability.away
     proxy.recover()
-    await ledger.wait_until_back()
-    assert len(await ledger.workers()) == 1
+    await ledger.availability.wait_until_back()
+    assert len(await ledger.lookups.workers()) == 1
 
 
 async def test_workers_show_who_lives_and_who_is_ready(opened: Openers) -> None:
@@ -284,7 +274,7 @@ async def test_workers_show_who_lives_and_who_is_ready(opened: Openers) -> None:
     await other._close()
 
     async def seen() -> Any:
-        rows = {worker.id: worker for worker in await one.workers()}
+        rows = {worker.id: worker for worker in await one.lookups.workers()}
         return rows[one.owner].ready and rows[one.owner].alive and not rows[other.owner].alive
 
     await poll(seen, what="the truth about both")
@@ -296,7 +286,7 @@ async def test_a_row_locked_by_somebody_else_does_not_stop_its_neighbours(
     claims = [await claimed(ledger, ask()) for _ in range(3)]
     async with sql.transaction():
         await sql.execute("SELECT FROM requests WHERE request_id = $1 FOR UPDATE", claims[0].request_id)
-        settles = [asyncio.create_task(ledger.settle(claim, ending())) for claim in claims]
+        settles = [asyncio.create_task(ledger.requests.settle(claim, ending())) for claim in claims]
         assert all(await asyncio.gather(*settles[1:]))
     assert await settles[0]
 

@@ -1,4 +1,4 @@
-"""What the console's first page and its suppliers' pages read: overview, suppliers, the history of lanes (issue 5)."""
+"""The read models of the console: overview, suppliers, the history of lanes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from broker import ops
-from broker.ledger import ConsumerStatus, Ledger
-from broker.ledger.operators.desk import Operations
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import ConsumerStatus
+from broker.ledger.operators.operations import Operations
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Actor, Refusal
 from config.settings import Settings
@@ -60,11 +60,11 @@ class TestOverview:
     async def test_a_process_is_shown_with_what_it_sees_of_itself(
         self, desk: Operations, ledger: Ledger
     ) -> None:
-        ledger.show(lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings"))
+        ledger.heartbeat.consumer_status = lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings")
         await ledger.set_ready(False)
 
         async def seen() -> Any:
-            [worker] = (await ops.overview(desk)).workers
+            [worker] = (await desk.overviews.overview()).workers
             return worker if worker.problem else None
 
         worker = await poll(seen, what="the heartbeat")
@@ -74,13 +74,13 @@ class TestOverview:
     async def test_nothing_ready_is_bad_and_one_ready_is_well(
         self, desk: Operations, ledger: Ledger, sql: Sql
     ) -> None:
-        await Conservation(desk.settings, desk.target).check()
-        [bad, warn] = (await ops.overview(desk)).problems
+        await Conservation(desk.settings, desk.server).check()
+        [bad, warn] = (await desk.overviews.overview()).problems
         assert (bad.level, "no process is ready" in bad.text, warn.level) == ("bad", True, "warn")
         await ledger.set_ready(True)
 
         async def well() -> bool:
-            return not (await ops.overview(desk)).problems
+            return not (await desk.overviews.overview()).problems
 
         await poll(well, what="an overview without problems")
 
@@ -92,7 +92,7 @@ class TestOverview:
             FROM (SELECT now() - $2 * interval '1 minute' AS at) AS t"""
         for pid, minutes, stopped in ((1, 10, False), (2, 10, True), (3, 90, False), (4, 90, True)):
             await sql.execute(insert, pid, minutes, stopped)
-        seen = await ops.overview(desk)
+        seen = await desk.overviews.overview()
         assert [worker.pid for worker in seen.workers] == [1, 2]
         assert [problem.text for problem in seen.problems if "process 1 " in problem.text]
         assert not [problem.text for problem in seen.problems if "process 2" in problem.text]
@@ -106,7 +106,7 @@ class TestOverview:
         await sql.execute(
             "UPDATE reports SET first_failed_at = now() - interval '2 days' WHERE state = 'dead'"
         )
-        seen = await ops.overview(desk)
+        seen = await desk.overviews.overview()
         assert {(row.state, row.cause, row.count) for row in seen.waiting} == {
             ("waiting", "unavailable", 1),
             ("waiting", None, 1),
@@ -114,55 +114,57 @@ class TestOverview:
         [dead] = seen.dead
         assert (dead.kind, dead.cause, dead.count, dead.last_hour) == ("report", "rejected", 3, 3)
         assert seen.oldest_at == dead.oldest_at
-        assert "3 died in the last hour" in [problem.text for problem in seen.problems]
+        assert "3 dead letters in the last hour" in [problem.text for problem in seen.problems]
 
     async def test_open_bookings_are_counted(self, desk: Operations, ledger: Ledger, sql: Sql) -> None:
         claim = await claimed(ledger, ask())
         await left_uncertain(ledger, ask())
-        bookings = (await ops.overview(desk)).bookings
+        bookings = (await desk.overviews.overview()).bookings
         assert (bookings.running, bookings.uncertain) == (1, 1)
         assert bookings.oldest_running_at
         assert bookings.oldest_uncertain_at
-        [uncertain] = (await ops.overview(desk)).uncertain
+        [uncertain] = (await desk.overviews.overview()).uncertain
         assert (uncertain.booking_system, uncertain.verify_tries) == ("north", 0)
-        assert "1 booking is uncertain" in [p.text for p in (await ops.overview(desk)).problems]
+        assert "1 booking is uncertain" in [p.text for p in (await desk.overviews.overview()).problems]
         assert claim
 
     async def test_gaps_of_the_last_look_are_bad_until_the_next_one(self, desk: Operations, sql: Sql) -> None:
-        conservation = Conservation(desk.settings, desk.target)
+        conservation = Conservation(desk.settings, desk.server)
         [report_id] = await dead_reports(sql, state="delivered")
         await conservation.check()
-        seen = await ops.overview(desk)
+        seen = await desk.overviews.overview()
         assert seen.look
         assert (seen.look.gaps, seen.look.figures["kinds"]) == (1, {"delivered-without-attempt": 1})
         assert seen.look.figures["named"] == [{"gap": "delivered-without-attempt", "id": str(report_id)}]
-        assert any("cannot be accounted for" in problem.text for problem in seen.problems)
+        assert any("unaccounted for" in problem.text for problem in seen.problems)
         await sql.execute("DELETE FROM reports WHERE report_id = $1", report_id)
         await conservation.check()
-        seen = await ops.overview(desk)
+        seen = await desk.overviews.overview()
         assert seen.look
         assert seen.look.gaps == 0
 
     async def test_an_old_look_is_no_look(self, desk: Operations, sql: Sql) -> None:
-        await Conservation(desk.settings, desk.target).check()
+        await Conservation(desk.settings, desk.server).check()
         await travel(sql, 3600)
-        assert any("nobody looks" in problem.text for problem in (await ops.overview(desk)).problems)
+        assert any(
+            "no process checks" in problem.text for problem in (await desk.overviews.overview()).problems
+        )
 
     async def test_a_lane_that_is_not_open_or_needs_a_person_is_told(
         self, desk: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, wrong_address())
-        problems = (await ops.overview(desk)).problems
+        problems = (await desk.overviews.overview()).problems
         assert any(problem.level == "bad" and "set-up" in problem.text for problem in problems)
         await reported(ledger, supplier="sydsoft")
-        await ops.pause(desk, "sydsoft", BO)
-        problems = (await ops.overview(desk)).problems
+        await desk.lanes.pause("sydsoft", BO)
+        problems = (await desk.overviews.overview()).problems
         assert any(problem.level == "warn" and "sydsoft is paused" in problem.text for problem in problems)
 
     async def test_an_endless_flow_is_refused(self, desk: Operations) -> None:
         for hours, step in ((0, 1), (1e9, 1), (1, 0)):
             with pytest.raises(Refusal):
-                await ops.overview(desk, hours=hours, step_minutes=step)
+                await desk.overviews.overview(hours=hours, step_minutes=step)
 
 
 class TestLaneHistory:
@@ -171,9 +173,9 @@ class TestLaneHistory:
     ) -> None:
         for _ in range(settings.reports.park_after_failures):
             await attempted(ledger, settings, down())
-        await ops.pause(desk, NORTH, Actor("bo", "they asked for it"))
-        await ops.resume(desk, NORTH, Actor("bo", "they are back"))
-        changes = (await ops.supplier(desk, NORTH)).changes
+        await desk.lanes.pause(NORTH, Actor("bo", "they asked for it"))
+        await desk.lanes.resume(NORTH, Actor("bo", "they are back"))
+        changes = (await desk.suppliers.story(NORTH)).changes
         assert [(change.before, change.state, change.by) for change in reversed(changes)] == [
             ("open", "parked", None),
             ("parked", "paused", "bo"),
@@ -188,11 +190,11 @@ class TestLaneHistory:
     ) -> None:
         await attempted(ledger, settings, down())
         await attempted(ledger, settings, None)
-        assert (await ops.supplier(desk, NORTH)).changes == ()
+        assert (await desk.suppliers.story(NORTH)).changes == ()
 
     async def test_history_cannot_be_rewritten(self, desk: Operations, ledger: Ledger, sql: Sql) -> None:
         await reported(ledger)
-        await ops.pause(desk, NORTH, BO)
+        await desk.lanes.pause(NORTH, BO)
         for statement in (
             "UPDATE lane_changes SET reason = 'x'",
             "DELETE FROM lane_changes",
@@ -224,7 +226,7 @@ class TestSuppliers:
             ],
         )
         await dead_reports(sql, 2)
-        [figures] = await ops.suppliers(desk)
+        [figures] = await desk.suppliers.figures()
         assert (figures.supplier, figures.attempts, figures.answered) == (NORTH, 100, 75)
         assert (figures.p50_ms, figures.p95_ms) == (50, 95)
         assert (figures.delivered, figures.died, figures.share, figures.dead) == (9, 1, 0.9, 2)
@@ -235,7 +237,7 @@ class TestSuppliers:
     ) -> None:
         await attempted(ledger, settings, down())
         await attempted(ledger, settings, None)
-        story = await ops.supplier(desk, NORTH)
+        story = await desk.suppliers.story(NORTH)
         assert [attempt.verdict for attempt in story.attempts] == ["delivered", "later"]
         assert [(row.cause, row.count) for row in story.waiting] == [("unavailable", 1)]
         assert story.figures.attempts == 2
@@ -245,17 +247,17 @@ class TestSuppliers:
     ) -> None:
         await attempted(ledger, settings, None)
         await travel(sql, 2 * 86_400.0)
-        [figures] = [each for each in await ops.suppliers(desk) if each.supplier == NORTH]
+        [figures] = [each for each in await desk.suppliers.figures() if each.supplier == NORTH]
         assert (figures.attempts, figures.p50_ms, figures.share) == (0, None, None)
 
     async def test_a_supplier_without_a_lane_is_not_known(self, desk: Operations) -> None:
         with pytest.raises(Refusal, match="no lane nowhere"):
-            await ops.supplier(desk, "nowhere")
+            await desk.suppliers.story("nowhere")
 
 
 async def test_a_booking_that_was_given_up_is_among_the_dead(desk: Operations, sql: Sql) -> None:
     await dead_booking(sql)
-    [dead] = (await ops.overview(desk)).dead
+    [dead] = (await desk.overviews.overview()).dead
     assert (dead.kind, dead.cause) == ("booking", "unverified")
 
 

@@ -1,4 +1,4 @@
-"""Flow: what each process counted, minute by minute, in the ledger; nothing twice, nothing personal (issue 5)."""
+"""Flow: the counts of each process per minute; nothing is counted twice, nothing is personal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_what_could_not_be_written_is_written_later(dsn: str, lines: Pool,
     with pytest.raises(LedgerAway):
         await rollup.write()
     await rollup.write_last()  # a stop is not held up by it
-    rollup._lines = lines
+    rollup._pool = lines
     await rollup.write()
     assert (await told(sql)).total("requests") == {"query.offers.v1": 1}
     await lines.close()

@@ -1,4 +1,4 @@
-"""Lanes as rows that all processes share: parked, probed, paused, and what was handed over given back (DESIGN 6)."""
+"""Lanes as rows that all processes share: parked, probed, paused, and what was handed over taken back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from uuid import UUID
 
 import pytest
 
-from broker.lanes.lane import LaneState
-from broker.ledger import Ledger
+from broker.lanes.lane import LaneState, Paused, Resumed
+from broker.ledger.ledger import Ledger
+from broker.ledger.postgres.connections import Pool, Server
+from broker.ledger.postgres.reachability import Availability
 from broker.ledger.reports.handover import allowance
+from broker.ledger.reports.lanes import LaneLookups
 from config.settings import Settings
 from tests.ledger.report_support import (
     NORTH,
@@ -26,6 +29,7 @@ from tests.ledger.report_support import (
     report_settings,
     reported,
     state_of,
+    tell_lane,
     travel,
     web_page,
     wrong_address,
@@ -103,7 +107,7 @@ async def test_a_lane_that_was_asked_to_wait_hands_nothing_over_before(
     other = await reported(ledger)
     report_id = await fails(ledger, rules, down(retry_after=100, status=429))
     assert (await report_row(sql, report_id))["retries"] == 0
-    await ledger.reports.resume(NORTH, "ann", "I want it now")
+    await tell_lane(sql, rules, Resumed("ann", "I want it now"))
     await travel(sql, 98)
     assert await handed_over(ledger) == []
     await travel(sql, 101)
@@ -165,14 +169,14 @@ async def test_a_paused_lane_keeps_everything_until_a_person_resumes_it(
     claim = await delivering(ledger, report_id)
     handed = await reported(ledger)
     await handed_over(ledger)
-    lane = await ledger.reports.pause(NORTH, "ann", "their release")
+    lane = await tell_lane(sql, rules, Paused("ann", "their release"))
     assert (lane.state, lane.by, lane.reason) == (LaneState.PAUSED, "ann", "their release")
     assert await state_of(sql, handed) == "waiting"
     assert await ledger.reports.finish(claim, judged(claim, None, rules))
     assert await state(sql) == "paused"
     await travel(sql, 86_400)
     assert await handed_over(ledger) == []
-    assert (await ledger.reports.resume(NORTH, "ben", "done")).state is LaneState.OPEN
+    assert (await tell_lane(sql, rules, Resumed("ben", "done"))).state is LaneState.OPEN
     assert [one.report_id for one in await handed_over(ledger)] == [handed]
 
 
@@ -186,12 +190,14 @@ async def test_one_bad_lane_does_not_hold_the_others(ledger: Ledger, rules: Sett
     await locked.rollback()
 
 
-async def test_the_lanes_are_shown_with_what_stands_on_them(ledger: Ledger) -> None:
+async def test_the_lanes_are_shown_with_what_stands_on_them(ledger: Ledger, dsn: str) -> None:
     for _ in range(3):
         await reported(ledger)
     claim = await delivering(ledger, await reported(ledger))
     waiting = await reported(ledger)
-    shown = {row.lane.supplier: row for row in await ledger.reports.lanes()}[NORTH]
+    pool = Pool(Server(dsn, 2), Availability(), 1)
+    shown = {row.lane.supplier: row for row in await LaneLookups(pool).all()}[NORTH]
+    await pool.close()
     assert (shown.lane.supplier, shown.lane.state) == (NORTH, LaneState.OPEN)
     assert (shown.waiting, shown.handed, shown.delivering) == (1, 3, 1)
     assert shown.oldest_due_at is not None

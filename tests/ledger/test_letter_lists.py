@@ -1,4 +1,4 @@
-"""Lists of dead letters page by page, and groups with their trend (issue 5)."""
+"""Lists of dead letters page by page, and groups with their trend."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from broker.ledger.audit_log import Refusal
-from broker.ledger.dead_letters.letters import Filter, PageCursor
-from broker.ledger.operators.desk import Operations
+from broker.ledger.dead_letters.letter_model import Filter, PageCursor
+from broker.ledger.operators.operations import Operations
 from tests.ledger.dead import BO, dead_booking, dead_reports, desk_of
 from tests.ledger.support import Sql, settings_for
 

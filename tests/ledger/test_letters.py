@@ -1,4 +1,4 @@
-"""Dead letters, replays and the operators' log in PostgreSQL (DESIGN 6, "Dead letters"; delivery.md 5, 9 to 11)."""
+"""Dead letters, replays and the operators' log in PostgreSQL (docs/architecture.md#dead-letters)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from broker.errors import LedgerAway
 from broker.ledger.audit_log import Actor, Refusal
-from broker.ledger.dead_letters.letters import Filter
+from broker.ledger.dead_letters.letter_model import Filter
 from broker.ledger.dead_letters.places import Places
-from broker.ledger.operators.desk import Operations
+from broker.ledger.operators.operations import Operations
 from broker.ledger.postgres.connections import Server
 from tests.ledger.dead import (
     BO,
@@ -323,15 +323,15 @@ async def test_ten_thousand_letters_are_looked_at_in_a_fraction_of_the_time_it_t
         lambda: desk.letters.listed(Filter(supplier="supplier-1", cause="cause-5"), limit=1000),
         lambda: desk.letters.groups(Filter()),
         lambda: desk.letters.counts(),
-        lambda: desk.places.standings(),
+        lambda: desk.places.balances(),
     ):
         assert await quickest(look) < writing / 5
     preview = await desk.replays.prepare(Filter(cause="cause-3"), BO, rate=10)
     assert (preview.count, len(preview.sample)) == (500, 5)
 
 
-async def test_a_pass_while_postgresql_is_away_says_so(desk: Operations) -> None:
-    nowhere = Places(desk.places._lines, Server("postgresql://postgres@127.0.0.1:9/nothing", 2))
+async def test_reconciliation_while_postgresql_is_away_says_so(desk: Operations) -> None:
+    nowhere = Places(desk.places._pool, Server("postgresql://postgres@127.0.0.1:9/nothing", 2))
     with pytest.raises(LedgerAway):
-        async with nowhere.only_one():
+        async with nowhere.exclusive():
             pass

@@ -24,20 +24,21 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from broker.ledger import (
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import (
     CitizenBusy,
     Claim,
     Claimed,
     ClaimedElsewhere,
     ClaimRequest,
-    Ledger,
     Settled,
     StoredAnswer,
     TakenOver,
-    bring_up_to_date,
 )
+from broker.ledger.postgres.versions import bring_up_to_date
 from schemas.codes import Status
 from tests.ledger.support import LIVES, ask, citizen, ending, sealer_for, settings_for, uncertain
+from tests.ledger.transitions import allowed_transitions, seen_transitions, watch_transitions
 
 WORKERS, CITIZENS, REQUESTS = range(3), range(2), range(5)
 worker, request = st.sampled_from(WORKERS), st.sampled_from(REQUESTS)
@@ -120,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, n: int, r: int) -> None:
         self.live()
         of = self.known[r]
-        outcome = self.run(self.ledgers[n].claim(of.ask))
+        outcome = self.run(self.ledgers[n].requests.claim(of.ask))
         others = [k for k in self.known if k.open and k.citizen == of.citizen and k is not of]
         if of.state == "unknown" and others:
             assert outcome == CitizenBusy(others[0].ask.request_id, uncertain=others[0].state == "uncertain")
@@ -141,7 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.live()
         of, answer = self.known[r], self.new_answer()
         takes = of.state == "running" and self.abandoned(of, n)
-        outcome = self.run(self.ledgers[n].record(of.ask, ending(Status.EXPIRED, answer)))
+        outcome = self.run(self.ledgers[n].requests.record(of.ask, ending(Status.EXPIRED, answer)))
         if of.state == "unknown":
             of.state, of.answer, of.epoch, of.owner = "settled", answer, 1, n
         if takes:
@@ -164,7 +165,7 @@ class LedgerMachine(RuleBasedStateMachine):
         of, n, claim = self.some_claim(data)
         answer = self.new_answer()
         current = of.open and of.owner == n and of.epoch == claim.epoch
-        stored = self.run(self.ledgers[n].settle(claim, StoredAnswer(status, answer)))
+        stored = self.run(self.ledgers[n].requests.settle(claim, StoredAnswer(status, answer)))
         assert (stored is not None) == current
         if current:
             of.state = "uncertain" if status is Status.UNCERTAIN else "settled"
@@ -181,7 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Its task died: nobody will settle this any more (said outright, not left to the collector)."""
         of, n, claim = self.some_claim(data)
         of.claims.remove((n, claim))
-        holdings = self.ledgers[n]._holdings._claims
+        holdings = self.ledgers[n].requests._held._claims
         if holdings.get(claim.request_id) is claim:
             del holdings[claim.request_id]
 
@@ -189,7 +190,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def verify(self, n: int, r: int) -> None:
         self.live()
         of = self.known[r]
-        claim = self.run(self.ledgers[n].claim_verification(of.ask.request_id))
+        claim = self.run(self.ledgers[n].verifications.claim(of.ask.request_id))
         free = of.state == "uncertain" and (of.owner is None or self.abandoned(of, n))
         assert (claim is not None) == free
         if claim is not None:
@@ -201,7 +202,9 @@ class LedgerMachine(RuleBasedStateMachine):
         of, n, claim = self.some_claim(data)
         current = of.state == "uncertain" and of.owner == n and of.epoch == claim.epoch
         ledger = self.ledgers[n]
-        done = self.run(ledger.give_up(claim) if for_good else ledger.postpone(claim, 60))
+        done = self.run(
+            ledger.verifications.give_up(claim) if for_good else ledger.verifications.postpone(claim, 60)
+        )
         assert done == current
         if current:
             of.owner, of.state = None, "unverified" if for_good else "uncertain"
@@ -210,7 +213,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def sweep(self, n: int) -> None:
         self.live()
         left = [of for of in self.known if of.open and self.abandoned(of, n)]
-        assert self.run(self.ledgers[n].sweep(lambda claim: uncertain())) == len(left)
+        assert self.run(self.ledgers[n].verifications.sweep(lambda claim: uncertain())) == len(left)
         for of in left:
             of.answer = uncertain().answer if of.state == "running" else of.answer
             of.state, of.owner, of.epoch = "uncertain", None, of.epoch + 1
@@ -233,7 +236,11 @@ class LedgerMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 def test_the_ledger_does_what_its_model_says(database: str) -> None:
     asyncio.run(bring_up_to_date(database))
+    asyncio.run(watch_transitions(database))
     LedgerMachine.dsn = database
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     chosen = settings(max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(LedgerMachine, settings=chosen)
+    seen = asyncio.run(seen_transitions(database))
+    assert seen <= allowed_transitions()
+    assert ("requests", "running", "settled") in seen

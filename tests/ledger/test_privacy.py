@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from schemas.codes import Status
 from tests.ledger.report_support import delivering, failed, report_on
 from tests.ledger.support import ANN, BEN, Sql, ask, claimed, ending, left_uncertain
@@ -24,11 +24,11 @@ def forms(number: str) -> set[str]:
 
 async def test_no_cpr_number_stands_in_clear_in_any_column(ledger: Ledger, sql: Sql) -> None:
     told = ending(Status.FAILED, f'{{"cpr":"{ANN}"}}'.encode())
-    await ledger.settle(await claimed(ledger, ask(ANN)), told)
-    await ledger.record(ask(ANN), told)
+    await ledger.requests.settle(await claimed(ledger, ask(ANN)), told)
+    await ledger.requests.record(ask(ANN), told)
     asked = ask(ANN)
     report = report_on(asked, merge=f'["{ANN}"]'.encode())
-    await ledger.settle(await claimed(ledger, asked), failed(report))
+    await ledger.requests.settle(await claimed(ledger, asked), failed(report))
     delivery = await delivering(ledger, report.report_id)
     await left_uncertain(ledger, ask(ANN))
     _running = await claimed(ledger, ask(BEN))
@@ -40,5 +40,5 @@ async def test_no_cpr_number_stands_in_clear_in_any_column(ledger: Ledger, sql: 
 async def test_what_is_held_in_memory_is_not_printed(ledger: Ledger) -> None:
     wanted = ask(ANN)
     claim = await claimed(ledger, wanted)
-    printed = repr((wanted, claim, ending(answer=ANN.encode()), ledger._claiming))
+    printed = repr((wanted, claim, ending(answer=ANN.encode()), ledger.requests._claiming))
     assert ANN not in printed

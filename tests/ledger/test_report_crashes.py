@@ -11,7 +11,7 @@ import pytest
 
 from broker.errors import LedgerAway
 from broker.lanes.retry_policy import x_request_id
-from broker.ledger import Ledger
+from broker.ledger.ledger import Ledger
 from config.settings import Settings
 from tests.ledger.lossy import LossyProxy
 from tests.ledger.report_support import (
@@ -101,7 +101,7 @@ async def test_three_crashes_make_a_dead_letter(ledger: Ledger, sql: Sql) -> Non
         assert await ledger.reports.sweep() == 1
     dead = await report_row(sql, report_id)
     assert (dead["state"], dead["cause"], dead["crashes"], dead["attempts"]) == ("dead", "crash", 3, 3)
-    [event] = await ledger.reports.events_due(10)
+    [event] = await ledger.reports.events.due(10)
     assert (event.outcome, event.cause) == ("dead", "crash")
 
 
@@ -208,15 +208,15 @@ async def test_a_finish_whose_commit_has_an_unknown_fate_is_recognised(
     assert (await lane_row(sql, NORTH))["park_step"] == 1
 
 
-class ForgetfulLines:
-    """Commits, and the first time forgets to say so: the fate of that commit is not known."""
+class ForgetfulPool:
+    """Commits, and the first time raises LedgerAway after the COMMIT."""
 
-    def __init__(self, lines: Any) -> None:
-        self._lines = lines
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
         self._forgot = False
 
     async def run(self, work: Any) -> Any:
-        result = await self._lines.run(work)
+        result = await self._pool.run(work)
         if not self._forgot:
             self._forgot = True
             raise LedgerAway("the connection broke after the commit")
@@ -227,7 +227,7 @@ async def test_a_claim_that_was_committed_unheard_is_ours_and_one_attempt(
     ledger: Ledger, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = await reported(ledger)
-    monkeypatch.setattr(ledger.reports._attempts, "_lines", ForgetfulLines(ledger.reports._attempts._lines))
+    monkeypatch.setattr(ledger.reports._attempts, "_pool", ForgetfulPool(ledger.reports._attempts._pool))
     claim = await delivering(ledger, report_id)
     assert (claim.attempt, claim.owner, claim.x_request_id) == (1, ledger.owner, x_request_id(report_id, 1))
     assert await sql.fetchval("SELECT count(*) FROM attempts") == 1
@@ -237,7 +237,7 @@ async def test_a_finish_that_was_committed_unheard_teaches_the_lane_once(
     ledger: Ledger, rules: Settings, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await delivering(ledger, await reported(ledger))
-    monkeypatch.setattr(ledger.reports._results, "_lines", ForgetfulLines(ledger.reports._results._lines))
+    monkeypatch.setattr(ledger.reports._results, "_pool", ForgetfulPool(ledger.reports._results._pool))
     assert await ledger.reports.finish(claim, judged(claim, wrong_address(), rules))
     assert await sql.fetchval("SELECT count(*) FROM attempt_results") == 1
     assert (await lane_row(sql))["park_step"] == 1

@@ -26,9 +26,12 @@ from hypothesis.stateful import (
 )
 
 from broker.lanes.decision import Retry
-from broker.ledger import HandedOver, LaneLimits, Ledger, ReportClaim, bring_up_to_date
+from broker.lanes.lane import Paused, Resumed
 from broker.ledger.dead_letters.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
 from broker.ledger.dead_letters.replay_steps import REPORT as REPLAY
+from broker.ledger.ledger import Ledger
+from broker.ledger.postgres.versions import bring_up_to_date
+from broker.ledger.reports.report_model import HandedOver, LaneLimits, ReportClaim
 from tests.ledger.report_support import (
     NORTH,
     SOUTH,
@@ -37,11 +40,13 @@ from tests.ledger.report_support import (
     refused,
     report_settings,
     reported,
+    tell_lane,
     unanswered,
     web_page,
     wrong_address,
 )
 from tests.ledger.support import LIVES, sealer_for
+from tests.ledger.transitions import allowed_transitions, seen_transitions, watch_transitions
 
 WORKERS = range(3)
 LANES = (NORTH, SOUTH)
@@ -140,7 +145,7 @@ class ReportMachine(RuleBasedStateMachine):
 
     def hands_over(self, n: int) -> list[HandedOver]:
         limits = {name: LaneLimits(window=3, rate_per_second=1000) for name in LANES}
-        handed = self.run(self.ledgers[n].reports.hand_over(limits))
+        handed = self.run(self.ledgers[n].reports.handover.hand_over(limits))
         at = self.now()
         for one in handed:
             assert at >= self.not_before.get(one.report_id, at)
@@ -196,7 +201,7 @@ class ReportMachine(RuleBasedStateMachine):
     def its_task_dies(self, data: st.DataObject) -> None:
         n, claim = held = data.draw(st.sampled_from(self.claims))
         self.claims.remove(held)
-        in_hand = self.ledgers[n].reports._holdings._claims
+        in_hand = self.ledgers[n].reports._held._claims
         if in_hand.get(claim.report_id) is claim:
             del in_hand[claim.report_id]
 
@@ -214,7 +219,7 @@ class ReportMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.messages)
     @rule(n=worker, data=st.data())
     def a_publish_fails(self, n: int, data: st.DataObject) -> None:
-        self.run(self.ledgers[n].reports.give_back(data.draw(st.sampled_from(self.messages))))
+        self.run(self.ledgers[n].reports.handover.revert(data.draw(st.sampled_from(self.messages))))
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
@@ -245,12 +250,10 @@ class ReportMachine(RuleBasedStateMachine):
         if done:
             self.not_before.pop(report_id, None)
 
-    @rule(n=worker, supplier=lane, pause=st.booleans())
-    def a_person_pauses_or_resumes(self, n: int, supplier: str, pause: bool) -> None:
-        reports = self.ledgers[n].reports
-        self.run(
-            reports.pause(supplier, "ann", "why not") if pause else reports.resume(supplier, "ann", "well")
-        )
+    @rule(supplier=lane, pause=st.booleans())
+    def a_person_pauses_or_resumes(self, supplier: str, pause: bool) -> None:
+        event = Paused("ann", "why not") if pause else Resumed("ann", "well")
+        self.run(tell_lane(self.sql, self.chosen, event, supplier))
 
     # -- what must be true -----------------------------------------------------------------------------------------
 
@@ -283,13 +286,15 @@ class ReportMachine(RuleBasedStateMachine):
         ledger = self.ledgers[0]
         await self.sql.execute(LIVES, [other.owner for other in self.ledgers[1:]])
         self.claims.clear()
-        ledger.reports._holdings._claims.clear()
+        ledger.reports._held._claims.clear()
         for name in LANES:
-            await ledger.reports.resume(name, "ann", "home")
+            await tell_lane(self.sql, self.chosen, Resumed("ann", "home"), name)
         for _ in range(2 * MOST):
             await self.sql.execute("UPDATE test_clock SET ahead = ahead + interval '1 day'")
             await ledger.reports.sweep()
-            for one in await ledger.reports.hand_over({name: LaneLimits(MOST, 1000) for name in LANES}):
+            for one in await ledger.reports.handover.hand_over(
+                {name: LaneLimits(MOST, 1000) for name in LANES}
+            ):
                 claim = await ledger.reports.claim(one.report_id, one.number)
                 if claim is not None:
                     await ledger.reports.finish(claim, judged(claim, None, self.chosen))
@@ -300,7 +305,11 @@ class ReportMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 def test_every_promise_about_reports_is_kept(database: str) -> None:
     asyncio.run(bring_up_to_date(database))
+    asyncio.run(watch_transitions(database))
     ReportMachine.dsn = database
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     chosen = settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(ReportMachine, settings=chosen)
+    seen = asyncio.run(seen_transitions(database))
+    assert seen <= allowed_transitions()
+    assert {("reports", "delivering", "delivered"), ("lanes", "open", "parked")} <= seen

@@ -1,4 +1,4 @@
-"""Keys rotated: everything sealed again beside working brokers, citizens found, old keys retired (DESIGN 9)."""
+"""Key rotation: everything is sealed again while brokers work, citizens are found, old keys retire."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from broker.dead_letters.intake import LetterReader
-from broker.ledger import CitizenBusy, Ledger, Settled
 from broker.ledger.audit_log import Actor
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import CitizenBusy, Settled
 from broker.ledger.postgres.connections import Server
-from broker.ledger.upkeep.key_places import LOGGED_FOR, PLACES
+from broker.ledger.upkeep.key_columns import LOGGED_FOR, SEALED_TABLES
 from broker.ledger.upkeep.reseal import KeyUse, Reseal, ResealProgress, ResealSummary
-from broker.ledger.upkeep.walking import Walk
+from broker.ledger.upkeep.table_walk import Walk
 from broker.rabbitmq import Arrival, FetchedMessage
 from broker.sealing import KeyMissing, Sealer
 from config.settings import Settings, build
@@ -75,14 +76,14 @@ def key_of(done: ResealSummary, key_id: str) -> KeyUse:
     return next(one for one in done.keys if one.key_id == key_id)
 
 
-async def take_in(settings: Settings, body: bytes) -> UUID:
-    """A dead message, as the pass takes it in."""
+async def import_message(settings: Settings, body: bytes) -> UUID:
+    """A dead message, as reconciliation imports it."""
     arrival = Arrival("jobnet.bookings.dead", body, "booking.book.v1", reply_to="jobnet.answers.x")
-    stranger = LetterReader(Sealer(settings.keys)).stranger(
+    message = LetterReader(Sealer(settings.keys)).foreign(
         FetchedMessage(arrival, "jobnet.requests", "booking.book")
     )
     async with desk_of(settings) as desk:
-        return (await desk.places.take_in([stranger]))[0]
+        return (await desk.places.import_messages([message]))[0]
 
 
 async def a_day(settings: Settings, sql: Sql) -> dict[str, Any]:
@@ -90,13 +91,13 @@ async def a_day(settings: Settings, sql: Sql) -> dict[str, Any]:
     async with ledger_of(settings) as ledger:
         done, doubtful = ask(ANN), ask(citizen())
         secret = {"answer": b'{"status":"failed","cpr":"masked"}'}
-        await ledger.settle(await claimed(ledger, done), ending(Status.FAILED, **secret))
+        await ledger.requests.settle(await claimed(ledger, done), ending(Status.FAILED, **secret))
         await left_uncertain(ledger, doubtful)
     report = await sealed_report(sql, Sealer(settings.keys))
-    message = await take_in(
+    message = await import_message(
         settings, b'{"requestId":"%s","cpr":"%s"}' % (str(uuid4()).encode(), ANN.encode())
     )
-    unreadable = await take_in(settings, b"\xff not JSON")
+    unreadable = await import_message(settings, b"\xff not JSON")
     return {
         "done": done,
         "doubtful": doubtful,
@@ -109,11 +110,11 @@ async def a_day(settings: Settings, sql: Sql) -> dict[str, Any]:
 async def opens(settings: Settings, sql: Sql) -> int:
     """How many sealed values open under these keys; raises if one does not."""
     sealer, count = Sealer(settings.keys), 0
-    for place in PLACES:
-        for row in await sql.fetch(f"SELECT * FROM {place.table}"):  # noqa: S608  our own names
-            for column, name in place.fields.items():
+    for table in SEALED_TABLES:
+        for row in await sql.fetch(f"SELECT * FROM {table.table}"):  # noqa: S608  our own names
+            for column, name in table.fields.items():
                 if row[column] is not None:
-                    sealer.open(row[column], of=str(row[place.key]), field=name)
+                    sealer.open(row[column], of=str(row[table.key]), field=name)
                     count += 1
     return count
 
@@ -154,9 +155,9 @@ async def test_a_held_turn_stays_as_it_is_and_still_holds(dsn: str, sql: Sql) ->
         turn = await sql.fetchrow("SELECT turn, turn_key FROM requests")
         done = await resealed(between)
         assert await sql.fetchrow("SELECT turn, turn_key FROM requests") == turn
-        assert isinstance(await new.claim(ask(BEN)), CitizenBusy)
+        assert isinstance(await new.requests.claim(ask(BEN)), CitizenBusy)
         assert key_of(done, "t1").rows["requests.turn_key: turns that are held"] == 1
-        assert await old.settle(claim, ending()) is not None
+        assert await old.requests.settle(claim, ending()) is not None
 
 
 async def test_what_names_a_token_key_keeps_it_until_retention(dsn: str, sql: Sql) -> None:
@@ -199,7 +200,7 @@ async def test_working_brokers_and_a_reseal_lose_nothing_of_each_other(dsn: str,
         while not over.is_set():
             wanted = ask()
             answer = b"answer of %s" % wanted.request_id.bytes
-            await ledger.settle(await claimed(ledger, wanted), ending(answer=answer))
+            await ledger.requests.settle(await claimed(ledger, wanted), ending(answer=answer))
             answers[wanted.request_id], asks[wanted.request_id] = answer, wanted
 
     async with ledger_of(before) as old, ledger_of(between) as new:
@@ -214,7 +215,7 @@ async def test_working_brokers_and_a_reseal_lose_nothing_of_each_other(dsn: str,
     after = keyed(dsn, "s2", "t1 t2")
     async with ledger_of(after) as ledger:
         for request_id, answer in answers.items():
-            again = await ledger.claim(asks[request_id])
+            again = await ledger.requests.claim(asks[request_id])
             assert isinstance(again, Settled)
             assert again.ending.answer == answer
 
@@ -268,15 +269,15 @@ async def test_rows_that_do_not_open_are_counted_and_left(dsn: str, sql: Sql) ->
 async def test_a_replay_that_comes_back_after_a_reseal_is_still_the_same_letter(dsn: str, sql: Sql) -> None:
     before, after = keyed(dsn, "s1", "t1"), keyed(dsn, "s1 s2", "t1 t2")
     body = b'{"cpr":"%s"}' % ANN.encode()
-    letter = await take_in(before, body)
+    letter = await import_message(before, body)
     await sql.execute("UPDATE dead_messages SET state = 'replayed'")
     await resealed(after)
     arrival = Arrival("jobnet.bookings.dead", body, "booking.book.v1", message_id="another")
-    stranger = LetterReader(Sealer(after.keys)).stranger(
+    message = LetterReader(Sealer(after.keys)).foreign(
         FetchedMessage(arrival, "jobnet.requests", "booking.book")
     )
     async with desk_of(after) as desk:
-        assert await desk.places.take_in([stranger]) == [letter]
+        assert await desk.places.import_messages([message]) == [letter]
 
 
 async def test_every_sealed_column_and_every_key_id_of_the_tables_has_its_place(sql: Sql) -> None:
@@ -288,17 +289,17 @@ async def test_every_sealed_column_and_every_key_id_of_the_tables_has_its_place(
     hmacs = {"requests.turn", "requests.business_hmac", "reports.merge_token", "operator_log.citizen_token"}
     numbers = {"reports.try_key"}  # counts x-requestIds
     known = hmacs | numbers | {LOGGED_FOR.partition(":")[0]}
-    for place in PLACES:
-        columns = [*place.fields, "citizen_token", "citizen_key", *(one.column for one in place.kept)]
-        columns += ["same_token", "same_key"] if place.same else []
-        known |= {f"{place.table}.{column}" for column in columns}
+    for table in SEALED_TABLES:
+        columns = [*table.fields, "citizen_token", "citizen_key", *(key.column for key in table.kept)]
+        columns += ["same_token", "same_key"] if table.same else []
+        known |= {f"{table.table}.{column}" for column in columns}
     assert {row["name"] for row in rows} == known
 
 
 async def test_progress_reaches_the_end_of_each_table(dsn: str, sql: Sql) -> None:
     await a_day(keyed(dsn, "s1", "t1"), sql)
     told: list[ResealProgress] = []
-    await resealed(keyed(dsn, "s1 s2", "t1 t2"), tell=told.append)
+    await resealed(keyed(dsn, "s1 s2", "t1 t2"), on_progress=told.append)
     ends = {(one.phase, one.table): (one.looked_at, one.total) for one in told}
     assert ends[("reseal", "requests")] == ends[("count", "requests")] == (2, 2)
 
@@ -339,7 +340,7 @@ async def test_a_reseal_that_is_killed_in_the_middle_goes_on_where_it_was(dsn: s
     before, between = keyed(dsn, "s1", "t1"), keyed(dsn, "s1 s2", "t1 t2")
     async with ledger_of(before) as ledger:
         for _ in range(10):
-            await asyncio.gather(*(ledger.record(ask(), ending()) for _ in range(300)))
+            await asyncio.gather(*(ledger.requests.record(ask(), ending()) for _ in range(300)))
     count = "SELECT count(*) FROM requests WHERE get_byte(message, 3) = ascii('2')"
     killed = await command(between, "ledger", "reseal")
     assert killed.stderr is not None
@@ -358,7 +359,7 @@ async def test_a_reseal_that_is_killed_in_the_middle_goes_on_where_it_was(dsn: s
 async def test_the_purge_prints_what_is_gone_from_each_table(dsn: str, sql: Sql) -> None:
     settings = keyed(dsn, "s1", "t1")
     async with ledger_of(settings) as ledger:
-        await ledger.record(ask(), ending())
+        await ledger.requests.record(ask(), ending())
     await sql.execute("UPDATE requests SET settled_at = now() - interval '31 days'")
     process = await command(settings, "ledger", "purge", "--json", "--as", "bo", "-m", "a test")
     out, err = await process.communicate()

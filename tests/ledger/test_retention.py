@@ -1,4 +1,4 @@
-"""Retention: what ended is deleted on time, what is open never is, and one process at a time does it (DESIGN 7)."""
+"""Retention: ended rows are deleted in time, open rows never, by one process at a time (docs/privacy.md#retention)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from broker.ledger import Claimed, Ledger
 from broker.ledger.audit_log import Actor
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed
+from broker.ledger.postgres.advisory_locks import PURGE
 from broker.ledger.postgres.connections import Server
-from broker.ledger.upkeep.retention import LOCK, STEPS, Retention
-from broker.ledger.upkeep.walking import Walk
+from broker.ledger.upkeep.retention import STEPS, Retention
+from broker.ledger.upkeep.table_walk import Walk
 from tests.ledger.dead import dead_booking, dead_reports
 from tests.ledger.report_support import travel
 from tests.ledger.support import Sql, ask, claimed, ending, left_uncertain, settings_for
@@ -76,12 +78,12 @@ async def test_a_settled_request_is_deleted_after_its_days_and_is_a_new_one_then
     ledger: Ledger, sql: Sql, retention: Retention
 ) -> None:
     wanted = ask()
-    await ledger.settle(await claimed(ledger, wanted), ending())
+    await ledger.requests.settle(await claimed(ledger, wanted), ending())
     await travel(sql, 29 * DAY)
     assert await purged(retention) == {}
     await travel(sql, 31 * DAY)
     assert await purged(retention) == {"requests": 1, "workers": 1}
-    assert isinstance(await ledger.claim(wanted), Claimed)
+    assert isinstance(await ledger.requests.claim(wanted), Claimed)
 
 
 async def test_what_is_running_uncertain_or_unverified_is_never_deleted(
@@ -104,7 +106,7 @@ async def test_a_request_stays_as_long_as_a_report_that_is_open_refers_to_it(
     ledger: Ledger, sql: Sql, retention: Retention, reference: str, state: str, kept: bool
 ) -> None:
     wanted = ask()
-    await ledger.settle(await claimed(ledger, wanted), ending())
+    await ledger.requests.settle(await claimed(ledger, wanted), ending())
     [report_id] = await dead_reports(sql, state=state)
     if reference == "report_id":
         await sql.execute("UPDATE requests SET report_id = $1", report_id)
@@ -120,7 +122,7 @@ async def test_a_request_stays_as_long_as_an_open_letter_or_an_unsent_event_is_a
 ) -> None:
     lettered, unsent = ask(), ask()
     for wanted in (lettered, unsent):
-        await ledger.settle(await claimed(ledger, wanted), ending())
+        await ledger.requests.settle(await claimed(ledger, wanted), ending())
     await sql.execute("UPDATE requests SET event_due_at = now() WHERE request_id = $1", unsent.request_id)
     await dead_message(sql, "open", request_id=lettered.request_id)
     await travel(sql, 31 * DAY)
@@ -356,16 +358,16 @@ async def test_most_calls_ask_nobody(dsn: str, monkeypatch: pytest.MonkeyPatch) 
     def opened(*_: object) -> None:
         raise AssertionError("it went to the ledger")
 
-    monkeypatch.setattr("broker.ledger.upkeep.retention.walking", opened)
+    monkeypatch.setattr("broker.ledger.upkeep.retention.open_walk", opened)
     for _ in range(1000):
         assert await retention.purge_when_due() is None
 
 
 async def test_one_process_at_a_time(dsn: str, sql: Sql) -> None:
-    await sql.fetchval("SELECT pg_advisory_lock($1)", LOCK)
+    await sql.fetchval("SELECT pg_advisory_lock($1)", PURGE)
     assert await retention_of(dsn).purge_when_due() is None
     assert await retention_of(dsn).purge(BO) is None
-    await sql.fetchval("SELECT pg_advisory_unlock($1)", LOCK)
+    await sql.fetchval("SELECT pg_advisory_unlock($1)", PURGE)
     ran = await asyncio.gather(*(retention_of(dsn).purge_when_due() for _ in range(4)))
     assert len([counts for counts in ran if counts is not None]) == 1
 
@@ -373,14 +375,14 @@ async def test_one_process_at_a_time(dsn: str, sql: Sql) -> None:
 async def test_who_was_overtaken_between_look_and_lock_does_not_purge_again(
     dsn: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    as_it_is = Walk.only_one
+    as_it_is = Walk.try_lock
 
     async def late(self: Walk, lock: int) -> bool:
-        monkeypatch.setattr(Walk, "only_one", as_it_is)
+        monkeypatch.setattr(Walk, "try_lock", as_it_is)
         assert await retention_of(dsn).purge_when_due() is not None
         return await as_it_is(self, lock)
 
-    monkeypatch.setattr(Walk, "only_one", late)
+    monkeypatch.setattr(Walk, "try_lock", late)
     assert await retention_of(dsn).purge_when_due() is None
     assert await sql.fetchval("SELECT count(*) FROM operator_log") == 1
 

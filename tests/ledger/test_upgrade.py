@@ -17,9 +17,10 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from broker.errors import LedgerAway
-from broker.ledger import Claimed, Ledger, LedgerMisfit, bring_up_to_date, upgrade
-from broker.ledger.postgres.tables import metadata
-from broker.ledger.postgres.versions import HEAD, migrations
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed, LedgerMisfit
+from broker.ledger.postgres import dead_tables, figures_tables, tables
+from broker.ledger.postgres.versions import HEAD, bring_up_to_date, migrations, upgrade
 from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, sealer_for, settings_for
 
 
@@ -54,7 +55,7 @@ async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql
     await sql.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LedgerMisfit, match="newer"):
         await bring_up_to_date(dsn)
-    assert isinstance(await (await opened()).claim(ask()), Claimed)
+    assert isinstance(await (await opened()).requests.claim(ask()), Claimed)
 
 
 async def test_a_process_of_0003_works_on_beside_it(sql: Sql) -> None:
@@ -71,8 +72,10 @@ async def test_a_process_of_0003_works_on_beside_it(sql: Sql) -> None:
 
 
 async def test_the_tables_are_what_the_metadata_says(dsn: str) -> None:
+    assert dead_tables.operator_log.metadata is figures_tables.flow.metadata is tables.metadata
+
     def differences(connection: Connection) -> list[Any]:
-        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+        return list(compare_metadata(MigrationContext.configure(connection), tables.metadata))
 
     engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
     try:
@@ -114,15 +117,16 @@ async def test_a_token_key_that_open_turns_use_cannot_be_retired(opened: Openers
 
 EMBEDDED = """
 import asyncio, sys
-from broker.ledger import Ledger, New
+from broker.ledger.ledger import Ledger
+from broker.ledger.model import Claimed
 from config.settings import Settings
 from tests.ledger.support import ask, sealer_for, settings_for
 async def main():
     settings = settings_for("postgresql://x@y/z", embedded_directory=sys.argv[1])
     settings = settings.model_copy(update={"ledger": settings.ledger.model_copy(update={"dsn": None})})
     async with Ledger.open(settings, sealer_for(settings)) as ledger:
-        assert isinstance(await ledger.claim(ask(sys.argv[2])), New)
-        print(len(await ledger.workers()), flush=True)
+        assert isinstance(await ledger.requests.claim(ask(sys.argv[2])), Claimed)
+        print(len(await ledger.lookups.workers()), flush=True)
         sys.stdin.readline()
 asyncio.run(main())
 """

@@ -1,4 +1,4 @@
-"""What the tests of the door to RabbitMQ share: settings, a node that may be killed, what arrived."""
+"""Shared by the tests of RabbitMQ: settings, a node that a test may kill, a list of arrivals."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ QUICK = {
 
 
 def settings_for(url: str, **sections: dict[str, Any]) -> Settings:
-    """Settings with short pauses; `sections` lie over them."""
+    """Settings with short pauses, overridden by `sections`."""
     rabbitmq = {"url": url, **QUICK, **sections.pop("rabbitmq", {})}
     return build({"rabbitmq": rabbitmq, **sections})
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop of production, which reads and writes the bytes; asyncio's own runs in the tests around."""
+    """Run on uvloop, as production does. The other tests run on asyncio's own loop."""
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -51,7 +51,7 @@ def own_node(run_folder: Path, request: pytest.FixtureRequest) -> Iterator[Rabbi
 
 
 class Seen(list[Arrival]):
-    """Arrivals in the order they came; given as `on_arrival`."""
+    """Arrivals in their order; passed as `on_arrival`."""
 
     def __call__(self, arrival: Arrival) -> None:
         self.append(arrival)

@@ -1,4 +1,4 @@
-"""A frontend that is not ours: pika, with properties as raw as anybody can send them. It blocks."""
+"""A foreign client: pika, with properties as raw bytes. Its functions block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pika.spec import BasicProperties
 
 
 class RawProperties(BasicProperties):
-    """Properties of these flags and bytes, whatever they mean."""
+    """Properties with these flags and raw bytes, valid or not."""
 
     def __init__(self, flags: int, data: bytes) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def table(content: bytes) -> bytes:
 
 
 def nested(depth: int) -> bytes:
-    """A header table in a header table in …"""
+    """Header tables nested `depth` times."""
     inner = b""
     for _ in range(depth):
         inner = b"\x01aF" + table(inner)
@@ -41,7 +41,7 @@ def nested(depth: int) -> bytes:
 
 @contextmanager
 def channel(url: str) -> Iterator[Any]:
-    """A confirming channel."""
+    """A channel in confirm mode."""
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         opened = connection.channel()
@@ -73,7 +73,7 @@ def delete(url: str, name: str) -> None:
 
 
 def get(url: str, queue: str, within: float = 10) -> Any:
-    """The next message of a queue, taken off it, as (method, properties, body)."""
+    """Remove the next message from a queue and return (method, properties, body)."""
     until = time.monotonic() + within
     with channel(url) as opened:
         while time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""Publishing to a real RabbitMQ: every outcome, each kept by its own publish."""
+"""Publishing to a real RabbitMQ: each outcome, also of concurrent publishes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answer(queue: str, body: bytes = b"{}", **more: Any) -> Outgoing:
     return Outgoing("", queue, body, **more)
 
 
-async def test_a_publish_is_persistent_and_named_and_dated(settings: Settings, vhost: str) -> None:
+async def test_a_publish_is_persistent_and_has_a_new_id_and_a_time(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "q")
     out = answer("q", b"body", type="answer.v1", correlation_id="c", headers={"traceparent": "00-1", "n": 1})
     async with Rabbit(settings, name="test") as rabbit:
@@ -54,9 +54,7 @@ async def test_a_publish_to_no_queue_is_unroutable_when_mandatory_and_confirmed_
         assert await rabbit.publish(answer("nobody", mandatory=False)) is Published.CONFIRMED
 
 
-async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(
-    settings: Settings, vhost: str
-) -> None:
+async def test_a_full_queue_refuses_until_there_is_room(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "q", x_max_length=2, x_overflow="reject-publish")
     async with Rabbit(settings, name="test") as rabbit:
         taken = 0
@@ -108,7 +106,7 @@ async def test_a_missing_exchange_is_away_for_its_own_publishes_and_no_others(
         )
         assert {type(error) for error in lost} == {RabbitAway}
         assert set(confirmed) == {Published.CONFIRMED}
-        # And when the exchange is there, it works without a new connection
+        # And when the exchange is declared, publishing works on the same connection
         await asyncio.to_thread(declare_exchange, vhost, "missing")
         await poll(lambda: works(rabbit), what="the exchange to be found")
 
@@ -136,7 +134,7 @@ async def works(rabbit: Rabbit) -> bool:
         pytest.param(answer("q", correlation_id="\ud800"), id="lone surrogate"),
     ],
 )
-async def test_what_amqp_cannot_carry_is_said_at_once_and_harms_no_other(
+async def test_a_message_that_amqp_cannot_carry_raises_at_once_and_harms_no_other(
     settings: Settings, vhost: str, out: Outgoing
 ) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "q")
@@ -161,7 +159,7 @@ async def test_a_cancelled_publish_harms_no_other(settings: Settings, vhost: str
 
 
 class Frontend:
-    """A pika frontend on direct reply-to that puts one request and reads one answer. It blocks."""
+    """A pika frontend with direct reply-to that sends one request and reads one answer. It blocks."""
 
     def __init__(self, url: str) -> None:
         self.connection = pika.BlockingConnection(pika.URLParameters(url))
@@ -181,17 +179,17 @@ class Frontend:
         raise AssertionError("no answer")
 
 
-async def test_direct_reply_to_brings_the_answer_and_is_confirmed(settings: Settings, vhost: str) -> None:
+async def test_an_answer_to_direct_reply_to_arrives_and_is_confirmed(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "requests")
     frontend = await asyncio.to_thread(Frontend, vhost)
     _, properties, _ = await asyncio.to_thread(foreign.get, vhost, "requests")
     async with Rabbit(settings, name="test") as rabbit:
-        # When RabbitMQ's own address is answered, and then again when nobody listens any more
+        # When RabbitMQ's own address is answered, and again after its listener is gone
         assert await rabbit.publish(answer(properties.reply_to, b"answer")) is Published.CONFIRMED
         assert await asyncio.to_thread(frontend.receive) == b"answer"
         await asyncio.to_thread(frontend.connection.close)
         assert await rabbit.publish(answer(properties.reply_to, b"late")) is Published.CONFIRMED
-    # Then it was taken for what it is, and did not need a connection of its own
+    # Then the address was recognised and needed no connection of its own
     assert not is_forged(answer(properties.reply_to))
 
 
@@ -209,10 +207,10 @@ FORGED = {
 
 
 @pytest.mark.parametrize("address", FORGED.values(), ids=FORGED.keys())
-async def test_a_forged_direct_address_costs_no_other_publish_its_connection(
+async def test_a_forged_direct_reply_address_harms_no_other_publish(
     settings: Settings, vhost: str, address: str
 ) -> None:
-    # RabbitMQ 3.10.8 answers some of these with the close of the whole connection, INTERNAL_ERROR.
+    # RabbitMQ 3.10.8 closes the whole connection for some of these (docs/rabbitmq.md#t10).
     await asyncio.to_thread(foreign.declare, vhost, "q")
     assert is_forged(answer(address))
     async with Rabbit(settings, name="test") as rabbit:
@@ -224,7 +222,9 @@ async def test_a_forged_direct_address_costs_no_other_publish_its_connection(
         assert {first, *others} == {Published.CONFIRMED}
 
 
-async def test_a_well_formed_address_of_nobody_costs_no_connection(settings: Settings, vhost: str) -> None:
+async def test_a_well_formed_address_without_a_listener_harms_no_other_publish(
+    settings: Settings, vhost: str
+) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "q")
     assert not is_forged(answer(direct(PROCESS)))
     async with Rabbit(settings, name="test") as rabbit:
@@ -234,7 +234,7 @@ async def test_a_well_formed_address_of_nobody_costs_no_connection(settings: Set
     assert set(results) == {Published.CONFIRMED}
 
 
-async def test_leaving_waits_for_the_publishes_under_way(settings: Settings, vhost: str) -> None:
+async def test_close_waits_for_unanswered_publishes(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "q")
     async with Rabbit(settings, name="test") as rabbit:
         publishes = [asyncio.ensure_future(rabbit.publish(answer("q"))) for _ in range(300)]
@@ -243,7 +243,7 @@ async def test_leaving_waits_for_the_publishes_under_way(settings: Settings, vho
 
 
 @pytest.mark.integration
-async def test_a_wrong_address_is_told_within_the_bound_and_without_the_password(tmp_path: Path) -> None:
+async def test_a_wrong_address_raises_within_the_bound_and_without_the_password(tmp_path: Path) -> None:
     settings = settings_for("amqp://somebody:secret-word@127.0.0.1:1/")
     with pytest.raises(RabbitAway, match=r"not reached within 1 s: connecting") as told:
         async with Rabbit(settings, name="test", start_within=1):
@@ -251,7 +251,7 @@ async def test_a_wrong_address_is_told_within_the_bound_and_without_the_password
     assert "secret-word" not in str(told.value)
 
 
-async def test_a_wrong_password_is_told_without_the_password(vhost: str) -> None:
+async def test_a_wrong_password_raises_without_the_password(vhost: str) -> None:
     settings = settings_for(vhost.replace("guest:guest", "guest:secret-word"))
     with pytest.raises(RabbitAway, match=r"ACCESS_REFUSED") as told:
         async with Rabbit(settings, name="test", start_within=2):
@@ -259,7 +259,7 @@ async def test_a_wrong_password_is_told_without_the_password(vhost: str) -> None
     assert "secret-word" not in str(told.value)
 
 
-async def test_a_mailbox_gets_the_answer_to_each_of_its_questions(settings: Settings, vhost: str) -> None:
+async def test_an_rpc_client_gets_the_answer_to_each_request(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "requests")
     async with (
         Rabbit(settings, name="test") as rabbit,
@@ -279,9 +279,7 @@ async def test_a_mailbox_gets_the_answer_to_each_of_its_questions(settings: Sett
         await asyncio.gather(*tasks)
 
 
-async def test_a_mailbox_says_when_nobody_answers_or_takes_the_question(
-    settings: Settings, vhost: str
-) -> None:
+async def test_an_rpc_client_raises_for_no_answer_and_for_no_queue(settings: Settings, vhost: str) -> None:
     await asyncio.to_thread(foreign.declare, vhost, "requests")
     async with open_rpc_client(settings, "jobnet.answers.test") as box:
         assert isinstance(box, RpcClient)

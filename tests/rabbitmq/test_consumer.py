@@ -1,4 +1,4 @@
-"""The consumer's tasks, pauses, drain and watchdog, on a real RabbitMQ with a ledger that is only a switch."""
+"""The consumer's tasks, pauses, drain and watchdog, on a real RabbitMQ with a fake ledger."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support import poll
 WATCHDOG = {"check_seconds": 0.05, "recover_within_seconds": 0.5, "loop_lag_seconds": 0.2}
 
 
-class Switch:
-    """A ledger's reach that a test turns off and on."""
+class FakeLedger:
+    """A ledger that a test sets away and back."""
 
     def __init__(self) -> None:
         self._away, self._back = asyncio.Event(), asyncio.Event()
@@ -32,7 +32,7 @@ class Switch:
     def away(self) -> bool:
         return self._away.is_set()
 
-    def turn(self, away: bool) -> None:
+    def set_away(self, away: bool) -> None:
         (self._away if away else self._back).set()
         (self._back if away else self._away).clear()
 
@@ -43,8 +43,8 @@ class Switch:
         await self._back.wait()
 
 
-class Carrier:
-    """A pipeline: acknowledges an arrival when its gate is open; bodies starting with `bug` raise."""
+class FakeHandler:
+    """Acknowledges an arrival once `gate` is set; raises for bodies that start with `bug`."""
 
     def __init__(self) -> None:
         self.began: list[bytes] = []
@@ -59,29 +59,29 @@ class Carrier:
         self.ended.append((arrival.body, await arrival.ack()))
 
 
-class House:
-    """A consumer of the queue `q` and what it told."""
+class Running:
+    """A consumer of the queue `q`, and the calls of its callbacks."""
 
     def __init__(self, settings: Settings, rabbit: Rabbit, prefetch: int) -> None:
-        self.rabbit, self.ledger, self.carrier = rabbit, Switch(), Carrier()
-        self.hopeless: list[str] = []
+        self.rabbit, self.ledger, self.handler = rabbit, FakeLedger(), FakeHandler()
+        self.given_up: list[str] = []
         self.ready: list[bool] = []
         self.consumer = Consumer(
             settings,
             rabbit,
-            self.carrier,
+            self.handler,
             queues={"q": prefetch},
             ledger=self.ledger,
-            on_hopeless=self.hopeless.append,
+            on_give_up=self.given_up.append,
             on_ready=self.ready.append,
         )
 
 
 @asynccontextmanager
-async def house(vhost: str, *, prefetch: int = 10, **watchdog: Any) -> AsyncIterator[House]:
+async def consuming(vhost: str, *, prefetch: int = 10, **watchdog: Any) -> AsyncIterator[Running]:
     settings = settings_for(vhost, watchdog={**WATCHDOG, **watchdog})
     async with Rabbit(settings, name=vhost) as rabbit:
-        made = House(settings, rabbit, prefetch)
+        made = Running(settings, rabbit, prefetch)
         async with made.consumer:
             yield made
 
@@ -101,15 +101,13 @@ async def left(vhost: str) -> int:
     return await asyncio.to_thread(foreign.depth, vhost, "q")
 
 
-async def test_each_arrival_is_carried_at_once_beside_the_others(
-    vhost: str, queue: Callable[..., Any]
-) -> None:
+async def test_arrivals_are_handled_concurrently(vhost: str, queue: Callable[..., Any]) -> None:
     await queue(b"1", b"2", b"3")
-    async with house(vhost) as here:
-        await poll(lambda: len(here.carrier.began) == 3, what="all three at once")
+    async with consuming(vhost) as here:
+        await poll(lambda: len(here.handler.began) == 3, what="all three at once")
         assert here.consumer.in_flight == 3
-        here.carrier.gate.set()
-        await poll(lambda: len(here.carrier.ended) == 3, what="their ends")
+        here.handler.gate.set()
+        await poll(lambda: len(here.handler.ended) == 3, what="their ends")
         await poll(lambda: here.consumer.in_flight == 0, what="nothing in flight")
     assert await left(vhost) == 0
 
@@ -117,16 +115,16 @@ async def test_each_arrival_is_carried_at_once_beside_the_others(
 async def test_a_task_outlives_the_channel_it_came_on_and_its_ack_is_dropped(
     vhost: str, queue: Callable[..., Any], rabbit: RabbitServer
 ) -> None:
-    # "a lost channel does not cut a call in half" (DESIGN 8)
+    # docs/rabbitmq.md#t1
     await queue(b"1")
-    async with house(vhost) as here:
-        await poll(lambda: here.carrier.began, what="the arrival")
+    async with consuming(vhost) as here:
+        await poll(lambda: here.handler.began, what="the arrival")
         await asyncio.to_thread(close_connections_of, rabbit, vhost)
-        await poll(lambda: len(here.carrier.began) == 2, what="the redelivery beside it")
+        await poll(lambda: len(here.handler.began) == 2, what="the redelivery beside it")
         assert here.consumer.in_flight == 2
-        here.carrier.gate.set()
-        await poll(lambda: len(here.carrier.ended) == 2, what="both ends")
-        assert sorted(here.carrier.ended) == [(b"1", False), (b"1", True)]
+        here.handler.gate.set()
+        await poll(lambda: len(here.handler.ended) == 2, what="both ends")
+        assert sorted(here.handler.ended) == [(b"1", False), (b"1", True)]
         assert here.consumer.bugs == 0
 
 
@@ -134,10 +132,10 @@ async def test_a_bug_is_counted_and_its_arrival_is_not_acknowledged(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"bug", b"good")
-    async with house(vhost) as here:
-        here.carrier.gate.set()
-        await poll(lambda: here.consumer.bugs == 1 and here.carrier.ended, what="the bug and the good one")
-        assert here.carrier.ended == [(b"good", True)]
+    async with consuming(vhost) as here:
+        here.handler.gate.set()
+        await poll(lambda: here.consumer.bugs == 1 and here.handler.ended, what="the bug and the good one")
+        assert here.handler.ended == [(b"good", True)]
         await poll(lambda: here.consumer.ready, what="readiness in spite of the bug")
     await poll_left(vhost, 1)
 
@@ -151,59 +149,60 @@ async def poll_left(vhost: str, wanted: int) -> None:
     raise AssertionError(f"{await left(vhost)} messages left instead of {wanted}")
 
 
-async def test_bugs_that_hold_half_of_the_prefetch_are_hopeless_because_only_a_restart_frees_it(
+async def test_the_watchdog_gives_up_when_bugs_hold_half_of_the_prefetch(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"bug1", b"bug2", b"good")
-    async with house(vhost, prefetch=4) as here:
-        here.carrier.gate.set()
-        await poll(lambda: here.hopeless, what="the watchdog's word")
-        assert here.hopeless == ["bugs hold half of the prefetch of q"]
+    async with consuming(vhost, prefetch=4) as here:
+        here.handler.gate.set()
+        await poll(lambda: here.given_up, what="the watchdog")
+        assert here.given_up == ["bugs hold half of the prefetch of q"]
         assert not here.consumer.ready
 
 
 async def test_nothing_is_consumed_while_the_ledger_is_away(vhost: str, queue: Callable[..., Any]) -> None:
-    # "Ledger out of reach: stop consuming, say not ready, keep the results in hand" (DESIGN 7)
-    async with house(vhost) as here:
+    async with consuming(vhost) as here:
         await poll(lambda: here.ready == [True], what="ready")
         await queue(b"1")
-        await poll(lambda: here.carrier.began, what="an arrival in hand")
+        await poll(lambda: here.handler.began, what="an arrival in flight")
         # When it is away
-        here.ledger.turn(away=True)
+        here.ledger.set_away(away=True)
         await poll(lambda: here.ready == [True, False] and not here.rabbit.alive, what="the pause")
         await queue(b"2")
-        # Then what is in hand can still end, and the rest waits
-        here.carrier.gate.set()
-        await poll(lambda: here.carrier.ended == [(b"1", True)], what="the end of what was in hand")
-        assert here.carrier.began == [b"1"]
-        # And it goes on when the ledger is back
-        here.ledger.turn(away=False)
-        await poll(lambda: here.carrier.ended == [(b"1", True), (b"2", True)], what="the second")
+        # Then the arrival in flight can still end, and the next one waits
+        here.handler.gate.set()
+        await poll(lambda: here.handler.ended == [(b"1", True)], what="the end of the arrival in flight")
+        assert here.handler.began == [b"1"]
+        # And consuming goes on when the ledger is back
+        here.ledger.set_away(away=False)
+        await poll(lambda: here.handler.ended == [(b"1", True), (b"2", True)], what="the second")
         await poll(lambda: here.ready == [True, False, True], what="ready again")
-        assert here.hopeless == []
+        assert here.given_up == []
 
 
-async def test_a_ledger_that_stays_away_is_not_hopeless(vhost: str, queue: Callable[..., Any]) -> None:
-    async with house(vhost, recover_within_seconds=0.1) as here:
-        here.ledger.turn(away=True)
+async def test_the_watchdog_does_not_give_up_while_the_ledger_is_away(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
+    async with consuming(vhost, recover_within_seconds=0.1) as here:
+        here.ledger.set_away(away=True)
         await poll(lambda: not here.rabbit.alive, what="the pause")
         began = time.monotonic()
         await poll(lambda: time.monotonic() - began > 0.5, what="five times the bound")
-        assert here.hopeless == []
+        assert here.given_up == []
 
 
 async def test_a_drain_lets_what_is_in_flight_end_and_takes_nothing_new(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"1")
-    async with house(vhost) as here:
-        await poll(lambda: here.carrier.began, what="the arrival")
+    async with consuming(vhost) as here:
+        await poll(lambda: here.handler.began, what="the arrival")
         draining = asyncio.create_task(here.consumer.drain(10))
         await poll(lambda: not here.rabbit.alive, what="the cancel")
         await queue(b"2")
-        here.carrier.gate.set()
+        here.handler.gate.set()
         assert await draining == 0
-        assert here.carrier.ended == [(b"1", True)]
+        assert here.handler.ended == [(b"1", True)]
         assert here.ready[-1] is False
     assert await left(vhost) == 1
 
@@ -212,8 +211,8 @@ async def test_a_drain_cuts_off_what_does_not_end_and_leaves_it_unacknowledged(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"1", b"2")
-    async with house(vhost) as here:
-        await poll(lambda: len(here.carrier.began) == 2, what="the arrivals")
+    async with consuming(vhost) as here:
+        await poll(lambda: len(here.handler.began) == 2, what="the arrivals")
         assert await here.consumer.drain(0.1) == 2
         assert here.consumer.in_flight == 0
         assert here.consumer.bugs == 0
@@ -223,36 +222,36 @@ async def test_a_drain_cuts_off_what_does_not_end_and_leaves_it_unacknowledged(
 async def test_leaving_without_a_drain_leaves_no_task_behind(vhost: str, queue: Callable[..., Any]) -> None:
     await queue(b"1")
     before = asyncio.all_tasks()
-    async with house(vhost) as here:
-        await poll(lambda: here.carrier.began, what="the arrival")
+    async with consuming(vhost) as here:
+        await poll(lambda: here.handler.began, what="the arrival")
     await poll(lambda: asyncio.all_tasks() <= before, what="no task left")
 
 
-async def test_the_watchdog_calls_a_consumer_that_does_not_come_back_hopeless(
+async def test_the_watchdog_gives_up_when_a_consumer_does_not_come_back(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
-    async with house(vhost) as here:
+    async with consuming(vhost) as here:
         await poll(lambda: here.ready == [True], what="ready")
         await asyncio.to_thread(foreign.delete, vhost, "q")
         await poll(lambda: here.ready == [True, False], what="not ready")
-        await poll(lambda: here.hopeless, what="the watchdog's word")
-        assert here.hopeless == ["no consumer on q"]
+        await poll(lambda: here.given_up, what="the watchdog")
+        assert here.given_up == ["no consumer on q"]
 
 
-async def test_a_consumer_that_comes_back_in_time_is_not_hopeless(
+async def test_the_watchdog_does_not_give_up_when_a_consumer_comes_back_in_time(
     vhost: str, queue: Callable[..., Any], rabbit: RabbitServer
 ) -> None:
-    async with house(vhost, recover_within_seconds=20) as here:
+    async with consuming(vhost, recover_within_seconds=20) as here:
         await poll(lambda: here.ready == [True], what="ready")
         await asyncio.to_thread(foreign.delete, vhost, "q")
         await poll(lambda: here.ready == [True, False], what="not ready")
         await asyncio.to_thread(foreign.declare, vhost, "q")
         await poll(lambda: here.ready == [True, False, True], what="ready again")
-        assert here.hopeless == []
+        assert here.given_up == []
 
 
-class Lines:
-    """A logger that keeps the names of its lines, whatever the process has configured."""
+class FakeLogger:
+    """A logger that keeps the names of its events."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -261,19 +260,21 @@ class Lines:
         return lambda event, **_facts: self.events.append(event)
 
 
-async def test_a_stuck_loop_is_told(
+async def test_a_blocked_event_loop_is_logged(
     vhost: str, queue: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = Lines()
-    monkeypatch.setattr("broker.rabbitmq.consumer.log", lines)
-    async with house(vhost) as here:
+    logger = FakeLogger()
+    monkeypatch.setattr("broker.rabbitmq.consumer.log", logger)
+    async with consuming(vhost) as here:
         await poll(lambda: here.ready == [True], what="ready")
-        assert "loop-lag" not in lines.events
+        assert "loop-lag" not in logger.events
         time.sleep(0.5)  # noqa: ASYNC251 - the fault that is being tested
-        await poll(lambda: "loop-lag" in lines.events, what="the line")
+        await poll(lambda: "loop-lag" in logger.events, what="the line")
 
 
-async def test_readiness_that_could_not_be_told_is_told_again(vhost: str, queue: Callable[..., Any]) -> None:
+async def test_readiness_that_could_not_be_reported_is_reported_again(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
     settings = settings_for(vhost, watchdog=WATCHDOG)
     told: list[bool] = []
 
@@ -283,22 +284,24 @@ async def test_readiness_that_could_not_be_told_is_told_again(vhost: str, queue:
             raise RuntimeError("the ledger is away")
 
     async with Rabbit(settings, name="test") as rabbit:
-        switch, hopeless = Switch(), list[str]()
+        switch, given_up = FakeLedger(), list[str]()
         consumer = Consumer(
             settings,
             rabbit,
-            Carrier(),
+            FakeHandler(),
             queues={"q": 1},
             ledger=switch,
-            on_hopeless=hopeless.append,
+            on_give_up=given_up.append,
             on_ready=tell,
         )
         async with consumer:
             await poll(lambda: told[:2] == [True, True], what="the second try")
-            assert hopeless == []
+            assert given_up == []
 
 
-async def test_a_cancelled_carrier_is_a_bug_unless_we_stop(vhost: str, queue: Callable[..., Any]) -> None:
+async def test_a_cancelled_handler_is_a_bug_except_during_a_drain(
+    vhost: str, queue: Callable[..., Any]
+) -> None:
     settings = settings_for(vhost, watchdog=WATCHDOG)
 
     async def cancelled(_arrival: Arrival) -> None:
@@ -307,7 +310,13 @@ async def test_a_cancelled_carrier_is_a_bug_unless_we_stop(vhost: str, queue: Ca
     await queue(b"1")
     async with Rabbit(settings, name="test") as rabbit:
         consumer = Consumer(
-            settings, rabbit, cancelled, queues={"q": 10}, ledger=Switch(), on_hopeless=print, on_ready=print
+            settings,
+            rabbit,
+            cancelled,
+            queues={"q": 10},
+            ledger=FakeLedger(),
+            on_give_up=print,
+            on_ready=print,
         )
         async with consumer:
             await poll(lambda: consumer.bugs == 1, what="the bug")

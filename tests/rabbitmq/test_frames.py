@@ -1,4 +1,4 @@
-"""The bytes below the library: frames find their takers however the network cuts them, and nothing else changes."""
+"""The byte stream below the library: frames reach their sinks, all other bytes reach the library unchanged."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from broker.errors import RabbitAway
-from broker.rabbitmq import Outgoing, Published, Rabbit
-from broker.rabbitmq import transport as stream
+from broker.rabbitmq import Outgoing, Published, Rabbit, transport
 from broker.rabbitmq.frames import ConsumeTap, EncodedPublish, PublishTap
 from broker.rabbitmq.transport import Transport
 from tests.certificates import Certificates, made_in
@@ -34,7 +33,7 @@ BUSY = 1
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps what is written."""
+    """Keeps the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,35 +47,35 @@ class FakeTransport(asyncio.Transport):
 
 
 class FakeConnection:
-    """What a channel knows of its connection."""
+    """The part of the library's connection that frames.py uses."""
 
     class connection_tune:
         frame_max = 256
 
 
 class FakeChannel:
-    """What our half needs of the library's channel."""
+    """The part of the library's channel that frames.py uses."""
 
     def __init__(self, below: Transport) -> None:
         self.number = BUSY
         self.connection = FakeConnection()
         self.closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_closed = False
-        stream._streams[cast(Any, self.connection)] = below
+        transport._transports[cast(Any, self.connection)] = below
 
 
 class Below:
-    """A stream without a network, with a channel on it."""
+    """A transport without a network, with a channel on it."""
 
     def __init__(self) -> None:
         self._reader, self.transport = asyncio.StreamReader(), FakeTransport()
         self.stream = Transport(self._reader, asyncio.get_running_loop())
-        self.stream._transport_now = self.transport
+        self.stream._socket = self.transport
         self.channel = FakeChannel(self.stream)
 
     @property
     def fed(self) -> bytes:
-        """What the library gets."""
+        """The bytes that the library gets."""
         return bytes(cast(Any, self._reader)._buffer)
 
     def library_channel(self) -> AbstractChannel:
@@ -100,24 +99,26 @@ CUTS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 
 @settings(deadline=None)
 @given(bodies=BODIES, cuts=CUTS)
-def test_however_the_network_cuts_it_each_frame_finds_its_taker(bodies: list[bytes], cuts: list[int]) -> None:
+def test_each_frame_reaches_its_sink_however_the_network_cuts_the_bytes(
+    bodies: list[bytes], cuts: list[int]
+) -> None:
     async def story() -> None:
         here, got = Below(), list[Any]()
         ConsumeTap(here.library_channel(), lambda _, *delivery: got.append(delivery))
-        # Given arrivals between frames of the library's own
+        # Given arrivals between other frames
         others = [
             marshalled(Channel.Flow(True), channel=number % 3 + (number % 3 == BUSY)) for number in range(6)
         ]
         sent = others[0]
         for tag, body in enumerate(bodies, 1):
             sent += delivered(tag, body, redelivered=tag % 2 == 0) + others[tag]
-        # When they come in pieces
+        # When the bytes come in pieces
         at, number = 0, 0
         while at < len(sent):
             step = cuts[number % len(cuts)]
             here.stream.data_received(sent[at : at + step])
             at, number = at + step, number + 1
-        # Then arrivals are whole and in order, and the library has the rest, byte for byte
+        # Then the arrivals are whole and in order, and the library gets the rest byte for byte
         assert [(tag, redelivered, body) for tag, redelivered, _, body in got] == [
             (tag, tag % 2 == 0, body) for tag, body in enumerate(bodies, 1)
         ]
@@ -138,7 +139,7 @@ def test_however_the_network_cuts_it_each_frame_finds_its_taker(bodies: list[byt
     ),
     persistent=st.booleans(),
 )
-def test_what_is_written_is_what_the_library_reads(body: bytes, key: str, **given_: Any) -> None:
+def test_the_library_reads_the_written_frames(body: bytes, key: str, **given_: Any) -> None:
     async def story() -> None:
         here = Below()
         out = Outgoing("exchange", key, body, "answer.v1", **given_)
@@ -166,12 +167,12 @@ def test_what_is_written_is_what_the_library_reads(body: bytes, key: str, **give
     asyncio.run(story())
 
 
-async def test_confirms_tell_each_publish_what_became_of_it() -> None:
+async def test_each_publish_gets_its_own_confirm() -> None:
     here = Below()
     publishing = PublishTap(here.library_channel())
     ready = [EncodedPublish.of(Outgoing("", "q", b"%d" % number)) for number in range(6)]
     words = [publishing.publish(each, within=5) for each in ready]
-    # The third comes back before its Ack, the first two are confirmed together, the fifth is refused
+    # The third is returned before its Ack, the first two are confirmed together, the fifth is refused
     returned = Basic.Properties(message_id=ready[2].message_id)
     here.stream.data_received(
         marshalled(Basic.Return(312, "NO_ROUTE", "", "q"), ContentHeader(0, 1, returned), ContentBody(b"2"))
@@ -184,7 +185,7 @@ async def test_confirms_tell_each_publish_what_became_of_it() -> None:
         Published.CONFIRMED,
         Published.REFUSED,
     ]
-    # What was never confirmed is lost with its channel
+    # The sixth, without an answer, fails when the channel closes
     assert not words[5].done()
     here.channel.is_closed = True
     here.channel.closing.set_exception(ConnectionResetError("gone"))
@@ -195,14 +196,14 @@ async def test_confirms_tell_each_publish_what_became_of_it() -> None:
     assert here.fed == b""
 
 
-async def test_a_publish_without_a_word_in_time_is_given_up() -> None:
+async def test_a_publish_without_an_answer_times_out() -> None:
     here = Below()
     word = PublishTap(here.library_channel()).publish(EncodedPublish.of(Outgoing("", "q", b"")), within=0.01)
     with pytest.raises(RabbitAway, match="no answer in time"):
         await word
 
 
-async def test_what_is_no_frame_is_left_to_the_library_with_all_that_follows() -> None:
+async def test_bytes_that_are_no_frame_go_to_the_library_with_all_that_follow() -> None:
     here = Below()
     good = marshalled(Heartbeat(), channel=0)
     here.stream.data_received(good + b"AMQP\x00\x00\x09\x01")
@@ -213,31 +214,31 @@ async def test_what_is_no_frame_is_left_to_the_library_with_all_that_follows() -
     assert here.fed == good + b"AMQP\x00\x00\x09\x01more", "nothing is given twice"
 
 
-async def test_busy_frames_are_told_to_the_library_as_a_sign_of_life() -> None:
+async def test_the_library_gets_a_heartbeat_for_frames_that_bypassed_it() -> None:
     here = Below()
     ConsumeTap(here.library_channel(), lambda *_: None)
     here.stream.data_received(delivered(1, b"x"))
     assert here.fed == b""
-    here.stream._fed_at -= 2 * stream.ALIVE_EVERY_S
+    here.stream._fed_at -= 2 * transport.ALIVE_EVERY_S
     here.stream.data_received(delivered(2, b"x") + delivered(3, b"x"))
-    assert here.fed == stream.HEARTBEAT
+    assert here.fed == transport.HEARTBEAT
 
 
-async def test_an_alarm_is_seen_as_it_comes_and_goes() -> None:
+async def test_an_alarm_makes_a_tap_unusable_until_it_ends() -> None:
     here = Below()
     publishing = PublishTap(here.library_channel())
     assert publishing.usable
     blocked = b"\x00\x0a\x00\x3c\x03low"
-    frame = stream.HEAD.pack(1, 0, len(blocked)) + blocked + b"\xce"
+    frame = transport.HEAD.pack(1, 0, len(blocked)) + blocked + b"\xce"
     here.stream.data_received(frame)
     assert not publishing.usable
-    here.stream.data_received(stream.HEAD.pack(1, 0, 4) + b"\x00\x0a\x00\x3d\xce")
+    here.stream.data_received(transport.HEAD.pack(1, 0, 4) + b"\x00\x0a\x00\x3d\xce")
     assert publishing.usable
 
 
 @asynccontextmanager
 async def behind_tls(port: int, made: Certificates) -> AsyncIterator[int]:
-    """A port with TLS before RabbitMQ's plain one."""
+    """The port of a TLS proxy in front of RabbitMQ's plain port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(made.server.cert, made.server.key)
 
@@ -257,7 +258,7 @@ async def behind_tls(port: int, made: Certificates) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_amqps_carries_both_ways_and_refuses_whom_it_does_not_trust(vhost: str, tmp_path: Path) -> None:
+async def test_amqps_works_both_ways_and_an_untrusted_server_is_refused(vhost: str, tmp_path: Path) -> None:
     made = made_in(tmp_path)
     at = urlsplit(vhost)
     await asyncio.to_thread(foreign.declare, vhost, "q")

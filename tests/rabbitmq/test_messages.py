@@ -1,4 +1,4 @@
-"""Arrivals and receipts, and strangers' properties as bytes: no server."""
+"""Arrivals, ack tokens, and message properties as raw bytes. No server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REST = FLAGS["reply_to"] | FLAGS["message_type"]
 
 
 class FakeChannel:
-    """The two things that a receipt asks of a channel."""
+    """The part of a channel that an ack token uses."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.is_closed = False
@@ -44,18 +44,18 @@ def read(data: bytes) -> ContentHeader:
     return found
 
 
-async def test_an_arrival_is_acknowledged_once_however_often_it_is_asked_for() -> None:
+async def test_an_arrival_is_acknowledged_at_most_once() -> None:
     channel = FakeChannel()
-    arrival = Arrival("q", receipt=AckToken(channel, 7))
+    arrival = Arrival("q", ack_token=AckToken(channel, 7))
     assert not arrival.lost
     assert [await arrival.ack(), await arrival.ack()] == [True, False]
     assert channel.acked == [7]
     assert arrival.lost
 
 
-async def test_an_ack_is_dropped_when_its_channel_is_gone() -> None:
+async def test_an_ack_is_dropped_when_its_channel_is_closed() -> None:
     channel = FakeChannel()
-    arrival = Arrival("q", receipt=AckToken(channel, 7))
+    arrival = Arrival("q", ack_token=AckToken(channel, 7))
     channel.is_closed = True
     assert arrival.lost
     assert await arrival.ack() is False
@@ -63,7 +63,7 @@ async def test_an_ack_is_dropped_when_its_channel_is_gone() -> None:
 
 
 async def test_an_ack_never_raises() -> None:
-    assert await Arrival("q", receipt=AckToken(FakeChannel(RuntimeError("closed")), 7)).ack() is False
+    assert await Arrival("q", ack_token=AckToken(FakeChannel(RuntimeError("closed")), 7)).ack() is False
     assert await Arrival("q").ack() is False
 
 
@@ -99,20 +99,20 @@ def test_the_delivery_count_is_believed_only_of_a_redelivery(
     ],
 )
 def test_a_property_that_cannot_be_read_is_dropped_and_the_others_are_kept(flag: str, data: bytes) -> None:
-    # Given a message with one absurd property among good ones, in the order of the wire
+    # Given a message with one unreadable property among valid ones, in the order of the wire
     parts = {flag: data, "reply_to": short(b"jobnet.answers.x"), "message_type": short(b"booking.book.v1")}
     flags = FLAGS[flag] | REST
     ordered = b"".join(parts[name] for name in Basic.Properties.__slots__ if name in parts)
     # When the library reads it
     found = read(header(flags, ordered))
-    # Then what we need is there
+    # Then the valid ones are there
     assert found.body_size == 5
     assert getattr(found.properties, flag) is None
     assert found.properties.reply_to == "jobnet.answers.x"
     assert found.properties.message_type == "booking.book.v1"
 
 
-def test_good_properties_are_read_as_ever() -> None:
+def test_valid_properties_are_read_by_the_library() -> None:
     sent = Basic.Properties(
         headers={"traceparent": "00-ab", "n": 3},
         reply_to="r",

@@ -1,4 +1,4 @@
-"""What a RabbitMQ that dies, blocks or goes silent costs: on a node of our own, which the tests may hurt."""
+"""A RabbitMQ that is killed, blocked by an alarm, or silent. On a node of its own, which the tests may kill."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def own_vhost(own_node: RabbitNode) -> str:
 
 
 async def declared(node: RabbitNode, url: str, *queues: str) -> None:
-    """Queues that survive a kill: RabbitMQ 3.10 writes its list of quorum queues late, after some rest."""
+    """Declare queues that survive a kill: RabbitMQ 3.10 writes its list of quorum queues with a delay."""
     await asyncio.to_thread(foreign.declare, url, *queues)
     await asyncio.to_thread(node.write_out)
 
@@ -85,7 +85,7 @@ async def test_every_publish_in_flight_at_a_kill_ends_and_what_was_confirmed_is_
 
 
 def drain(url: str, queue: str) -> set[bytes]:
-    """Every body in the queue, taken off it."""
+    """Remove all messages from the queue and return their bodies."""
     found = set()
     with foreign.channel(url) as channel:
         while (got := channel.basic_get(queue, auto_ack=True))[0]:
@@ -126,15 +126,13 @@ async def test_a_memory_alarm_times_publishes_out_and_they_work_when_it_is_over(
                 return False
 
         await poll(works, timeout=30, what="publishing after the alarm")
-    # What came through late is little, because nothing was sent while RabbitMQ said that it is blocked
+    # Few publishes arrived late, because nothing was sent while RabbitMQ said that it is blocked
     bodies = await asyncio.to_thread(drain, own_vhost, "out")
     assert b"after" in bodies
     assert b"again" not in bodies
 
 
-async def test_a_connection_that_goes_silent_is_given_up_and_made_anew(
-    own_node: RabbitNode, own_vhost: str
-) -> None:
+async def test_a_silent_connection_is_closed_and_reopened(own_node: RabbitNode, own_vhost: str) -> None:
     # Given a proxy between us and RabbitMQ, and a heartbeat of a second
     at = urlsplit(own_vhost)
     seen = Seen()
@@ -169,7 +167,7 @@ async def test_a_publish_without_a_connection_waits_for_one(own_node: RabbitNode
             proxy.refuse()
 
             async def waiting() -> asyncio.Task[Published] | None:
-                """A publish that neither ends nor fails; until the loss is noticed, one goes down with the connection."""
+                """A publish that waits. Until the loss is noticed a publish fails with the connection."""
                 task = asyncio.create_task(rabbit.publish(Outgoing("", "out", b"1")))
                 done, _ = await asyncio.wait([task], timeout=0.2)
                 assert not done or isinstance(task.exception(), RabbitAway)
@@ -180,18 +178,18 @@ async def test_a_publish_without_a_connection_waits_for_one(own_node: RabbitNode
             assert await publishing is Published.CONFIRMED
 
 
-def patience(node: RabbitNode, held_ms: int, looked_every_ms: int) -> None:
-    """How long this node waits for an acknowledgement, and how often it looks."""
-    wanted = f"[{{consumer_timeout, {held_ms}}}, {{channel_tick_interval, {looked_every_ms}}}]"
+def set_consumer_timeout(node: RabbitNode, timeout_ms: int, check_every_ms: int) -> None:
+    """Set how long this node waits for an acknowledgement, and how often it checks."""
+    wanted = f"[{{consumer_timeout, {timeout_ms}}}, {{channel_tick_interval, {check_every_ms}}}]"
     node.ctl("eval", f"[application:set_env(rabbit, K, V) || {{K, V}} <- {wanted}].")
 
 
 @pytest.fixture
 def impatient_node(own_node: RabbitNode) -> Iterator[RabbitNode]:
-    """A RabbitMQ that waits one second."""
-    patience(own_node, 1000, 500)
+    """A RabbitMQ with a consumer timeout of one second."""
+    set_consumer_timeout(own_node, 1000, 500)
     yield own_node
-    patience(own_node, 1_800_000, 60_000)
+    set_consumer_timeout(own_node, 1_800_000, 60_000)
 
 
 async def test_what_was_held_too_long_comes_again_and_its_late_ack_harms_nothing(
@@ -205,7 +203,7 @@ async def test_what_was_held_too_long_comes_again_and_its_late_ack_harms_nothing
         await asyncio.to_thread(foreign.publish, url, "q", (b"1", None))
         # When RabbitMQ closes the channel (before 4.3), or cancels the consumer on it
         await poll(lambda: len(seen) == 2, timeout=60, what="the second arrival")
-        # Then it is consumed again, the old right to acknowledge is void or in vain, and the channel goes on
+        # Then it is consumed again, the old acknowledgement has no effect, and the channel works
         assert [arrival.redelivered for arrival in seen] == [False, True]
         await seen[0].ack()
         assert await seen[1].ack()

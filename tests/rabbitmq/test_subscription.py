@@ -1,4 +1,4 @@
-"""Consuming from a real RabbitMQ: acks, pauses, queues that go and come, strangers' properties."""
+"""Consuming from a real RabbitMQ: acknowledgements, pauses, deleted queues, unreadable properties."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def consuming(rabbit: Rabbit, *queues: str) -> None:
     await poll(lambda: rabbit.alive >= set(queues), what=f"consumers on {queues}")
 
 
-async def test_an_arrival_carries_what_was_sent_and_is_gone_after_its_ack(
+async def test_an_arrival_has_the_sent_properties_and_is_gone_after_its_ack(
     settings: Settings, vhost: str
 ) -> None:
     seen = Seen()
@@ -46,7 +46,7 @@ async def test_an_arrival_carries_what_was_sent_and_is_gone_after_its_ack(
     assert await asyncio.to_thread(foreign.depth, vhost, "q") == 0
 
 
-async def test_what_is_not_acknowledged_comes_again_and_is_counted(settings: Settings, vhost: str) -> None:
+async def test_an_unacknowledged_message_is_redelivered_and_counted(settings: Settings, vhost: str) -> None:
     first, second = Seen(), Seen()
     await asyncio.to_thread(foreign.declare, vhost, "q")
     await asyncio.to_thread(foreign.publish, vhost, "q", (b"1", None))
@@ -73,7 +73,7 @@ async def test_the_prefetch_bounds_what_is_in_flight(settings: Settings, vhost: 
         await poll(lambda: len(seen) == 3, what="one more for one acknowledged")
 
 
-async def test_one_missing_queue_does_not_stop_its_neighbour_and_is_consumed_when_it_comes(
+async def test_a_missing_queue_does_not_stop_the_others_and_is_consumed_when_it_is_declared(
     settings: Settings, vhost: str
 ) -> None:
     here, there = Seen(), Seen()
@@ -82,7 +82,7 @@ async def test_one_missing_queue_does_not_stop_its_neighbour_and_is_consumed_whe
         rabbit.subscribe("there", 10, there)
         rabbit.subscribe("here", 10, here)
         await asyncio.to_thread(foreign.publish, vhost, "here", (b"1", None))
-        await poll(lambda: here, what="the neighbour's arrival")
+        await poll(lambda: here, what="the arrival on the first queue")
         assert rabbit.expected == {"here", "there"}
         # An arrival may be there before RabbitMQ has confirmed the consumer.
         await poll(lambda: rabbit.alive == {"here"}, what="the neighbour's consumer to be confirmed")
@@ -91,7 +91,7 @@ async def test_one_missing_queue_does_not_stop_its_neighbour_and_is_consumed_whe
         await poll(lambda: there, what="the late queue's arrival")
 
 
-async def test_a_deleted_queue_is_consumed_again_when_it_is_back_and_its_neighbour_keeps_its_channel(
+async def test_a_deleted_queue_is_consumed_again_when_it_is_back_and_the_others_keep_their_channels(
     settings: Settings, vhost: str
 ) -> None:
     gone, stays = Seen(), Seen()
@@ -105,14 +105,14 @@ async def test_a_deleted_queue_is_consumed_again_when_it_is_back_and_its_neighbo
         # When the queue is deleted
         await asyncio.to_thread(foreign.delete, vhost, "gone")
         await poll(lambda: rabbit.alive == {"stays"}, what="the loss to be noticed")
-        # Then it comes back with the queue, and the neighbour can still acknowledge
+        # Then it is consumed again, and the other queue's arrival can still be acknowledged
         await asyncio.to_thread(foreign.declare, vhost, "gone")
         await asyncio.to_thread(foreign.publish, vhost, "gone", (b"2", None))
         await poll(lambda: gone.bodies() == [b"2"], what="the arrival of the new queue")
         assert await stays[0].ack()
 
 
-async def test_a_pause_lets_what_is_in_flight_be_acknowledged_and_a_resume_brings_the_rest(
+async def test_during_a_pause_arrivals_in_flight_can_be_acknowledged_and_a_resume_brings_the_rest(
     settings: Settings, vhost: str
 ) -> None:
     seen = Seen()
@@ -132,7 +132,7 @@ async def test_a_pause_lets_what_is_in_flight_be_acknowledged_and_a_resume_bring
         assert not seen[1].redelivered
 
 
-async def test_what_arrives_while_the_consumer_is_being_cancelled_is_still_handed_over(
+async def test_messages_that_arrive_during_a_cancel_are_still_handed_over(
     settings: Settings, vhost: str
 ) -> None:
     # Given many messages, more than one prefetch
@@ -173,7 +173,7 @@ async def test_resuming_at_once_after_a_pause_consumes_again(settings: Settings,
         await poll(lambda: seen, what="the arrival")
 
 
-async def test_a_callback_that_fails_costs_neither_the_channel_nor_the_next_arrival(
+async def test_a_failing_callback_harms_neither_the_channel_nor_the_next_arrival(
     settings: Settings, vhost: str
 ) -> None:
     seen = Seen()
@@ -191,8 +191,8 @@ async def test_a_callback_that_fails_costs_neither_the_channel_nor_the_next_arri
         assert await seen[0].ack()
 
 
-# What RabbitMQ 3.10.8 lets through; it refuses tables that it cannot read itself.
-ABSURD = {
+# RabbitMQ 3.10.8 lets these through; it refuses tables that it cannot read itself.
+UNREADABLE = {
     "timestamp 2**63": (FLAGS["timestamp"], struct.pack(">Q", 2**63)),
     "timestamp max": (FLAGS["timestamp"], b"\xff" * 8),
     "type not UTF-8": (FLAGS["message_type"], foreign.short(b"\xff\xfe")),
@@ -211,16 +211,16 @@ ABSURD = {
 }
 
 
-async def test_absurd_properties_cost_nobody_a_connection_and_are_handed_over_in_order(
+async def test_messages_with_unreadable_properties_arrive_in_order_on_the_same_connection(
     settings: Settings, vhost: str
 ) -> None:
-    # Given every kind of absurdity, each followed by a good message
+    # Given each unreadable property, followed by a valid message
     seen = Seen()
     await asyncio.to_thread(foreign.declare, vhost, "q")
     good = BasicProperties(type="booking.book.v1", reply_to="r", timestamp=int(datetime.now(UTC).timestamp()))
     sent = [
         message
-        for name, (flags, data) in ABSURD.items()
+        for name, (flags, data) in UNREADABLE.items()
         for message in ((name.encode(), foreign.RawProperties(flags, data)), (b"good", good))
     ]
     await asyncio.to_thread(foreign.publish, vhost, "q", *sent)
@@ -228,8 +228,8 @@ async def test_absurd_properties_cost_nobody_a_connection_and_are_handed_over_in
         # When they are consumed
         rabbit.subscribe("q", 100, seen)
         await poll(lambda: len(seen) >= len(sent), what="all of them")
-        # Then each came once, the good ones whole, and all can be acknowledged on the same channel. Quorum queues of
-        # RabbitMQ 4 hand a message with a high priority over before the others.
+        # Then each came once, the valid ones whole, and all can be acknowledged on the same channel. Quorum queues of
+        # RabbitMQ 4 deliver a message with a high priority before the others (docs/rabbitmq.md#t24).
         assert sorted(seen.bodies()) == sorted(body for body, _ in sent)
         assert [b for b in seen.bodies() if b != b"priority"] == [b for b, _ in sent if b != b"priority"]
         assert not any(arrival.redelivered for arrival in seen)
@@ -251,7 +251,7 @@ async def test_a_body_of_ten_megabytes_arrives_and_can_be_acknowledged(
         assert all([await arrival.ack() for arrival in seen])
 
 
-async def test_connections_closed_by_an_operator_come_back_and_old_acks_are_dropped(
+async def test_connections_closed_by_an_operator_are_reopened_and_old_acks_are_dropped(
     settings: Settings, vhost: str, rabbit: RabbitServer
 ) -> None:
     seen = Seen()

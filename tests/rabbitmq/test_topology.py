@@ -1,4 +1,4 @@
-"""The topology as data, and on a real RabbitMQ: declared, checked, drifted, and the roles' permissions kept."""
+"""The topology as data, and on a real RabbitMQ: declare, check, differences, and the roles' permissions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from broker.errors import RabbitAway
-from broker.rabbitmq import Outgoing, Published, Rabbit, open_rpc_client, topology
-from broker.rabbitmq import declare as topology_ops
+from broker.rabbitmq import Outgoing, Published, Rabbit, declare, open_rpc_client, topology
 from broker.rabbitmq.topology import (
     BINDINGS,
     BOOKINGS,
@@ -49,7 +48,7 @@ LIMITS = QueueSettings()
 
 # ---------------------------------------------------------------------------------------------------- data
 def test_every_request_type_has_its_routing_key_on_the_queue_of_its_family() -> None:
-    # "Routing key = the AMQP property `type` without its version" (DESIGN 2)
+    # The routing key is the property `type` without its version: docs/contract.md#messages.
     keys = {key: queue for queue, keys in ROUTING_KEYS.items() for key in keys}
     families = {full.rpartition(".")[0]: model.FAMILY for full, model in REQUEST_TYPES.items()}
     queues = {"query": QUERIES, "booking": BOOKINGS, "report": CITIZEN_REPORTS}
@@ -58,7 +57,6 @@ def test_every_request_type_has_its_routing_key_on_the_queue_of_its_family() -> 
 
 
 def test_every_work_queue_has_a_dead_letter_queue() -> None:
-    # "every work queue has `<queue>.dead`" (DESIGN 6)
     assert {dead_queue_of(q) for q in WORK_QUEUES} <= set(DEAD_QUEUES)
     assert dead_queue_of(BOOKINGS) == "jobnet.bookings.dead"
     assert dead_queue_of(UNROUTED) == "jobnet.unrouted.dead"
@@ -77,7 +75,7 @@ def test_every_supplier_has_a_lane_and_a_dead_letter_queue_that_is_declared_befo
 @pytest.mark.parametrize("version", [(3, 10), (3, 13), (4, 0), (4, 3)])
 @pytest.mark.parametrize("queue", QUEUES, ids=lambda q: str(q.name))
 def test_no_queue_can_drop_what_it_has_confirmed(queue: topology.Queue, version: tuple[int, int]) -> None:
-    # "Quorum queues with a length limit and overflow `reject-publish` ..., at-least-once dead-lettering" (DESIGN 8)
+    # docs/rabbitmq.md#t8
     arguments = queue.arguments(LIMITS, version)
     assert arguments["x-queue-type"] == "quorum"
     assert arguments["x-overflow"] == "reject-publish"
@@ -88,7 +86,7 @@ def test_no_queue_can_drop_what_it_has_confirmed(queue: topology.Queue, version:
         assert arguments["x-dead-letter-routing-key"] == dead_queue_of(queue.name)
         assert arguments["x-delivery-limit"] == 1000
     else:
-        # "no delivery limit on dead-letter queues": 4.0 and later have one unless told
+        # docs/rabbitmq.md#t11
         assert arguments.get("x-delivery-limit") == (-1 if version >= (4, 0) else None)
         assert "x-dead-letter-exchange" not in arguments
 
@@ -105,7 +103,7 @@ def test_no_queue_can_drop_what_it_has_confirmed(queue: topology.Queue, version:
         (("amq.gen-*", "a"), ["amq.gen-Ab_1", "a"], ["amq_gen-A", "b", "xamq.gen-A"]),
     ],
 )
-def test_a_permission_is_for_its_names_and_nothing_else(
+def test_a_permission_matches_exactly_its_names(
     names: tuple[str, ...], inside: list[str], outside: list[str]
 ) -> None:
     assert all(re.search(pattern_of(names), name) for name in inside)
@@ -113,16 +111,16 @@ def test_a_permission_is_for_its_names_and_nothing_else(
 
 
 # ---------------------------------------------------------------------------------------------------- declared
-async def test_applying_twice_declares_everything_and_the_check_is_content(settings: Settings) -> None:
-    assert await topology_ops.apply(settings) == []
-    assert await topology_ops.apply(settings) == []
-    assert await topology_ops.check(settings) == []
+async def test_apply_can_be_repeated_and_the_check_finds_no_difference(settings: Settings) -> None:
+    assert await declare.apply(settings) == []
+    assert await declare.apply(settings) == []
+    assert await declare.check(settings) == []
 
 
-async def test_each_message_type_reaches_its_queue_and_an_unknown_one_the_unrouted_letters(
+async def test_each_message_type_reaches_its_queue_and_an_unknown_one_the_unrouted_queue(
     settings: Settings, vhost: str
 ) -> None:
-    await topology_ops.apply(settings)
+    await declare.apply(settings)
     for queue, keys in ROUTING_KEYS.items():
         for key in keys:
             await asyncio.to_thread(foreign.publish, vhost, key, (key.encode(), None), exchange=REQUESTS)
@@ -131,38 +129,40 @@ async def test_each_message_type_reaches_its_queue_and_an_unknown_one_the_unrout
     assert (await asyncio.to_thread(foreign.get, vhost, dead_queue_of(UNROUTED)))[2] == b"?"
 
 
-async def test_the_check_names_what_is_missing_and_declares_none_of_it(
+async def test_the_check_names_missing_exchanges_and_queues_and_declares_none(
     settings: Settings, vhost: str
 ) -> None:
-    wrong = await topology_ops.check(settings)
+    wrong = await declare.check(settings)
     assert f"queue {BOOKINGS} is missing: run jobnet-broker topology apply" in wrong
     assert f"exchange {REQUESTS} is missing: run jobnet-broker topology apply" in wrong
     assert len(wrong) == len(QUEUES) + len(topology.EXCHANGES)
-    assert await topology_ops.check(settings) == wrong
+    assert await declare.check(settings) == wrong
 
 
-async def test_a_drifted_queue_and_exchange_are_named_with_what_differs_and_nothing_else_is_left_undone(
+async def test_a_different_queue_and_exchange_are_named_with_their_arguments_and_the_rest_is_declared(
     settings: Settings, vhost: str
 ) -> None:
-    # Given a queue and an exchange that somebody declared differently
+    # Given a queue and an exchange that were declared differently
     await asyncio.to_thread(foreign.declare, vhost, QUERIES, x_max_length=5)
     await asyncio.to_thread(declare_exchange, vhost, OUTCOMES, "fanout")
     # When the topology is applied
-    wrong = await topology_ops.apply(settings)
-    # Then both are told with the argument and both values, and the rest is there
+    wrong = await declare.apply(settings)
+    # Then both are reported with the argument and both values, and the rest is declared
     assert len(wrong) == 2
     assert f"exchange {OUTCOMES}: type is 'fanout' and should be 'topic'" in wrong[0]
     assert f"queue {QUERIES}: x-" in wrong[1]
     assert "delete it, then run jobnet-broker topology apply" in wrong[1]
-    assert await topology_ops.check(settings) == wrong
+    assert await declare.check(settings) == wrong
     await asyncio.to_thread(foreign.publish, vhost, "booking.book", (b"1", None), exchange=REQUESTS)
     assert (await asyncio.to_thread(foreign.get, vhost, BOOKINGS))[2] == b"1"
 
 
-async def test_another_length_in_the_settings_is_told_as_a_difference(settings: Settings, vhost: str) -> None:
-    await topology_ops.apply(settings)
+async def test_another_length_in_the_settings_is_reported_as_a_difference(
+    settings: Settings, vhost: str
+) -> None:
+    await declare.apply(settings)
     longer = settings_for(vhost, queues={"max_length": 7})
-    wrong = await topology_ops.check(longer)
+    wrong = await declare.check(longer)
     assert [w.partition(".  ")[0][:80] for w in wrong] == [
         f"queue {q}: x-max-length is '100000' and should be '7'. RabbitMQ cannot change that"[:80]
         for q in WORK_QUEUES
@@ -177,14 +177,14 @@ def declare_exchange(url: str, name: str, kind: str) -> None:
 @pytest.mark.integration
 async def test_the_topology_commands_say_when_rabbitmq_is_away() -> None:
     with pytest.raises(RabbitAway):
-        await topology_ops.check(settings_for("amqp://a:b@127.0.0.1:1/"))
+        await declare.check(settings_for("amqp://a:b@127.0.0.1:1/"))
 
 
-async def test_what_no_process_could_read_ends_in_the_dead_letter_queue(
+async def test_a_message_over_its_delivery_limit_becomes_a_dead_letter(
     settings: Settings, vhost: str
 ) -> None:
-    # The delivery limit as the last resort, here with 2 for 1000, through a real queue of ours. What counts on every
-    # RabbitMQ is a connection that ends with the message in hand; from 4.3 on a nack does not.
+    # The delivery limit, here 2 instead of 1000. A connection that ends with the message in flight counts on every
+    # RabbitMQ; from 4.3 on a nack does not (docs/rabbitmq.md#t14).
     arguments = topology.Queue("q", QueueKind.WORK).arguments(LIMITS, (3, 10)) | {"x-delivery-limit": 2}
     await asyncio.to_thread(foreign.declare, vhost, "q.dead")
     with foreign.channel(vhost) as channel:
@@ -212,17 +212,17 @@ def hashed(password: str) -> str:
 
 
 class Roles:
-    """An applied topology and one user per role in it."""
+    """One user for each role, in a virtual host with the topology."""
 
     def __init__(self, server: RabbitServer, vhost: str) -> None:
         at = urlsplit(vhost)
         self.name = unquote(at.path[1:])
         suffix = uuid4().hex[:6]
-        definitions = topology_ops.users(settings_for(vhost))
+        definitions = declare.users(settings_for(vhost))
         text = (
             json.dumps(definitions)
             .replace('"jobnet-', f'"{suffix}-')
-            .replace(topology_ops.PASSWORD_HASH, hashed(PASSWORD))
+            .replace(declare.PASSWORD_HASH, hashed(PASSWORD))
         )
         server.api("POST", "/definitions", json.loads(text))
         self.urls = {
@@ -234,7 +234,7 @@ class Roles:
 
 @pytest.fixture
 async def roles(rabbit: RabbitServer, vhost: str) -> Any:
-    await topology_ops.apply(settings_for(vhost))
+    await declare.apply(settings_for(vhost))
     made = await asyncio.to_thread(Roles, rabbit, vhost)
     yield made
     for user in made.users:
@@ -242,7 +242,7 @@ async def roles(rabbit: RabbitServer, vhost: str) -> Any:
 
 
 def refused(url: str, action: Action) -> bool:
-    """RabbitMQ said ACCESS_REFUSED to it."""
+    """Whether RabbitMQ answers the action with ACCESS_REFUSED."""
     try:
         with foreign.channel(url) as channel:
             action(channel)
@@ -272,7 +272,7 @@ def on_exchange(exchange: str) -> dict[str, Action]:
 
 
 def actions() -> Iterator[tuple[str, Action, set[str]]]:
-    """What somebody may try, and the roles that may."""
+    """Actions, with the roles that are allowed to do them."""
     for queue in (*WORK_QUEUES, *DEAD_QUEUES):
         reader = {"operations", "broker"} if queue in DEAD_QUEUES else {"broker"}
         for what, action in on_queue(queue).items():
@@ -303,7 +303,7 @@ def bound_to(channel: Any, exchange: str) -> None:
     channel.queue_bind(queue, exchange, "#")
 
 
-async def test_each_role_may_do_its_own_and_is_refused_everything_else(roles: Roles) -> None:
+async def test_each_role_may_do_its_own_actions_and_no_other(roles: Roles) -> None:
     allowed: dict[str, set[str]] = {}
     for name, action, may in actions():
         results = {
@@ -320,7 +320,7 @@ async def test_the_broker_role_can_do_all_that_the_running_broker_does(roles: Ro
         for queue in WORK_QUEUES:
             rabbit.subscribe(queue, 10, seen)
         await poll(lambda: rabbit.alive == set(WORK_QUEUES), what="every consumer")
-        # When a frontend asks, the broker answers, tells the outcome and buries a letter
+        # When a frontend sends a request and the broker publishes an answer, an outcome event and a dead letter
         asking = asyncio.create_task(box.ask(Outgoing(REQUESTS, "booking.book", b"?", "booking.book.v1"), 20))
         (arrival,) = await poll(lambda: seen, what="the arrival")
         answer = Outgoing("", arrival.reply_to or "", b"!", correlation_id=arrival.correlation_id)
@@ -333,7 +333,7 @@ async def test_the_broker_role_can_do_all_that_the_running_broker_does(roles: Ro
             assert await rabbit.publish(out) is Published.CONFIRMED
         assert await asking == b"!"
         assert await arrival.ack()
-    # Then operations can read the letter
+    # Then operations can read the dead letter
     assert (await asyncio.to_thread(foreign.get, roles.urls["operations"], dead_queue_of(BOOKINGS)))[
         2
     ] == b"letter"
@@ -366,8 +366,8 @@ def ask_directly(url: str, answers: list[bytes]) -> Any:
 async def test_the_definitions_are_refused_until_the_password_hashes_are_filled_in(
     rabbit: RabbitServer, vhost: str
 ) -> None:
-    # Otherwise a second import would take everybody's password away, as an empty hash does (seen on 3.10.8).
-    definitions = topology_ops.users(settings_for(vhost))
+    # An import with an empty hash removes the passwords of existing users (seen on 3.10.8).
+    definitions = declare.users(settings_for(vhost))
     with pytest.raises(RuntimeError, match="not_base64"):
         await asyncio.to_thread(rabbit.api, "POST", "/definitions", definitions)
     with pytest.raises(LookupError):
@@ -382,9 +382,7 @@ async def test_rabbitmqctl_imports_the_filled_definitions(
         rabbit = RabbitNode(tmp_path / "rabbit")
         rabbit.start()
         vhost = rabbit.create_vhost("test")
-    text = json.dumps(topology_ops.users(settings_for(vhost))).replace(
-        topology_ops.PASSWORD_HASH, hashed(PASSWORD)
-    )
+    text = json.dumps(declare.users(settings_for(vhost))).replace(declare.PASSWORD_HASH, hashed(PASSWORD))
     file = tmp_path / "definitions.json"
     file.write_text(text)
     await asyncio.to_thread(rabbit.ctl, "import_definitions", str(file))
@@ -405,4 +403,4 @@ async def test_rabbitmqctl_imports_the_filled_definitions(
     ],
 )
 def test_the_virtual_host_is_read_from_the_address(url: str, vhost: str) -> None:
-    assert topology_ops.vhost_of(url) == vhost
+    assert declare.vhost_of(url) == vhost

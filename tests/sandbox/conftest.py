@@ -1,4 +1,4 @@
-"""A sandbox for each test, and a plain aiohttp client that follows the contract unless told otherwise."""
+"""A sandbox for each test, an HTTP client of its booking systems, and a stand-in for the broker."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from sandbox.booking_system import BookingServer
 from sandbox.frontend import OUTCOMES, REQUESTS
-from sandbox.layout import offer_id, slot_time
 from sandbox.servers import Sandbox
+from sandbox.system_layout import offer_id, slot_time
 
+CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 ANNA, BO = "0101364001", "0202354002"
 JOBCENTER = "90001"
 # What an aiohttp client raises when the server cuts the connection.
@@ -26,8 +27,8 @@ CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPay
 
 
 @dataclass
-class Answered:
-    """Status and JSON (or text) of an answer."""
+class Response:
+    """Status and JSON (or text) of a response."""
 
     status: int
     body: Any
@@ -40,47 +41,49 @@ class Answered:
 
 @dataclass
 class Plain:
-    """Calls one booking system for a citizen."""
+    """Calls one booking system for a citizen, with the headers of the contract unless others are given."""
 
     http: aiohttp.ClientSession
     system: BookingServer
     cpr: str = ANNA
     headers: dict[str, str] = field(default_factory=dict)
 
-    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answered:
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         sent = {
             "x-civilregistrationIdentifier": self.cpr,
             "x-requestId": str(uuid4()),
             "x-activeOrganisation": JOBCENTER,
         } | {name.replace("_", "-"): value for name, value in headers.items()}
         url = f"{self.system.base_url}{path}"
-        answer = self.http.request(method, url, json=body, headers=sent, allow_redirects=False)
-        async with answer as got:
-            text = await got.text()
-            is_json = "json" in got.content_type
-            return Answered(
-                got.status, await got.json(content_type=None) if is_json else text, dict(got.headers)
+        call = self.http.request(method, url, json=body, headers=sent, allow_redirects=False)
+        async with call as response:
+            text = await response.text()
+            is_json = "json" in response.content_type
+            return Response(
+                response.status,
+                await response.json(content_type=None) if is_json else text,
+                dict(response.headers),
             )
 
-    async def times(self, kind: str = "samtale", query: str = "") -> Answered:
+    async def times(self, kind: str = "samtale", query: str = "") -> Response:
         return await self.call(
             "GET", f"/v1/BorgerBooking/Moedetilbud/{offer_id(JOBCENTER, kind)}/Tider{query}"
         )
 
-    async def find(self, invitation: UUID, **headers: str) -> Answered:
+    async def find(self, invitation: UUID, **headers: str) -> Response:
         return await self.call("GET", f"/v1/BorgerBooking/Booking/{invitation}", **headers)
 
-    async def reserve(self, invitation: UUID, wish: dict[str, Any], **headers: str) -> Answered:
+    async def reserve(self, invitation: UUID, wish: dict[str, Any], **headers: str) -> Response:
         path = f"/v1/BorgerBooking/Booking/{invitation}/action/reserver"
         return await self.call("POST", path, wish, **headers)
 
-    async def create(self, invitation: UUID, wish: dict[str, Any], **headers: str) -> Answered:
+    async def create(self, invitation: UUID, wish: dict[str, Any], **headers: str) -> Response:
         return await self.call("POST", f"/v1/BorgerBooking/Booking/{invitation}", wish, **headers)
 
-    async def accept(self, invitation: UUID) -> Answered:
+    async def accept(self, invitation: UUID) -> Response:
         return await self.call("POST", f"/v1/BorgerBooking/Booking/{invitation}/action/accepter")
 
-    async def cancel(self, invitation: UUID) -> Answered:
+    async def cancel(self, invitation: UUID) -> Response:
         return await self.call("DELETE", f"/v1/BorgerBooking/Booking/{invitation}")
 
     async def book(self, wish: dict[str, Any]) -> UUID:
@@ -104,7 +107,7 @@ class Plain:
 
 
 def move(wish: dict[str, Any]) -> dict[str, Any]:
-    """The same wish for a move: without the offer."""
+    """The body for a move: the wish without the offer."""
     return {name: value for name, value in wish.items() if name != "moedetilbudId"}
 
 
@@ -136,7 +139,7 @@ def bo(http: aiohttp.ClientSession, system: BookingServer) -> Plain:
 
 
 class Echo:
-    """Answers every request with what it was, as often as told."""
+    """A stand-in for the broker: answers every request with its own content, `copies` times."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         self.channel = channel
@@ -145,33 +148,32 @@ class Echo:
 
     async def answer(self, message: AbstractIncomingMessage) -> None:
         self.reply_to.append(message.reply_to or "")
-        told = {
+        answer = {
             "status": "done",
             "type": message.type,
             "key": message.routing_key,
             "body": json.loads(message.body),
         }
         for _ in range(self.copies):
-            await self.publish(message.reply_to or "", told, correlation_id=message.correlation_id)
+            await self.publish(message.reply_to or "", answer, correlation_id=message.correlation_id)
 
-    async def publish(self, key: str, told: Any, *, exchange: str = "", **more: Any) -> None:
+    async def publish(self, key: str, body: Any, *, exchange: str = "", **more: Any) -> None:
         to = (
             await self.channel.get_exchange(exchange, ensure=False)
             if exchange
             else self.channel.default_exchange
         )
-        await to.publish(aio_pika.Message(json.dumps(told).encode(), **more), key, mandatory=False)
+        await to.publish(aio_pika.Message(json.dumps(body).encode(), **more), key, mandatory=False)
 
 
 @pytest.fixture
 async def echo(vhost: str) -> AsyncIterator[Echo]:
-    """A few lines in the broker's place."""
     async with await aio_pika.connect(vhost) as connection:
         channel = await connection.channel()
         requests = await channel.declare_exchange(REQUESTS, "topic")
         await channel.declare_exchange(OUTCOMES, "topic")
         queue = await channel.declare_queue("work")
         await queue.bind(requests, "#")
-        told = Echo(channel)
-        await queue.consume(told.answer, no_ack=True)
-        yield told
+        running = Echo(channel)
+        await queue.consume(running.answer, no_ack=True)
+        yield running

@@ -8,8 +8,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from sandbox.layout import default_layout
 from sandbox.servers import Sandbox
+from sandbox.system_layout import default_layout
 from tests.sandbox.conftest import ANNA, JOBCENTER, Plain, move
 
 

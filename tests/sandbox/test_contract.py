@@ -13,8 +13,8 @@ import pytest
 from sandbox.audit import Entry, disagreements
 from sandbox.books import citizen_token
 from sandbox.journal import REMEMBERED_FOR, RequestIds
-from sandbox.layout import DIGITAL, GROUP_WITHOUT_OFFERS, THREE, offer_id
 from sandbox.servers import Sandbox
+from sandbox.system_layout import DIGITAL, GROUP_WITHOUT_OFFERS, THREE, offer_id
 from tests.sandbox.conftest import ANNA, BO, JOBCENTER, Plain
 
 

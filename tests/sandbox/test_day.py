@@ -1,4 +1,4 @@
-"""The sample day is what make_day makes, holds everything that issue 2 asks for, and is judged exactly."""
+"""The file of the sample day is current, has a line for each case, and its answers are compared exactly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import aiohttp
 import pytest
 
 from sandbox.contract import CPR
-from sandbox.day import Desk, check_books
-from sandbox.layout import default_layout
+from sandbox.day_refusals import BAD_CPRS
+from sandbox.day_sender import check_books
+from sandbox.desk_client import DeskClient
 from sandbox.make_day import FILE, make
-from sandbox.refused_hours import BAD_CPRS
-from sandbox.samples import CITIZENS, Line, Run, invented_cpr, read_day, unmet, unmet_final
+from sandbox.samples import CITIZENS, Line, Run, final_mismatches, invented_cpr, mismatches, read_day
 from sandbox.servers import Sandbox
+from sandbox.system_layout import default_layout
 from tests.sandbox.conftest import Plain
 
 RUN = UUID("11111111-2222-4333-8444-555555555555")
@@ -81,8 +82,7 @@ def test_the_file_is_what_make_day_makes() -> None:
         "webhook-500-all-day",
     ],
 )
-def test_the_day_holds_what_the_issues_ask_for(name: str) -> None:
-    """Issue 2, item 11; issue 3, item 10."""
+def test_the_day_has_a_line_for_each_case(name: str) -> None:
     assert any(line.id[4:] == name for line in LINES)
 
 
@@ -107,8 +107,8 @@ def test_every_line_can_be_sent_and_needs_only_lines_before_it(run: Run) -> None
         assert isinstance(run.body(line), bytes)
 
 
-def test_no_two_lines_want_the_same_time_unless_they_mean_to() -> None:
-    """Lines run together, so a shared time would let the order decide."""
+def test_no_two_bookings_that_succeed_want_the_same_time() -> None:
+    """Lines run concurrently, so the outcome for a shared time would depend on their order."""
     wanted = Counter(
         (line.body.get("moedetilbudId"), line.body["starttidspunkt"])
         for line in LINES
@@ -119,8 +119,8 @@ def test_no_two_lines_want_the_same_time_unless_they_mean_to() -> None:
     assert [time for time, count in wanted.items() if count > 1] == []
 
 
-def test_citizens_are_people_that_cannot_be() -> None:
-    """Only birth dates in the 2030s: years 30 to 36 with 7th digit 4."""
+def test_no_person_has_the_cpr_number_of_an_invented_citizen() -> None:
+    """All birth dates are in the 2030s: years 30 to 36 with 7th digit 4."""
     numbers = [invented_cpr(n) for n in [*range(2000), CITIZENS - 1, RUN.int % CITIZENS]]
     assert len(set(numbers)) == len(numbers)
     assert all(re.fullmatch(r"[0-9]{4}3[0-6]4[0-9]{3}", cpr) and CPR.fullmatch(cpr) for cpr in numbers)
@@ -132,7 +132,7 @@ def test_ids_are_new_in_every_run_and_the_same_within_one(run: Run) -> None:
     assert run.request_id(line) != Run(uuid4(), run.first_day).request_id(line)
 
 
-def test_times_are_told_from_the_first_day_and_from_now(run: Run) -> None:
+def test_times_are_relative_to_the_first_day_and_to_now(run: Run) -> None:
     assert run.resolve("@slot:1/3+15") == "2030-01-08T09:45:00+01:00"
     late = datetime.fromisoformat(run.resolve("@now:-60"))
     assert 55 < (datetime.now(UTC) - late).total_seconds() < 90
@@ -144,7 +144,7 @@ AT = "2030-01-07T08:00:00+01:00"
 
 
 @pytest.mark.parametrize(
-    ("expect", "answer", "wrong"),
+    ("expect", "answer", "problem"),
     [
         ({"status": "done"}, {"status": "done"}, ""),
         ({"status": "done"}, {"status": "failed"}, "status"),
@@ -167,21 +167,21 @@ AT = "2030-01-07T08:00:00+01:00"
         ({}, {"result": {"booking": {"starttidspunkt": "2030-01-07T08:00:00+00:00"}}}, "another time"),
     ],
 )
-def test_an_answer_is_judged_by_its_expectation(expect: Any, answer: Any, wrong: str) -> None:
-    found = unmet(Line("1", "booking.book.v1", {}, expect), {"starttidspunkt": AT}, answer)
-    assert (wrong in found[0]) if wrong else found == []
+def test_an_answer_is_compared_with_the_expected_one(expect: Any, answer: Any, problem: str) -> None:
+    found = mismatches(Line("1", "booking.book.v1", {}, expect), {"starttidspunkt": AT}, answer)
+    assert (problem in found[0]) if problem else found == []
 
 
-def test_a_last_word_is_judged() -> None:
-    assert unmet_final({"outcome": "done"}, {"outcome": "done"}) == []
-    assert unmet_final({"outcome": "failed", "fejlkode": 4}, {"outcome": "done"})
+def test_a_final_outcome_is_compared_with_the_expected_one() -> None:
+    assert final_mismatches({"outcome": "done"}, {"outcome": "done"}) == []
+    assert final_mismatches({"outcome": "failed", "fejlkode": 4}, {"outcome": "done"})
 
 
 async def test_the_books_are_compared_with_the_day(
     sandbox: Sandbox, anna: Plain, http: aiohttp.ClientSession
 ) -> None:
-    """One booking expected: it must be there once, nothing else, and every call must keep to the contract."""
-    desk = Desk(sandbox.desk_url, http)
+    """Exactly the expected bookings are in the books, and every call keeps to the contract."""
+    desk = DeskClient(sandbox.desk_url, http)
     line = Line("1", "booking.book.v1", {}, {"status": "done"})
     systems = list((await desk.index())["systems"])
     assert await check_books([line], desk, systems) == ["meetings booked: 0 in the books, 1 expected"]

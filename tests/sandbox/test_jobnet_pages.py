@@ -11,13 +11,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from sandbox.books import citizen_token
-from sandbox.day import Desk
+from sandbox.desk_client import DeskClient
 from sandbox.jobnet.citizens import CITIZENS
 from sandbox.jobnet.danish import row, when
-from sandbox.jobnet.house import House
-from sandbox.jobnet.inboxes import cpr_of, letters, refused
+from sandbox.jobnet.inboxes import cpr_of, refused_calls, shown_reports
 from sandbox.jobnet.report_pages import problem_of, written
-from sandbox.jobnet.story import Story, Unknown
+from sandbox.jobnet.request_store import RequestStore, Unknown
+from sandbox.jobnet.sandbox_client import SandboxClient
 from sandbox.jobnet.switches import SWITCHES, switch_named, which_is_on
 from sandbox.jobnet.web import application
 from sandbox.scripting import step_from
@@ -49,8 +49,8 @@ def broker() -> Broker:
 
 @pytest.fixture
 async def client(sandbox: Sandbox, http: aiohttp.ClientSession, broker: Broker) -> AsyncIterator[Client]:
-    house = await House.open(Desk(sandbox.desk_url, http))
-    async with TestClient(TestServer(application(Story(broker), house))) as client:
+    sandbox_client = await SandboxClient.open(DeskClient(sandbox.desk_url, http))
+    async with TestClient(TestServer(application(RequestStore(broker), sandbox_client))) as client:
         yield client
 
 
@@ -243,11 +243,11 @@ def test_only_invented_citizens_are_recognised() -> None:
 
 def test_an_inbox_shows_the_newest_first_and_not_too_many() -> None:
     inbox = [_report(minute) for minute in range(60)]
-    shown = letters(inbox, "webhook")
+    shown = shown_reports(inbox, "webhook")
     assert (len(shown), shown[0].identity, shown[0].signature) == (50, "r-59", "verified")
     assert shown[0].kind == "written by the citizen"
     calls = [{"at": TIME["starttidspunkt"], "status": s, "problems": []} for s in (204, None, 500)]
-    assert [call["status"] for call in refused(calls)] == [500, "cut"]
+    assert [call["status"] for call in refused_calls(calls)] == [500, "cut"]
 
 
 def test_times_are_told_in_danish() -> None:

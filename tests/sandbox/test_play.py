@@ -1,4 +1,4 @@
-"""`make run` as a person has it: the whole day through the real broker, and nothing left after Ctrl-C."""
+"""`make run` as a user runs it: the whole day through the real broker, and no process processes_left after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from sandbox import play, stage
-from sandbox.day import Met
-from sandbox.post import Posted
+from sandbox import play, services
+from sandbox.day_sender import LineResult
+from sandbox.report_check import ReportResult
 from sandbox.samples import Line
 from tests.support import the_only_day
 
@@ -28,42 +28,42 @@ COMMAND = [sys.executable, "-m", "sandbox.play"]
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """No other test runs the day meanwhile."""
+    """Keep other tests from running the sample day at the same time."""
     with the_only_day():
         yield
 
 
-def left() -> list[str]:
+def processes_left() -> list[str]:
     """The command lines of processes that serve a `make run` of this checkout."""
-    ours = (str(stage.FOLDER), str(stage.FOLDER.parent / "play-ledger"))
-    told = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    return [line for line in told if any(folder in line for folder in ours)]
+    folders = (str(services.FOLDER), str(services.FOLDER.parent / "play-ledger"))
+    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if any(folder in line for folder in folders)]
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.timeout(400)
-def test_every_request_of_the_day_meets_its_end_and_nothing_stays_behind() -> None:
-    """DESIGN 11: exit 0 only if every request reached exactly the end that the sample expects."""
+def test_every_request_of_the_day_ends_as_expected_and_no_process_is_left() -> None:
+    """Exit 0 only if every request and report ended as the sample expects."""
     done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=380, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "439 of 439 requests and 112 of 112 failure reports met exactly their expected end" in done.stdout
+    assert "439 of 439 requests and 112 of 112 failure reports ended as expected" in done.stdout
     assert "the books agree." in done.stdout
-    assert left() == []
+    assert processes_left() == []
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.timeout(200)
-def test_ctrl_c_in_the_middle_leaves_nothing_behind() -> None:
+def test_ctrl_c_in_the_middle_leaves_no_process_behind() -> None:
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        seen: list[str] = []
-        while not any("have ended" in line for line in seen):
-            seen.append(process.stdout.readline())
-            assert seen[-1], "".join(seen)  # it ended
+        output: list[str] = []
+        while not any("have ended" in line for line in output):
+            output.append(process.stdout.readline())
+            assert output[-1], "".join(output)  # the process has ended
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     assert process.returncode == 130
-    assert left() == []
+    assert processes_left() == []
 
 
 @pytest.mark.usefixtures("alone")
@@ -72,11 +72,11 @@ def test_after_the_day_there_are_pages_to_open() -> None:
     """The Jobnet page, its switches, and a link that logs in at the console."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        seen: list[str] = []
-        while not any("logs in once" in line for line in seen):
-            seen.append(process.stdout.readline())
-            assert seen[-1], "".join(seen)  # it ended
-        addresses = re.findall(r"^  (Jobnet|switches|console) +(\S+)", "".join(seen), re.MULTILINE)
+        output: list[str] = []
+        while not any("logs in once" in line for line in output):
+            output.append(process.stdout.readline())
+            assert output[-1], "".join(output)  # the process has ended
+        addresses = re.findall(r"^  (Jobnet|switches|console) +(\S+)", "".join(output), re.MULTILINE)
         titles = {name: _title(address) for name, address in addresses}
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
@@ -86,35 +86,47 @@ def test_after_the_day_there_are_pages_to_open() -> None:
         "switches": "Switches",
         "console": "One-time",
     }
-    assert left() == []
+    assert processes_left() == []
 
 
 def _title(address: str) -> str:
-    with urlopen(address, timeout=30) as answer:  # noqa: S310 - an address of ours
+    with urlopen(address, timeout=30) as answer:  # noqa: S310 - a local address
         found = re.search(r"<title>(.*?)</title>", answer.read().decode())
     assert found
     return found[1]
 
 
-def test_one_that_is_not_met_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_is_not_as_expected_is_printed_with_its_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     good, bad = (Line(f"00{n}-book", "booking.book.v1", {}, {"status": "done"}) for n in (1, 2))
-    assert play._shown([Met(good, "done")], [Posted(good, "bro", "delivered")], []) is True
     assert (
-        play._shown([Met(good, "done"), Met(bad, "failed", ["status is failed, not done"])], [], []) is False
+        play.print_results([LineResult(good, "done")], [ReportResult(good, "bro", "delivered")], []) is True
     )
-    assert "NOT MET 002-book (booking.book.v1): status is failed, not done" in capsys.readouterr().out
-    assert play._shown([Met(good, "done")], [], ["birk: booked twice"]) is False
+    assert (
+        play.print_results(
+            [LineResult(good, "done"), LineResult(bad, "failed", ["status is failed, not done"])], [], []
+        )
+        is False
+    )
+    assert "NOT AS EXPECTED 002-book (booking.book.v1): status is failed, not done" in capsys.readouterr().out
+    assert play.print_results([LineResult(good, "done")], [], ["birk: booked twice"]) is False
     assert "BOOKS birk: booked twice" in capsys.readouterr().out
-    assert play._shown([], [Posted(bad, "bro", "dead", "exhausted", ["report is dead"])], []) is False
-    told = capsys.readouterr().out
-    assert "NOT MET 002-book (booking.book.v1): report is dead" in told
-    assert "exhausted" in told
+    assert (
+        play.print_results([], [ReportResult(bad, "bro", "dead", "exhausted", ["report is dead"])], [])
+        is False
+    )
+    lines = capsys.readouterr().out
+    assert "NOT AS EXPECTED 002-book (booking.book.v1): report is dead" in lines
+    assert "exhausted" in lines
 
 
-def test_keys_are_made_once_and_for_us_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "LOCAL", tmp_path / "local")
-    file = stage.development_keys()
+def test_keys_are_made_once_and_readable_by_their_owner_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "LOCAL", tmp_path / "local")
+    file = services.development_keys()
     before = file.read_bytes()
-    assert stage.development_keys().read_bytes() == before
+    assert services.development_keys().read_bytes() == before
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(json.loads(before)) == {"sealing", "seal_with", "tokens", "token_order"}

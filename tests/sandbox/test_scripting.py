@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from sandbox.books import citizen_token
 from sandbox.scripting import MAX_SECONDS, BadStep, Step, step_from
 from sandbox.servers import Sandbox
 from tests.sandbox.conftest import ANNA, BO, CUT, JOBCENTER, Plain
+from tests.support import poll
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ async def test_received_but_not_done(anna: Plain) -> None:
 async def test_a_hang_ends_when_released(anna: Plain) -> None:
     anna.system.script("any", "hang", times=None, seconds=MAX_SECONDS)
     hanging = asyncio.create_task(anna.reserve(uuid4(), anna.wish()))
-    await _until(lambda: anna.system.journal.in_flight > 0)
+    await poll(lambda: anna.system.journal.in_flight > 0, what="the call that hangs")
     anna.system.scripts.clear()
     anna.system.release()
     with pytest.raises(CUT):
@@ -113,7 +113,7 @@ async def test_a_hang_ends_when_the_client_goes(anna: Plain) -> None:
     anna.system.script("times", "hang", seconds=MAX_SECONDS)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(anna.times(), 0.2)
-    await _until(lambda: anna.system.journal.in_flight == 0)
+    await poll(lambda: anna.system.journal.in_flight == 0, what="the end of the call")
 
 
 async def test_somebody_else_is_quicker(anna: Plain) -> None:
@@ -167,7 +167,7 @@ async def test_everything_can_be_asked_over_http(
         assert ANNA not in str(calls)
     async with http.post(f"{door}/mode", json={"mode": "down"}):
         pass
-    await _until(lambda: not anna.system.is_up)
+    await poll(lambda: not anna.system.is_up, what="the system to be down")
     async with http.post(f"{door}/mode", json={"mode": "up"}):
         pass
     async with http.post(f"{door}/reset") as answer:
@@ -175,13 +175,6 @@ async def test_everything_can_be_asked_over_http(
     assert anna.system.books()["entries"] == []
     async with http.get(f"{door}/breaches") as answer:
         assert await answer.json() == {"breaches": [], "count": 0}
-
-
-async def _until(condition: Any) -> None:
-    by = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < by
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from config.directory import load_directory
-from sandbox.layout import default_layout, load_layout
 from sandbox.servers import Sandbox
+from sandbox.system_layout import default_layout, load_layout
 from tests.sandbox.conftest import ANNA
 
 LAYOUT = """

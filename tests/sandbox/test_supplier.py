@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +18,7 @@ from sandbox.books import citizen_token
 from sandbox.servers import Sandbox
 from sandbox.supplier import CONTRACT_PATH, WEBHOOK_PATH, SupplierServer, new_secret
 from tests.sandbox.conftest import ANNA, CUT, JOBCENTER
+from tests.support import poll
 
 FACTS: dict[str, Any] = {
     "moedetilbudId": "11111111-2222-4333-8444-555555555555",
@@ -246,10 +246,7 @@ async def test_a_supplier_goes_down_hangs_and_comes_back_with_its_books(contract
     await contract.supplier.up()
     contract.supplier.script("report", "hang", seconds=60)
     hanging = asyncio.create_task(contract.contract())
-    by = time.monotonic() + 10
-    while contract.supplier.journal.in_flight == 0:
-        assert time.monotonic() < by
-        await asyncio.sleep(0.01)
+    await poll(lambda: contract.supplier.journal.in_flight, what="the call that hangs")
     contract.supplier.release()
     with pytest.raises(CUT):
         await hanging

@@ -1,4 +1,4 @@
-"""A JSON Schema checker for as much of 2020-12 as our own schemas use; an unknown keyword is an error."""
+"""A JSON Schema checker for the keywords of 2020-12 that these schemas use; another keyword is an error."""
 
 from __future__ import annotations
 

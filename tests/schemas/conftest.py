@@ -1,4 +1,4 @@
-"""Hypothesis without a clock: a busy machine is no reason to fail, and nothing here is about time."""
+"""Hypothesis without deadlines: a busy machine must not fail these tests, which do not measure time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whole and right messages of every type, for tests to break.
+"""Complete valid messages of every type, for tests to change.
 
-CPR numbers here have birth dates in the 2030s, so that no person has them.
+The CPR numbers have birth dates in the 2030s, so they belong to no person.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import pytest
 
 from schemas.answers import BookingResult, CancelledResult, OffersResult, Result, TimeRow, TimesResult
 from schemas.codes import MeetingForm
-from schemas.envelope import InvalidMessage, Request
+from schemas.envelope import Request
 from schemas.external import Booking, Caseworker, Offer
 from schemas.requests import REQUESTS, read_request
+from schemas.wire import InvalidMessage
 
 CPR: Final = "0101364001"
 NOW: Final = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -68,20 +69,20 @@ SAMPLES: Final[dict[str, dict[str, Any]]] = {
 
 
 def body(fields: object) -> bytes:
-    """As a frontend would send it."""
+    """The bytes that a frontend would send."""
     return json.dumps(fields, ensure_ascii=False).encode()
 
 
 def read(type: str | None, raw: bytes, **more: Any) -> Request:
-    """Reads at `NOW`, with plenty of room."""
+    """Read the request at `NOW`, with a large size limit."""
     return read_request(type, more.pop("content_type", None), raw, **{"now": NOW, "max_bytes": 65536, **more})
 
 
 def problems(type: str | None, raw: bytes, **more: Any) -> dict[str, str]:
-    """Field to problem of a message that must be refused."""
+    """The problems of a message that must be refused, by field."""
     with pytest.raises(InvalidMessage) as caught:
         read(type, raw, **more)
-    assert caught.value.__context__ is None, "nothing that holds the input may hang on the exception"
+    assert caught.value.__context__ is None, "the exception must not be chained to one that holds the input"
     return {each.field: each.problem for each in caught.value.problems}
 
 

@@ -1,4 +1,4 @@
-"""What goes out: answers, outcome events, and the Danish texts (DESIGN 2, release note 3.1 to 3.3)."""
+"""Answers, outcome events and the Danish texts (docs/contract.md#answers, release note 3.1 to 3.3)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from schemas.answers import Answer, Result, TimesResult
 from schemas.codes import FAULT_REASONS, TEXTS_DA, ErrorCode, Fault, MeetingForm, Origin, Reason, Status
-from schemas.envelope import FieldProblem
 from schemas.external import Offer
 from schemas.outcome_events import Outcome, OutcomeEvent
+from schemas.wire import FieldProblem
 from tests.schemas.samples import (
     BOOK,
     CPR,
@@ -45,7 +45,7 @@ def test_a_done_answer_carries_its_result_and_can_be_read_back(result: Result, w
 
 
 def test_a_failed_answer_says_the_code_and_lets_the_citizen_report() -> None:
-    """DESIGN 2: "`failed` (with `fejlkode`, the Danish text for the citizen, `canReport: true`)"."""
+    """`failed` has the fejlkode, the Danish text for the citizen, and `canReport: true` (docs/contract.md#answers)."""
     answer = Answer.failed(BOOK, ErrorCode.OTHER, now=NOW)
     assert json.loads(answer.to_json()) == {
         **HEAD,
@@ -119,8 +119,8 @@ def test_an_answer_needs_a_moment_with_offset() -> None:
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_outcome_goes_out_under_family_and_outcome(outcome: Outcome) -> None:
-    """DESIGN 2: "Every outcome also goes, without personal data, to the topic exchange `jobnet.outcomes`
-    (`booking.done`, `booking.failed`, …)".
+    """Every outcome is published, without personal data, to the topic exchange `jobnet.outcomes`: `booking.done`,
+    `booking.failed`, … (docs/contract.md#outcome-events).
     """
     event = OutcomeEvent(
         request_id=UUID(REQUEST_ID),
@@ -165,7 +165,7 @@ def test_every_status_is_an_outcome() -> None:
 
 
 def test_the_faults_are_the_contracts_closed_list_and_each_has_its_reason() -> None:
-    """DESIGN 4: the closed list of fault types."""
+    """The closed list of fault types (docs/contract.md#faults)."""
     names = (
         "ukendt-borger ukendt-moedetilbud ukendt-booking ukendt-fejlkode ulovligt-ophav ugyldig-besked "
         "tid-optaget moedeform-ikke-mulig ombooking-ikke-mulig aflysning-ikke-mulig reservation-udloebet "
@@ -183,7 +183,7 @@ def test_the_codes_are_those_of_the_release_note() -> None:
 
 
 def test_forms_are_ordered_as_the_release_note_lists_them() -> None:
-    """DESIGN 3 rule 2: "then personligt fremmøde, telefonisk, digitalt (release note 3.1)"."""
+    """R2: personligt fremmøde, telefonisk, digitalt (release note 3.1)."""
     forms = [MeetingForm.DIGITAL, MeetingForm.IN_PERSON, MeetingForm.TELEPHONE]
     assert sorted(forms, key=lambda form: form.order) == [
         "personligtFremmoede",
@@ -204,5 +204,5 @@ def test_every_answer_that_needs_words_has_a_danish_sentence() -> None:
 
 
 def test_ids_in_results_are_the_offers_own() -> None:
-    """domain.md 1.5: MoedetilbudId "must be reused in the following self-booking calls"."""
+    """The contract: MoedetilbudId must be reused in the self-booking calls that follow."""
     assert Offer.model_validate(OFFER).offer_id == UUID(OFFER_ID)

@@ -1,5 +1,6 @@
-"""DESIGN 3 rule 6: "CPR: ten digits, a day and month that exist, the leap day checked with the century rule.
-No modulus-11 test (not guaranteed since 2007). Replacement numbers (day 61-91) and 0000000000 are refused."
+"""R6: a CPR number has ten digits, with a day and a month that exist; the century rule decides about leap days.
+
+Modulus 11 is not checked (not guaranteed since 2007). Replacement numbers (day 61-91) and 0000000000 are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Holder(BaseModel):
 
 @given(future_dates, serials)
 def test_every_day_that_exists_is_accepted_whatever_modulus_11_says(born: date, serial: int) -> None:
-    """domain.md W46: "Modulus 11 not guaranteed since 1 Oct 2007"."""
+    """Modulus 11 is not guaranteed since 1 October 2007 (docs/privacy.md#cpr)."""
     # Ten in eleven of these serials fail modulus 11.
     assert Cpr(number(born, serial)).reveal() == number(born, serial)
 
@@ -90,8 +91,8 @@ def test_each_kind_of_wrong_number_is_refused_with_its_own_sentence(text: str, s
     ],
 )
 def test_the_seventh_digit_tells_the_century(seventh_digits: str, year_of_century: int, year: int) -> None:
-    """domain.md W45: "7th digit 0-3 -> 1900-1999; 4 -> YY 00-36: 2000s, 37-99: 1900s; 5-8 -> YY 00-57: 2000s,
-    58-99: 1800s; 9 -> YY 00-36: 2000s, 37-99: 1900s."
+    """7th digit 0-3: 1900-1999; 4 and 9: YY 00-36 2000s, 37-99 1900s; 5-8: YY 00-57 2000s, 58-99 1800s
+    (docs/privacy.md#cpr).
     """
     assert {birth_year(year_of_century, int(digit)) for digit in seventh_digits} == {year}
 
@@ -102,7 +103,7 @@ def test_a_leap_day_exists_in_leap_years_only(year: int) -> None:
 
 
 def test_the_century_decides_about_the_leap_day_of_year_00() -> None:
-    """2000 was a leap year and 1900 was not; a day that does not exist is nobody's birthday."""
+    """2000 was a leap year and 1900 was not."""
     # Given
     leap_day_of_1900 = "290200" + "0" + "001"
 
@@ -112,7 +113,7 @@ def test_the_century_decides_about_the_leap_day_of_year_00() -> None:
 
 
 def test_a_cpr_shows_itself_nowhere() -> None:
-    """DESIGN 9: "a dedicated type whose repr, str and JSON are masked unless asked on purpose"."""
+    """repr, str and JSON are masked, except with `reveal` (docs/privacy.md#cpr)."""
     cpr = Cpr(CPR)
     shown = [
         repr(cpr),

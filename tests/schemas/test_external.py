@@ -1,4 +1,4 @@
-"""What the outside may say (DESIGN 4): the contract's fields are required, all others are ignored."""
+"""Responses of external systems: the contract's fields are required, all others are ignored (docs/contract.md#calls)."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def test_thousands_of_wrong_entries_are_not_thousands_of_problems() -> None:
     assert CPR not in str(found) + str(caught.value)
 
 
-def test_forms_come_once_each_in_the_order_of_rule_2() -> None:
-    """DESIGN 3 rule 2: "personligt fremmøde, telefonisk, digitalt (release note 3.1)"."""
+def test_forms_come_once_each_in_the_order_of_r2() -> None:
+    """R2: personligt fremmøde, telefonisk, digitalt (release note 3.1)."""
     forms = ["digitalt", "personligtFremmoede", "digitalt", "telefonisk"]
     assert MeetingTime.model_validate({**TIME, "moedeformer": forms}).forms == tuple(MeetingForm)
 
@@ -118,19 +118,21 @@ def test_another_problem_type_is_no_fault(wire: dict[str, Any]) -> None:
 
 
 def test_a_problems_title_is_not_printed() -> None:
-    """DESIGN 9: "only mapped codes, status and fault `type` are kept, never `detail`"."""
+    """Only codes, the status and the fault's `type` are kept, never title or detail (docs/privacy.md#logs)."""
     assert CPR not in repr(Problem.model_validate({"title": CPR, "detail": CPR}))
 
 
 def test_a_wish_says_only_what_is_wished() -> None:
-    """DESIGN 4: "reserver and create carry moedetilbudId (book, immediate), starttidspunkt, moedeform,
-    sagsbehandlerId?".
+    """reserver and create carry moedetilbudId (book, immediate), starttidspunkt, moedeform and perhaps sagsbehandlerId
+    (docs/contract.md#calls).
     """
     starts_at = datetime(2026, 3, 10, 8, 30, tzinfo=UTC)
-    assert Wish(starts_at=starts_at, form=MeetingForm.DIGITAL).to_wire() == {
+    least = json.loads(Wish(starts_at=starts_at, form=MeetingForm.DIGITAL).to_json())
+    assert least == {
         "starttidspunkt": "2026-03-10T08:30:00Z",
         "moedeform": "digitalt",
     }
-    full = Wish(offer_id=UUID(OFFER_ID), starts_at=starts_at, form=MeetingForm.DIGITAL, caseworker_id="RID:1")
-    assert full.to_wire()["moedetilbudId"] == OFFER_ID
-    assert full.to_wire()["sagsbehandlerId"] == "RID:1"
+    wish = Wish(offer_id=UUID(OFFER_ID), starts_at=starts_at, form=MeetingForm.DIGITAL, caseworker_id="RID:1")
+    full = json.loads(wish.to_json())
+    assert full["moedetilbudId"] == OFFER_ID
+    assert full["sagsbehandlerId"] == "RID:1"

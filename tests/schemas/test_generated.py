@@ -1,6 +1,4 @@
-"""DESIGN 2: "JSON Schemas are generated from the models into the repository; a test fails when they
-drift."
-"""
+"""The JSON Schemas in the repository match the models, accept the same messages, and stand alone."""
 
 from __future__ import annotations
 
@@ -13,10 +11,10 @@ import pytest
 
 from schemas.answers import Answer
 from schemas.codes import ErrorCode, Reason
-from schemas.envelope import FieldProblem
 from schemas.generate import DIRECTORY, MESSAGES, drifted, main, schema_of, write
 from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.requests import REQUESTS
+from schemas.wire import FieldProblem
 from tests.schemas.checker import accepts
 from tests.schemas.samples import BOOK, CPR, NOW, RESULTS, SAMPLES, body, problems, read
 
@@ -109,3 +107,22 @@ def test_the_outcomes_schema_accepts_every_outcome() -> None:
 
 def test_no_schema_holds_anything_like_a_cpr_number() -> None:
     assert not [path for path in DIRECTORY.glob("*.json") if re.search(r"[0-9]{10}", path.read_text())]
+
+
+INTERNAL = re.compile(
+    r"\b([A-Z]{6,}\b|ADR|adr/|docs/|R[0-9]+\b|[Rr]elease note|[Rr]ules? [0-9])|\w\.(md|py)\b"
+)
+
+
+@pytest.mark.parametrize("type", sorted(MESSAGES))
+def test_no_text_of_a_schema_names_a_document_or_a_module_of_this_repository(type: str) -> None:
+    assert not [text for text in texts_of(schema_of(type)) if INTERNAL.search(text)]
+
+
+def texts_of(schema: Any) -> list[str]:
+    if isinstance(schema, list):
+        return [text for each in schema for text in texts_of(each)]
+    if not isinstance(schema, dict):
+        return []
+    own = [text for key in ("title", "description") if isinstance(text := schema.get(key), str)]
+    return own + [text for each in schema.values() for text in texts_of(each)]

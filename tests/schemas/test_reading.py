@@ -1,4 +1,4 @@
-"""Whatever arrives is a message or an `InvalidMessage`, and no refusal repeats what came in (DESIGN 5, 9)."""
+"""Every body is a message or an InvalidMessage, and no refusal repeats input (docs/privacy.md#logs)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.envelope import InvalidMessage
 from schemas.requests import REQUESTS
 from schemas.strict_json import DEEPEST
+from schemas.wire import InvalidMessage
 from tests.schemas.samples import OFFER_ID, REQUEST_ID, SAMPLES, body, problems, read
 
 BOOK = "booking.book.v1"
@@ -74,7 +74,7 @@ def refusal(type: str | None, raw: bytes, **more: Any) -> InvalidMessage:
     ids=range(28),
 )
 def test_a_body_that_is_no_clean_json_object_is_refused(raw: bytes, expected: dict[str, str] | None) -> None:
-    """Issue: "Garbage on every queue (empty, 10 MB, wrong encoding, wrong type, deep nesting, U+0000)"."""
+    """Empty, 10 MB, wrong encoding, wrong type, deep nesting, U+0000."""
     found = problems(BOOK, raw)
     assert found == expected or (expected is None and found["body"].startswith("is not JSON"))
 
@@ -99,7 +99,7 @@ def test_the_deepest_allowed_nesting_and_paired_surrogates_are_accepted() -> Non
     ids=range(8),
 )
 def test_an_unknown_type_or_version_is_refused_clearly(type: str | None, problem: str) -> None:
-    """Issue: "unknown types and versions are refused clearly". The answer still names its request."""
+    """The answer still has the id of its request."""
     found = refusal(type, SAMPLE)
     assert {each.field: each.problem for each in found.problems} == {"type": problem}
     assert found.request_id == UUID(REQUEST_ID)
@@ -169,7 +169,7 @@ trees = st.recursive(
 
 
 def read_or_refuse(type: str | None, raw: bytes) -> str:
-    """What the refusal shows of itself, in every way that a log might show it."""
+    """Everything that a log could print about the refusal."""
     try:
         read(type, raw)
     except InvalidMessage as refused:
@@ -184,7 +184,7 @@ def test_any_bytes_are_a_message_or_refused(type: str | None, raw: bytes) -> Non
 
 @given(types, trees)
 def test_any_json_is_a_message_or_refused_without_repeating_it(type: str | None, tree: Any) -> None:
-    """DESIGN 9: "no validation input"."""
+    """docs/privacy.md#logs"""
     raw = json.dumps({**SAMPLES[BOOK], "nyt": tree} if type == BOOK else tree, ensure_ascii=True).encode()
     assert MARK not in read_or_refuse(type, raw)
 

@@ -1,4 +1,4 @@
-"""Failure reports: what a citizen may write, and what a supplier gets in either format (DESIGN 3, 4, 6)."""
+"""Failure reports: the citizen's text, and the body for the supplier in both formats (docs/contract.md#fejlmelding)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from schemas.answers import Answer, ReceiptResult
 from schemas.codes import ERROR_TEXT_DA, TEXTS_DA, ErrorCode, Reason, ReportKind
-from schemas.envelope import InvalidMessage
 from schemas.failure_reports import CONTRACT_BODY, WEBHOOK_BODY, LaneMessage, Report
 from schemas.generate import schema_of
 from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.personal import Cpr
 from schemas.requests import CitizenReport
+from schemas.wire import InvalidMessage
 from tests.schemas.checker import accepts
 from tests.schemas.samples import (
     CPR,
@@ -84,7 +84,7 @@ WEBHOOK = {
 }
 
 
-# What a citizen writes.
+# The citizen's text.
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ WEBHOOK = {
     ids=["one", "500", "500 emoji", "500 after NFC", "line breaks", "CR LF is one", "ends stay", "U+2028"],
 )
 def test_a_text_of_up_to_500_characters_is_kept_in_nfc_with_plain_line_breaks(text: str, kept: str) -> None:
-    """DESIGN 3 rule 5: "1 to 500 characters, counted in Unicode code points after NFC"."""
+    """R5: 1 to 500 characters, counted as Unicode code points after NFC."""
     assert citizen_report(fejltekst=text).error_text == kept
 
 
@@ -132,7 +132,7 @@ def test_any_text_is_kept_whole_or_refused_and_a_kept_one_does_not_change_again(
 
 
 def test_no_times_does_not_exist_for_straksbooking() -> None:
-    """DESIGN 3 rule 4: "Code 2 does not exist for straksbooking; there "no times" is 4"."""
+    """R4: code 2 does not exist for straksbooking; no times is code 4 there."""
     wrong = {**SAMPLES[TYPE], "straksbooking": True, "fejlkode": 2}
     assert problems(TYPE, body(wrong)) == {
         "fejlkode": "must not be 2 (ingen mødetider) for straksbooking; 4 stands for it there"
@@ -143,7 +143,7 @@ def test_no_times_does_not_exist_for_straksbooking() -> None:
 
 
 def test_a_report_needs_no_ids_and_never_expires() -> None:
-    """domain.md 1.3: both ids are optional. DESIGN 5: "Citizen reports never expire"."""
+    """Both ids are optional in the contract. A citizen's report does not expire."""
     bare = citizen_report(failedRequestId=..., moedetilbudId=None, indkaldelseId=...)
     assert (bare.failed_request_id, bare.offer_id, bare.invitation_id) == (None, None, None)
     assert bare.EXPIRES is False
@@ -165,7 +165,7 @@ def test_a_report_needs_no_ids_and_never_expires() -> None:
 def test_the_same_report_said_differently_has_the_same_business_fields(
     changes: dict[str, Any], same: bool
 ) -> None:
-    """DESIGN 3 rule 8 is for citizen reports too."""
+    """R8 applies to citizens' reports too."""
     equal = citizen_report(**changes).business_fields() == citizen_report().business_fields()
     assert equal is same
 
@@ -196,7 +196,7 @@ def test_the_receipt_has_the_release_notes_words() -> None:
 
 
 def test_who_wrote_too_much_is_told_so_in_danish() -> None:
-    """DESIGN 3 rule 5: "Longer is refused with an error that does say so (Jobnet's own page did not)"."""
+    """R5: a longer text is refused, and the error says so."""
     with pytest.raises(InvalidMessage) as caught:
         citizen_report(fejltekst="x" * 501)
     found = caught.value.problems
@@ -214,17 +214,17 @@ def test_a_conflict_of_reports_does_not_speak_of_a_booking() -> None:
     assert "din booking" not in text
 
 
-# What a supplier gets.
+# The bodies for the supplier.
 
 
 def test_the_contracts_body_has_its_fields_and_no_cpr_number() -> None:
-    """DESIGN 4: "The Fejlmelding body has the seed's fields"; the CPR number is in the header."""
+    """The CPR number is in the header (docs/contract.md#fejlmelding)."""
     assert json.loads(report().to_contract()) == CONTRACT
     assert CPR.encode() not in report().to_contract()
 
 
 def test_the_webhooks_body_has_everything_with_the_cpr_number() -> None:
-    """Issue: "a signed webhook (all fields with CPR in the JSON body)"."""
+    """All fields are in the body, with the CPR number (docs/contract.md#webhook)."""
     assert json.loads(report().to_webhook()) == WEBHOOK
 
 
@@ -262,7 +262,7 @@ def test_each_body_fits_its_schema_and_holds_nothing_the_schema_does_not_know(
     ],
 )
 def test_fejltidspunkt_has_the_offset_of_copenhagen(moment: str, told: str) -> None:
-    """DESIGN 6: "fejlTidspunkt (Europe/Copenhagen offset)"; the hour that comes twice is told apart."""
+    """The offset is that of Europe/Copenhagen, so the hour that occurs twice is unambiguous."""
     made = report(occurred_at=datetime.fromisoformat(moment))
     assert json.loads(made.to_contract())["fejlTidspunkt"] == told
     assert json.loads(made.to_webhook())["fejlTidspunkt"] == told
@@ -307,7 +307,7 @@ def test_garbage_on_a_lane_is_an_invalid_message(raw: bytes) -> None:
 
 @pytest.mark.parametrize("outcome", [Outcome.DELIVERED, Outcome.DEAD, Outcome.DISCARDED])
 def test_the_end_of_a_report_goes_out_under_report_whatever_failed(outcome: Outcome) -> None:
-    """DESIGN 2: "`report.delivered`, `report.dead`, …"."""
+    """`report.delivered`, `report.dead`, `report.discarded` (docs/contract.md#outcome-events)."""
     event = OutcomeEvent(
         report_id=UUID(REQUEST_ID),
         type="booking.book.v1",

@@ -1,4 +1,4 @@
-"""Every field of every type: what is right, and in which words what is wrong is named (DESIGN 2 and 3)."""
+"""Every field of every type: valid values, and the sentence for each wrong one (docs/contract.md#messages)."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_whole_message_is_read_and_comes_back_from_its_own_json(type: str) -> 
 
 @pytest.mark.parametrize("type", TYPES)
 def test_every_field_of_the_sample_is_read(type: str) -> None:
-    """Guards the tables below: a field that the models do not know would be ignored silently."""
+    """A field that the models do not know would be ignored, and the tables above would test nothing."""
     assert set(SAMPLES[type]) <= REQUESTS[type].wire_names()
 
 
@@ -180,9 +180,7 @@ def test_every_field_of_the_sample_is_read(type: str) -> None:
 def test_a_wrong_field_is_named_with_words_for_a_developer(
     type: str, field: str, value: Any, sentence: str
 ) -> None:
-    """Issue: "Validation names every wrong field in words a frontend developer can act on, without repeating
-    personal values."
-    """
+    """The sentence says what is allowed and repeats no personal value."""
     fields = {name: each for name, each in {**SAMPLES[type], field: value}.items() if each is not ...}
     assert problems(type, body(fields)) == {field: sentence}
 
@@ -202,7 +200,6 @@ def test_python_names_are_not_wire_names(type: str) -> None:
 
 @pytest.mark.parametrize("type", TYPES)
 def test_unknown_fields_are_tolerated_and_not_kept(type: str) -> None:
-    """Issue: "Unknown fields are tolerated"."""
     message = read(type, body({**SAMPLES[type], "nyt": {"felt": [1, None]}}))
     assert message == read(type, body(SAMPLES[type]))
     assert b"nyt" not in message.to_json()
@@ -246,8 +243,8 @@ def test_unknown_fields_are_tolerated_and_not_kept(type: str) -> None:
 def test_a_booking_names_an_offer_or_a_meeting_and_never_both(
     type: str, field: str, value: Any, sentence: str
 ) -> None:
-    """DESIGN 3 rule 7: "book and immediate carry moedetilbudId and no indkaldelseId; rebook, accept and
-    cancel carry indkaldelseId." A null is nothing.
+    """R7: book and immediate have a moedetilbudId and no indkaldelseId; rebook, accept and cancel have an
+    indkaldelseId. Null counts as absent.
     """
     assert problems(type, body({**SAMPLES[type], field: value})) == {field: sentence}
     assert read(type, body({**SAMPLES[type], field: None})) == read(type, body(SAMPLES[type]))
@@ -258,7 +255,7 @@ def test_a_booking_names_an_offer_or_a_meeting_and_never_both(
     [(..., None), (None, None), ("", None), ("  ", None), ("1", "1"), (7, "7"), (" 7 ", "7")],
 )
 def test_a_missing_contact_group_is_not_a_wrong_field(value: Any, group: str | None) -> None:
-    """DESIGN 3 rule 1: its absence is a business no of its own (`no-contact-group`), not `invalid`."""
+    """R1: its absence is refused with a reason of its own (`no-contact-group`), not as `invalid`."""
     message = request("booking.book.v1", kontaktgruppe=value)
     assert isinstance(message, Book)
     assert message.contact_group == group
@@ -279,7 +276,7 @@ def test_optional_fields_may_be_left_out_or_null() -> None:
 
 
 def test_an_instant_keeps_its_offset() -> None:
-    """A meeting at 09:30 in Denmark is told to the booking system as 09:30+01:00."""
+    """A meeting at 09:30 in Denmark is sent to the booking system as 09:30+01:00."""
     message = request("booking.book.v1")
     assert isinstance(message, Book)
     assert message.starts_at.isoformat() == "2026-03-10T09:30:00+01:00"
@@ -290,7 +287,7 @@ def test_an_instant_keeps_its_offset() -> None:
     ("ahead", "accepted"), [(-3600.0, True), (0.0, True), (60.0, True), (60.001, False), (86400.0, False)]
 )
 def test_a_clock_may_be_a_minute_ahead(ahead: float, accepted: bool) -> None:
-    """DESIGN 2: "sentAt (with offset; up to a minute in the future is accepted, clocks differ)"."""
+    """sentAt may be up to a minute in the future, because clocks differ (docs/contract.md#messages)."""
     # Given
     sent_at = (NOW + timedelta(seconds=ahead)).isoformat()
     raw = body({**SAMPLES["booking.cancel.v1"], "sentAt": sent_at})
@@ -316,7 +313,7 @@ def test_a_clock_may_be_a_minute_ahead(ahead: float, accepted: bool) -> None:
     ],
 )
 def test_the_effective_deadline_is_the_earlier_one(deadline: str | None, expected: str) -> None:
-    """DESIGN 2: "the effective one is the earlier of it and `sentAt` + 30 s"."""
+    """The effective deadline is the earlier of `deadline` and `sentAt` + 30 s (docs/contract.md#messages)."""
     message = request("booking.cancel.v1", deadline=deadline)
     assert message.effective_deadline().isoformat() == expected
     assert message.effective_deadline().tzinfo is UTC
@@ -356,14 +353,14 @@ OTHER = [
 
 @pytest.mark.parametrize("changes", SAME, ids=range(len(SAME)))
 def test_the_same_booking_said_differently_has_the_same_business_fields(changes: dict[str, Any]) -> None:
-    """DESIGN 3 rule 8: "`sentAt`, `deadline` and transport do not count"."""
+    """R8: `sentAt`, `deadline` and transport do not count."""
     changed = request("booking.book.v1", **changes)
     assert changed.business_fields() == request("booking.book.v1").business_fields()
 
 
 @pytest.mark.parametrize("changes", OTHER, ids=range(len(OTHER)))
 def test_another_booking_has_other_business_fields(changes: dict[str, Any]) -> None:
-    """DESIGN 3 rule 8: "with other business fields it is refused `conflict`"."""
+    """R8: the same id with other business fields is refused as `conflict`."""
     changed = request("booking.book.v1", **changes)
     assert changed.business_fields() != request("booking.book.v1").business_fields()
 

@@ -1,1 +1,1 @@
-"""The handlers, a file for each part of the console."""
+"""The handlers of the console, one file for each part of it."""

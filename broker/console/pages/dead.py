@@ -1,4 +1,4 @@
-"""Dead letters: groups by what failed, a list that is searched and paged, one letter with its whole story."""
+"""Dead letters: groups, a searchable list in pages, one letter with its timeline."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from broker import ops
-from broker.console.context import DESK, form, render, see_other
+from broker.console.context import OPERATIONS, form_of, render, see_other
 from broker.console.filters import fields_of, filter_of
 from broker.console.pages.trace import id_in
 from broker.console.timeline import moments
@@ -21,13 +20,13 @@ CLASSES = ("message", "moment", "setup", "ours")
 KINDS = ("report", "booking", "message")
 
 
-async def listed(request: web.Request) -> web.StreamResponse:
-    """Groups and the newest letters that match; behind a place, the next letters alone."""
-    desk, wanted = request.app[DESK], filter_of(request.query)
+async def listing(request: web.Request) -> web.StreamResponse:
+    """Groups and the newest letters that match. After a cursor (`behind`): only the next letters."""
+    operations, wanted = request.app[OPERATIONS], filter_of(request.query)
     discarded = request.query.get("discarded") == "1"
     behind = PageCursor.read(request.query["behind"]) if request.query.get("behind") else None
-    page = await ops.letter_page(desk, wanted, limit=PAGE, after=behind, discarded=discarded)
-    groups = [] if behind or discarded else await ops.groups(desk, wanted, limit=GROUPS)
+    page = await operations.letters.page(wanted, limit=PAGE, after=behind, discarded=discarded)
+    groups = [] if behind or discarded else await operations.letters.groups(wanted, limit=GROUPS)
     fields = fields_of(wanted) | ({"discarded": "1"} if discarded else {})
     return render(
         "dead.html",
@@ -41,42 +40,42 @@ async def listed(request: web.Request) -> web.StreamResponse:
         query=urlencode(fields),
         behind=behind,
         discarded=discarded,
-        suppliers=[row.lane.supplier for row in await ops.lanes(desk)],
+        suppliers=[row.lane.supplier for row in await operations.lanes.all()],
         classes=CLASSES,
         kinds=KINDS,
     )
 
 
 async def search(request: web.Request) -> web.StreamResponse:
-    """By POST, so that what is pasted by mistake is in no address and no history."""
-    fields = form(request)
+    """By POST, so that a CPR number pasted by mistake is in no address and no history."""
+    fields = form_of(request)
     wanted = filter_of(fields)
-    chosen = fields_of(wanted) | _put_aside(fields)
+    chosen = fields_of(wanted) | _discarded_field(fields)
     if any(scrub(value) != value for value in chosen.values()):
-        raise Refusal("a field holds what looks like a CPR number; nothing was looked for")
+        raise Refusal("a field contains what looks like a CPR number; nothing was searched")
     return see_other(request, f"/dead?{urlencode(chosen)}" if chosen else "/dead")
 
 
-def _put_aside(fields: Mapping[str, str]) -> dict[str, str]:
+def _discarded_field(fields: Mapping[str, str]) -> dict[str, str]:
     return {"discarded": "1"} if fields.get("discarded") == "1" else {}
 
 
-async def one(request: web.Request) -> web.StreamResponse:
-    """One letter and its story; what is dead no more has its story left."""
-    desk, letter_id = request.app[DESK], id_in(request)
+async def detail(request: web.Request) -> web.StreamResponse:
+    """One letter and its timeline. If it is no longer dead, redirects to its trace."""
+    operations, letter_id = request.app[OPERATIONS], id_in(request)
     wanted = Filter(ids=(letter_id,))
-    open_, aside = [
-        await ops.dead_letters(desk, wanted, limit=1, discarded=discarded) for discarded in (False, True)
+    dead, put_aside = [
+        await operations.letters.listed(wanted, limit=1, discarded=discarded) for discarded in (False, True)
     ]
-    if not open_ and not aside:
-        await ops.trace(desk, letter_id)
-        return see_other(request, f"/trace/{letter_id}", "It is no dead letter now; this is its story.")
-    story = await ops.trace(desk, letter_id)
+    if not dead and not put_aside:
+        await operations.stories.whole(letter_id)
+        return see_other(request, f"/trace/{letter_id}", "This letter is no longer dead; this is its trace.")
+    story = await operations.stories.whole(letter_id)
     return render(
         "letter.html",
         request,
-        letter=(open_ or aside)[0],
-        discarded=not open_,
+        letter=(dead or put_aside)[0],
+        discarded=not dead,
         story=story,
         moments=moments(story),
     )

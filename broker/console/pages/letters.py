@@ -1,6 +1,6 @@
-"""Acts over dead letters: put aside, take that back, have a booking verified. Each shows first what is meant.
+"""Acts on dead letters: discard, restore, verify a booking. A page shows each act before it is done.
 
-What was looked at is what is acted on: the form carries the filter narrowed to letters that were dead by then.
+The act covers the letters that the page showed: the form holds the filter, limited to letters that were dead by then.
 """
 
 from __future__ import annotations
@@ -12,42 +12,45 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from broker import ops
-from broker.console.context import DESK, actor, form, render, see_other
+from broker.console.context import OPERATIONS, actor_of, form_of, render, see_other
 from broker.console.filters import fields_of, filter_of
 from broker.console.pages.trace import id_in
 from broker.ops import Filter, Letter
 
 SAMPLE = 5
-DISCARD = "They leave the dead-letter queues. They can be restored until retention deletes them."
-RESTORE = "They are dead letters again, as they were before they were put aside."
-MORE = "There may be more: one step takes so many, and here is the next."
-VERIFY = "Its fate is looked up again at the booking system; it is never carried out late."
+MOST_COUNTED = 1000
+DISCARD = "Discarded letters leave the dead-letter queues. They can be restored until retention deletes them."
+RESTORE = "Restored letters are dead letters again, as before."
+MORE = f"There may be more: one step takes at most {ops.MOST_AT_ONCE}. This is the next step."
+VERIFY = (
+    "The booking's outcome is looked up again at the booking system. The booking is never carried out late."
+)
 
 
-async def ask_discard(request: web.Request) -> web.StreamResponse:
-    """Which letters would be put aside."""
-    return await _ask(request, "Discard", DISCARD, discarded=False)
+async def confirm_discard(request: web.Request) -> web.StreamResponse:
+    """Show which letters would be discarded."""
+    return await _confirm(request, "Discard", DISCARD, discarded=False)
 
 
 async def discard(request: web.Request) -> web.StreamResponse:
-    """Put them aside; the note says how to undo it."""
-    wanted = filter_of(form(request))
-    count = await ops.discard(request.app[DESK], wanted, actor(request))
-    named = urlencode(fields_of(wanted))
+    """Discard the letters; the note says how to undo it."""
+    wanted = filter_of(form_of(request))
+    count = await request.app[OPERATIONS].letters.discard(wanted, actor_of(request))
+    query = urlencode(fields_of(wanted))
     if count >= ops.MOST_AT_ONCE:
-        return see_other(request, f"/dead/discard?{named}", f"Put aside: {count}. {MORE}")
-    return see_other(request, f"/dead/restore?{named}", f"Put aside: {count}. Here it can be taken back.")
+        return see_other(request, f"/dead/discard?{query}", f"Discarded: {count}. {MORE}")
+    return see_other(request, f"/dead/restore?{query}", f"Discarded: {count}. They can be restored here.")
 
 
-async def ask_restore(request: web.Request) -> web.StreamResponse:
-    """Which letters would come back."""
-    return await _ask(request, "Restore", RESTORE, discarded=True)
+async def confirm_restore(request: web.Request) -> web.StreamResponse:
+    """Show which letters would be restored."""
+    return await _confirm(request, "Restore", RESTORE, discarded=True)
 
 
 async def restore(request: web.Request) -> web.StreamResponse:
-    """Take a discard back."""
-    wanted = filter_of(form(request))
-    count = await ops.restore(request.app[DESK], wanted, actor(request))
+    """Undo a discard."""
+    wanted = filter_of(form_of(request))
+    count = await request.app[OPERATIONS].letters.restore(wanted, actor_of(request))
     if count >= ops.MOST_AT_ONCE:
         return see_other(
             request, f"/dead/restore?{urlencode(fields_of(wanted))}", f"Restored: {count}. {MORE}"
@@ -55,10 +58,10 @@ async def restore(request: web.Request) -> web.StreamResponse:
     return see_other(request, f"/dead?{urlencode(fields_of(wanted))}", f"Restored: {count}.")
 
 
-async def ask_verify(request: web.Request) -> web.StreamResponse:
-    """What verifying a dead booking means."""
-    found = await ops.letter(request.app[DESK], id_in(request))
-    facts = {"booking": found.letter_id, "type": found.type, "cause": found.cause}
+async def confirm_verify(request: web.Request) -> web.StreamResponse:
+    """Say what verifying a dead booking means and ask for the reason."""
+    letter = await request.app[OPERATIONS].letters.one(id_in(request))
+    facts = {"booking": letter.letter_id, "type": letter.type, "cause": letter.cause}
     return render(
         "act.html",
         request,
@@ -71,18 +74,18 @@ async def ask_verify(request: web.Request) -> web.StreamResponse:
 
 
 async def verify(request: web.Request) -> web.StreamResponse:
-    """Its verification is due now."""
+    """Make the verification due now."""
     request_id = id_in(request)
-    await ops.verify(request.app[DESK], request_id, actor(request))
+    await request.app[OPERATIONS].letters.verify(request_id, actor_of(request))
     return see_other(
-        request, f"/trace/{request_id}", "Its verification is due; a running broker does it now."
+        request, f"/trace/{request_id}", "The verification is due; a running broker does it now."
     )
 
 
-async def _ask(request: web.Request, verb: str, meaning: str, *, discarded: bool) -> web.StreamResponse:
-    desk, wanted = request.app[DESK], filter_of(request.query)
-    sample, count, more = await sampled(desk, wanted, discarded=discarded)
-    frozen = narrowed(wanted, sample)
+async def _confirm(request: web.Request, verb: str, meaning: str, *, discarded: bool) -> web.StreamResponse:
+    operations, wanted = request.app[OPERATIONS], filter_of(request.query)
+    sample, count, more = await sample_of(operations, wanted, discarded=discarded)
+    frozen = frozen_filter(wanted, sample)
     return render(
         "letters_act.html",
         request,
@@ -101,19 +104,22 @@ async def _ask(request: web.Request, verb: str, meaning: str, *, discarded: bool
     )
 
 
-MOST = 1000
+async def sample_of(
+    operations: ops.Operations, wanted: Filter, *, discarded: bool
+) -> tuple[list[Letter], int, bool]:
+    """The newest matching letters, how many match, and whether there are more than were counted."""
+    letters = await operations.letters.listed(wanted, limit=MOST_COUNTED, discarded=discarded)
+    if discarded or len(letters) < MOST_COUNTED:
+        return letters, len(letters), len(letters) == MOST_COUNTED
+    return (
+        letters,
+        sum(group.count for group in await operations.letters.groups(wanted, limit=MOST_COUNTED)),
+        False,
+    )
 
 
-async def sampled(desk: ops.Operations, wanted: Filter, *, discarded: bool) -> tuple[list[Letter], int, bool]:
-    """The newest letters that are meant, how many there are, and whether there are more than were counted."""
-    found = await ops.dead_letters(desk, wanted, limit=MOST, discarded=discarded)
-    if discarded or len(found) < MOST:
-        return found, len(found), len(found) == MOST
-    return found, sum(group.count for group in await ops.groups(desk, wanted, limit=MOST)), False
-
-
-def narrowed(wanted: Filter, newest_first: list[Letter]) -> Filter:
-    """The same letters and none that died since: by the ledger's own time of the newest."""
+def frozen_filter(wanted: Filter, newest_first: list[Letter]) -> Filter:
+    """The filter limited to letters that were dead when the page was made, by the ledger's time of the newest."""
     if not newest_first or wanted.ids is not None:
         return wanted
     until = newest_first[0].last_seen_at + timedelta(microseconds=1)

@@ -1,23 +1,23 @@
-"""The operators' log: who did what, when and why; searched, a page at a time."""
+"""The operators' log: searchable, in pages."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
-from broker.console.context import DESK, render
+from broker.console.context import OPERATIONS, render
 
 PAGE = 50
 FIELDS = ("actor", "action", "subject")
 
 
 async def page(request: web.Request) -> web.StreamResponse:
-    """The newest first; `before` is the id that the page before ended with."""
+    """Entries, newest first; `before` is the id of the last entry of the page before."""
     wanted = {name: request.query.get(name, "").strip()[:200] for name in FIELDS}
     before = request.query.get("before", "")
-    entries = await ops.log(
-        request.app[DESK],
-        **{name: text or None for name, text in wanted.items()},
+    entries = await request.app[OPERATIONS].log.entries(
+        actor=wanted["actor"] or None,
+        action=wanted["action"] or None,
+        subject=wanted["subject"] or None,
         before=int(before) if before.isascii() and before.isdecimal() and len(before) < 10 else None,
         limit=PAGE + 1,
     )

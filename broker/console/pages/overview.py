@@ -1,4 +1,4 @@
-"""Overview: are we healthy, in one glance; it renews itself while it is open."""
+"""Overview: whether all is well. The page updates itself while it is open."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 import aiohttp_jinja2
 from aiohttp import web
 
-from broker import ops
-from broker.console.context import DESK, SETTINGS, render
+from broker.console.context import OPERATIONS, SETTINGS, render
 from broker.console.live import STREAMS, Live, LiveStreams
 from broker.ops import Flow, Overview, Waiting
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """How far back the charts go, and how many minutes one of their columns stands for."""
+    """The period of the charts, and the minutes of one column."""
 
     title: str
     hours: float
@@ -31,9 +30,9 @@ RANGES = {
     "24h": Range("24 hours", 24, 15),
     "14d": Range("14 days", 14 * 24, 4 * 60),
 }
-FIRST = "3h"
+DEFAULT_RANGE = "3h"
 SHOWN = 20
-"""Causes in a table; the page of dead letters has them all."""
+"""Most causes in a table; the page of dead letters has all."""
 MOODS = {
     "done": "good",
     "refused": "plain",
@@ -42,24 +41,24 @@ MOODS = {
     "failed": "bad",
     "dead": "bad",
 }
-"""How each status is drawn; one that is not here is drawn as bad."""
-BASE = ("good", "plain", "warn", "bad")
+"""The mood (a CSS class) of each status; a status that is missing here is drawn as bad."""
+MOOD_ORDER = ("good", "plain", "warn", "bad")
 
 
 async def page(request: web.Request) -> web.StreamResponse:
-    """Everything at once; `range` is one of RANGES."""
+    """The whole page; the query parameter `range` is one of RANGES."""
     name = _range(request)
-    seen = await _look(request.app, name)
-    return render("overview.html", request, **facts_of(seen, name), ranges=RANGES)
+    found = await _read_overview(request.app, name)
+    return render("overview.html", request, **facts_of(found, name), ranges=RANGES)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """The same, again and again."""
+    """Server-sent events: the overview, rendered again every `live_every_seconds`."""
     return await request.app[STREAMS].serve(request, _range(request))
 
 
-def set_up(app: web.Application) -> None:
-    """Make the streams; they end with the application."""
+def configure_streams(app: web.Application) -> None:
+    """Create the streams; they end with the application."""
     settings = app[SETTINGS].console
     lives = {name: Live(partial(_rendered, app, name), settings.live_every_seconds) for name in RANGES}
     app[STREAMS] = streams = LiveStreams(lives, settings.listeners_most)
@@ -71,22 +70,22 @@ def set_up(app: web.Application) -> None:
 
 
 def _range(request: web.Request) -> str:
-    name = request.query.get("range", FIRST)
-    return name if name in RANGES else FIRST
+    name = request.query.get("range", DEFAULT_RANGE)
+    return name if name in RANGES else DEFAULT_RANGE
 
 
-async def _look(app: web.Application, name: str) -> Overview:
+async def _read_overview(app: web.Application, name: str) -> Overview:
     chosen = RANGES[name]
-    return await ops.overview(app[DESK], hours=chosen.hours, step_minutes=chosen.step_minutes)
+    return await app[OPERATIONS].overviews.overview(hours=chosen.hours, step_minutes=chosen.step_minutes)
 
 
 async def _rendered(app: web.Application, name: str) -> str:
     template = aiohttp_jinja2.get_env(app).get_template("_overview.html")
-    return template.render(facts_of(await _look(app, name), name))
+    return template.render(facts_of(await _read_overview(app, name), name))
 
 
 def facts_of(seen: Overview, name: str) -> dict[str, Any]:
-    """What the template needs. Pure."""
+    """The values for the template. Pure."""
     running = [worker for worker in seen.workers if worker.stopped_at is None]
     return {
         "seen": seen,
@@ -113,7 +112,7 @@ def facts_of(seen: Overview, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class WaitingCause:
-    """Reports that wait because of the same last failure, over all suppliers; None: not tried yet."""
+    """Waiting reports of all suppliers with the same last failure; cause None: not tried yet."""
 
     cause: str | None
     count: int
@@ -123,8 +122,8 @@ class WaitingCause:
 
 
 def by_cause(rows: Sequence[Waiting]) -> list[WaitingCause]:
-    """The largest first. Pure."""
-    found = [
+    """Waiting reports by cause, the largest count first. Pure."""
+    causes = [
         WaitingCause(
             cause,
             sum(row.count for row in same),
@@ -135,22 +134,22 @@ def by_cause(rows: Sequence[Waiting]) -> list[WaitingCause]:
         for cause in {row.cause for row in rows}
         if (same := [row for row in rows if row.cause == cause])
     ]
-    return sorted(found, key=lambda row: (-row.count, row.cause or ""))
+    return sorted(causes, key=lambda row: (-row.count, row.cause or ""))
 
 
 def per_minute(flow: Flow) -> dict[str, float]:
-    """Requests and answers a minute, in the last step that is full."""
-    full = flow.steps[-2:-1]
+    """Requests and answers per minute, in the last complete step."""
+    complete = flow.steps[-2:-1]
     return {
-        what: sum(sum(getattr(step, what).values()) for step in full) / flow.step_minutes
+        what: sum(sum(getattr(step, what).values()) for step in complete) / flow.step_minutes
         for what in ("requests", "answers")
     }
 
 
 def by_mood(flow: Flow) -> dict[str, list[int]]:
-    """Answers of each step, by how they are drawn."""
-    found = {mood: [0] * len(flow.steps) for mood in BASE}
-    for place, step in enumerate(flow.steps):
+    """Answers of each step, counted by mood."""
+    counts = {mood: [0] * len(flow.steps) for mood in MOOD_ORDER}
+    for number, step in enumerate(flow.steps):
         for status, count in step.answers.items():
-            found[MOODS.get(status, "bad")][place] += count
-    return found
+            counts[MOODS.get(status, "bad")][number] += count
+    return counts

@@ -1,27 +1,26 @@
-"""Who is logged in at this console, for an admin; and the end of a session. They live in this process alone."""
+"""The sessions of this console process, for admins: list them and end one."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
-from broker.console.context import DESK, SESSIONS, actor, form, render, see_other, who
+from broker.console.context import OPERATIONS, SESSIONS, actor_of, form_of, render, see_other, user_of
 from broker.ops import Refusal
 
 
-async def listed(request: web.Request) -> web.StreamResponse:
-    """Everybody, the last seen first."""
+async def listing(request: web.Request) -> web.StreamResponse:
+    """All sessions, the most recently active first."""
     sessions = request.app[SESSIONS]
     rows = [(session, *sessions.age(session)) for session in sessions.live()]
-    return render("sessions.html", request, rows=rows, own=who(request).key)
+    return render("sessions.html", request, rows=rows, own=user_of(request).key)
 
 
 async def end(request: web.Request) -> web.StreamResponse:
-    """End one; its user can log in again, unless the configuration says otherwise by then."""
-    key, by = form(request).get("key", ""), actor(request)
+    """End a session. Its user can log in again, unless the settings have changed."""
+    key, actor = form_of(request).get("key", ""), actor_of(request)
     found = [session for session in request.app[SESSIONS].live() if session.key == key]
     if not found:
         raise Refusal("this session has ended already")
-    await ops.note(request.app[DESK], by, "console.end-session", found[0].name)
+    await request.app[OPERATIONS].log.note(actor, "console.end-session", found[0].name)
     request.app[SESSIONS].end(key)
-    return see_other(request, "/sessions", f"The session of {found[0].name} is ended.")
+    return see_other(request, "/sessions", f"The session of {found[0].name} has ended.")

@@ -1,4 +1,4 @@
-"""The stylesheet, the script and the icon, out of memory."""
+"""The stylesheet, the scripts and the icon, served from memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from broker.console.context import FILES
 
 
 async def file(request: web.Request) -> web.StreamResponse:
-    """One of the files beside the templates."""
-    found = request.app[FILES].get(request.match_info["name"])
-    if found is None:
+    """One static file."""
+    stored = request.app[FILES].get(request.match_info["name"])
+    if stored is None:
         raise web.HTTPNotFound
-    kind, content = found
+    kind, content = stored
     headers = {"Cache-Control": "no-cache"}
     return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)

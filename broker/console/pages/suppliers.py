@@ -1,29 +1,28 @@
-"""Suppliers: each lane with its figures; one supplier with what waits, its attempts and how its lane changed."""
+"""Suppliers: all lanes with their figures; one supplier with waiting reports, attempts and the lane's history."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from broker import ops
-from broker.console.context import DESK, render
+from broker.console.context import OPERATIONS, render
 from broker.ops import SupplierStory
 
 
-async def listed(request: web.Request) -> web.StreamResponse:
-    """Every supplier, those that need somebody first."""
-    found = await ops.suppliers(request.app[DESK])
-    found.sort(key=lambda each: (each.lane.lane.attention is None, each.lane.lane.state.value == "open"))
+async def listing(request: web.Request) -> web.StreamResponse:
+    """All suppliers: first those that need a person, then those whose lane is not open."""
+    found = await request.app[OPERATIONS].suppliers.figures()
+    found.sort(key=lambda row: (row.lane.lane.attention is None, row.lane.lane.state.value == "open"))
     return render("suppliers.html", request, suppliers=found)
 
 
-async def one(request: web.Request) -> web.StreamResponse:
-    """One of them."""
-    story = await ops.supplier(request.app[DESK], request.match_info["supplier"])
+async def detail(request: web.Request) -> web.StreamResponse:
+    """One supplier."""
+    story = await request.app[OPERATIONS].suppliers.story(request.match_info["supplier"])
     return render("supplier.html", request, story=story, day=day_of(story), lane=story.figures.lane.lane)
 
 
 def day_of(story: SupplierStory) -> dict[str, list[int]]:
-    """Reports of this supplier that ended, in the steps of a day."""
+    """Reports of this supplier that ended in the last 24 hours, for each step of the flow."""
     name, steps = story.figures.supplier, story.flow.steps
     return {
         "good": [step.delivered.get(name, 0) for step in steps],

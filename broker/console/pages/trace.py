@@ -1,4 +1,4 @@
-"""Trace: paste any id and read the whole story on a time line."""
+"""Trace: paste any id and read everything about it on a timeline."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from uuid import UUID
 from aiohttp import web
 
 from broker import ops
-from broker.console.context import DESK, form, render, see_other
+from broker.console.context import OPERATIONS, form_of, render, see_other
 from broker.console.timeline import moments
 from broker.ops import Refusal
 
 
-async def ask(request: web.Request) -> web.StreamResponse:
+async def search_form(request: web.Request) -> web.StreamResponse:
     """The field to paste an id into."""
     return render("trace.html", request, story=None, moments=(), problem=None)
 
 
-async def look_up(request: web.Request) -> web.StreamResponse:
-    """By POST, so that what is pasted by mistake is in no address and no history; it is not shown again either."""
-    pasted = form(request).get("id", "").strip()
+async def search(request: web.Request) -> web.StreamResponse:
+    """By POST, so that a CPR number pasted by mistake is in no address and no history. It is not shown again."""
+    pasted = form_of(request).get("id", "").strip()
     try:
         return see_other(request, f"/trace/{UUID(pasted)}")
     except ValueError:
@@ -27,21 +27,21 @@ async def look_up(request: web.Request) -> web.StreamResponse:
         return render("trace.html", request, status=422, story=None, moments=(), problem=problem)
 
 
-async def story(request: web.Request) -> web.StreamResponse:
-    """The story of a requestId, reportId or letter id; a replay has a page of its own."""
-    any_id, desk = id_in(request), request.app[DESK]
+async def detail(request: web.Request) -> web.StreamResponse:
+    """The story of a requestId, reportId or letter id. Redirects to the replay if it is the id of one."""
+    any_id, operations = id_in(request), request.app[OPERATIONS]
     try:
-        found = await ops.trace(desk, any_id)
+        found = await operations.stories.whole(any_id)
     except Refusal:
-        if await _is_a_replay(desk, any_id):
+        if await _is_a_replay(operations, any_id):
             return see_other(request, f"/replays/{any_id}")
         raise
     return render("trace.html", request, story=found, moments=moments(found), problem=None, any_id=any_id)
 
 
-async def _is_a_replay(desk: ops.Operations, any_id: UUID) -> bool:
+async def _is_a_replay(operations: ops.Operations, any_id: UUID) -> bool:
     try:
-        await ops.replay(desk, any_id)
+        await operations.replays.one(any_id)
     except Refusal:
         return False
     return True

@@ -1,12 +1,12 @@
-// The overview renews itself: the server sends what is inside #live whenever it has looked again.
+// Updates the overview: the server sends the content of #live as server-sent events.
 "use strict";
 
 const live = document.getElementById("live");
 const state = document.getElementById("live-state");
-const AGAIN_MS = 15000;
+const RETRY_MS = 15000;
 let newest = null;
 
-// Who reads with the keyboard inside keeps what they are at; it is renewed when they leave.
+// While the keyboard focus is inside #live, the content stays; it is updated when the focus leaves.
 function show() {
   if (newest === null || live.contains(document.activeElement)) return;
   const parsed = new DOMParser().parseFromString(newest, "text/html");
@@ -23,21 +23,21 @@ function listen() {
     show();
   };
   source.onerror = () => {
-    state.textContent = "not live; trying again";
-    if (source.readyState === EventSource.CLOSED) setTimeout(again, AGAIN_MS);
+    state.textContent = "not live; reconnecting";
+    if (source.readyState === EventSource.CLOSED) setTimeout(reconnect, RETRY_MS);
   };
-  // A page that goes to sleep for the back button must not hold a stream.
+  // A page in the browser's back/forward cache must not keep a stream open.
   addEventListener("pagehide", () => source.close(), { once: true });
 }
 
-// The stream was refused: the session is over, there are too many, or the console is gone.
-async function again() {
+// The stream was refused: the session has ended, there are too many streams, or the console has stopped.
+async function reconnect() {
   try {
     const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, redirect: "manual" });
     if (answer.type === "opaqueredirect") return location.reload();
     listen();
   } catch {
-    setTimeout(again, AGAIN_MS);
+    setTimeout(reconnect, RETRY_MS);
   }
 }
 addEventListener("pageshow", (event) => { if (event.persisted) listen(); });

@@ -1,1 +1,1 @@
-"""Dead letters in the ledger: the rows, their lists, replays."""
+"""Dead letters in the ledger: letters, places in queues, replays."""

@@ -1,7 +1,4 @@
-"""Dead letters in words: one letter, which ones are meant, groups of them, a place in their list.
-
-Plain frozen data and the SQL of a filter; no I/O.
-"""
+"""Types for dead letters: a letter, a filter with its SQL, a group, a page and its cursor. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ TREND_HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter. `letter_id` is the reportId, the requestId of a booking, or a message's own."""
+    """One dead letter. `letter_id`: the reportId, a booking's requestId, or the message's own letter id."""
 
     letter_id: UUID
     kind: str
@@ -40,7 +37,10 @@ COLUMNS = ", ".join(f.name for f in fields(Letter))
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters are meant; None means any. `ids` narrows it to those, `about` to a letter, report or request's."""
+    """Selects letters; a field that is None selects all.
+
+    `about`: a request, report or letter id; selects all letters that belong to it.
+    """
 
     queue: str | None = None
     kind: str | None = None
@@ -59,11 +59,16 @@ class Filter:
 
     @property
     def empty(self) -> bool:
-        """Whether it means every letter there is."""
+        """Whether it selects every letter."""
         return all(getattr(self, f.name) is None for f in fields(self))
 
+    def refuse_empty(self, action: str) -> None:
+        """Raises Refusal for a filter that selects every letter: too easy to do by mistake."""
+        if self.empty:
+            raise Refusal(f"say which letters to {action}: an id, a group or a filter")
+
     def where(self, first: int = 1) -> tuple[str, list[Any]]:
-        """SQL and its values; placeholders count from `first`."""
+        """The SQL condition and its values; placeholders are numbered from `first`."""
         parts, values = ["true"], list[Any]()
         for f in fields(self):
             value = getattr(self, f.name)
@@ -73,7 +78,7 @@ class Filter:
         return " AND ".join(parts), values
 
     def in_words(self) -> str:
-        """For names of replays and the operators' log: which fields, and how many ids."""
+        """Text for names of replays and the operators' log: the given fields; of several ids only their number."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         if self.ids is not None:
             given["ids"] = self.ids[0] if len(self.ids) == 1 else len(self.ids)
@@ -94,9 +99,9 @@ CONDITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Letters that failed in the same way: one fingerprint (supplier, cause, fault) in one queue.
+    """Letters with the same failure: one fingerprint (supplier, cause, fault) in one queue.
 
-    `trend`: how many of them were last seen in each of the last 24 hours, oldest first; the last one is this hour.
+    `trend`: how many letters were last seen in each of the last 24 hours, oldest hour first.
     """
 
     fingerprint: str
@@ -114,7 +119,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class PageCursor:
-    """Where a page of letters ended; the next one begins behind it, whatever has died since."""
+    """The end of a page of letters; the next page begins after it. New letters do not shift the pages."""
 
     at: datetime
     letter_id: UUID
@@ -124,20 +129,20 @@ class PageCursor:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """What `str` gave. Raises Refusal."""
+        """Parse what `str` returned. Raises Refusal."""
         try:
             at, _, letter_id = text.partition("_")
-            place = cls(datetime.fromisoformat(at), UUID(letter_id))
+            cursor = cls(datetime.fromisoformat(at), UUID(letter_id))
         except ValueError:
-            raise Refusal("this is no place in a list of dead letters") from None
-        if place.at.tzinfo is None:
-            raise Refusal("a place in a list has a time with its zone")
-        return place
+            raise Refusal("this is not a cursor of a list of dead letters") from None
+        if cursor.at.tzinfo is None:
+            raise Refusal("a cursor needs a time with a time zone")
+        return cursor
 
 
 @dataclass(frozen=True, slots=True)
 class LetterPage:
-    """Some letters, newest first, and where the next page begins; None on the last one."""
+    """A page of letters, newest first. `next`: the cursor for the next page; None on the last page."""
 
     letters: tuple[Letter, ...]
     next: PageCursor | None

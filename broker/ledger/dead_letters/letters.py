@@ -1,32 +1,28 @@
-"""Dead letters as operators see them: listed, filtered, grouped, shown, discarded, restored.
+"""Dead letters for operators: list, filter, group, show, discard, restore.
 
-Letters are derived: two views over dead reports, unverified bookings and messages that only RabbitMQ knew. So
-nothing can drift, and whatever makes a report dead makes its letter in the same commit. Replays are in
-replays.py, what lies in RabbitMQ in places.py.
+Letters are two views over dead reports, unverified bookings and foreign messages, so a letter appears in the same
+commit that makes its report dead, and no copy can differ (docs/architecture.md#dead-letters). Replays are in
+replays.py, the contents of RabbitMQ's queues in places.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from broker.ledger.audit_log import Actor, Refusal, write_down
-from broker.ledger.dead_letters.letter_model import COLUMNS, Filter, Group, Letter, LetterPage, PageCursor
+from broker.ledger.dead_letters.letter_model import Filter, Group, Letter, LetterPage, PageCursor
 from broker.ledger.dead_letters.lists import groups_of, page_of
 from broker.ledger.postgres.connections import Connection, Pool
 
-__all__ = ["COLUMNS", "Filter", "Group", "Letter", "LetterPage", "Letters", "PageCursor"]
-
 MOST_AT_ONCE = 10_000
-"""Letters that one discard takes; more are discarded in several steps, each logged."""
-
+"""Letters per discard or restore; more need several calls, each of them logged."""
 
 DISCARD_REPORTS = """
 UPDATE reports SET state = 'discarded', discarded_at = ledger_now(),
     event_due_at = ledger_now()
 WHERE report_id = ANY($1::uuid[]) AND state = 'dead' RETURNING report_id
 """
-# Named by its id, a report may be discarded before it is dead, but never while somebody delivers it.
+# A report named by its id may be discarded before it is dead, but not while it is being delivered.
 DISCARD_NAMED = """
 UPDATE reports SET state = 'discarded', discarded_at = ledger_now(), event_due_at = ledger_now(),
     settled_at = coalesce(settled_at, ledger_now())
@@ -60,7 +56,7 @@ UNION ALL SELECT 'message', state FROM dead_messages WHERE letter_id = $1
 UNION ALL SELECT 'booking', state FROM requests WHERE request_id = $1
 """
 
-# Due at once: the next process that looks for verifications takes it, and may give it up again.
+# Due at once: the scheduler of any process takes it, and gives up again if the look-ups fail.
 VERIFY = """
 UPDATE requests SET state = 'uncertain', owner = NULL, epoch = epoch + 1, claim_token = NULL,
     verify_due_at = ledger_now(), uncertain_since = ledger_now(), settled_at = NULL,
@@ -70,49 +66,48 @@ WHERE request_id = $1 AND state = 'unverified'
 
 
 class Letters:
-    """What can be seen of dead letters and done to them at once. Raises LedgerAway, Refusal."""
+    """Read dead letters, discard, restore and verify them. Raises LedgerAway, Refusal."""
 
-    def __init__(self, lines: Pool) -> None:
-        self._lines = lines
-
-    async def _fetch(self, statement: str, *values: object) -> list[Any]:
-        async def work(connection: Connection) -> list[Any]:
-            return await connection.fetch(statement, *values)
-
-        return await self._lines.run(work)
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def listed(self, wanted: Filter, *, limit: int = 100, discarded: bool = False) -> list[Letter]:
-        """The newest that match, at most `limit` (and 1000)."""
+        """The newest open letters that match, at most `limit` (and 1000); with `discarded`, discarded ones instead."""
         return list((await self.page(wanted, limit=limit, discarded=discarded)).letters)
 
     async def page(
-        self, wanted: Filter, *, limit: int, after: PageCursor | None = None, discarded: bool = False
+        self, wanted: Filter, *, limit: int = 50, after: PageCursor | None = None, discarded: bool = False
     ) -> LetterPage:
-        """Those that match and stand behind `after`, newest first, at most `limit` (and 1000)."""
-        return await self._lines.run(lambda c: page_of(c, wanted, limit, after, discarded))
+        """One page of `listed`: the letters after the cursor `after`, newest first, at most `limit` (and 1000)."""
+        return await self._pool.run(lambda c: page_of(c, wanted, limit, after, discarded))
 
-    async def one(self, letter_id: UUID) -> Letter | None:
+    async def one(self, letter_id: UUID) -> Letter:
         """An open or discarded letter."""
         wanted = Filter(ids=(letter_id,))
         found = await self.listed(wanted, limit=1) or await self.listed(wanted, limit=1, discarded=True)
-        return found[0] if found else None
+        if not found:
+            raise Refusal(f"no dead letter {letter_id} is known")
+        return found[0]
 
     async def groups(self, wanted: Filter, *, limit: int = 100) -> list[Group]:
         """The largest groups first, at most `limit` (and 1000)."""
-        return await self._lines.run(lambda connection: groups_of(connection, wanted, limit))
+        return await self._pool.run(lambda connection: groups_of(connection, wanted, limit))
 
     async def counts(self) -> dict[str, int]:
-        """Open letters of each queue that has any: what the depth of that queue must be."""
-        rows = await self._fetch("SELECT queue, count(*) AS count FROM letters GROUP BY queue")
+        """Open letters by queue: the depth that each dead-letter queue should have."""
+        statement = "SELECT queue, count(*) AS count FROM letters GROUP BY queue"
+        rows = await self._pool.run(lambda connection: connection.fetch(statement))
         return {row["queue"]: row["count"] for row in rows}
 
     async def discard(self, wanted: Filter, by: Actor) -> int:
-        """Put them aside, at most 10,000; they can be restored until retention. Returns how many."""
-        return await self._lines.run(lambda c: self._move(c, "dead.discard", "letters", DISCARDS, wanted, by))
+        """Discard letters, at most 10,000; they can be restored until retention. Returns how many."""
+        wanted.refuse_empty("discard")
+        return await self._pool.run(lambda c: self._move(c, "dead.discard", "letters", DISCARDS, wanted, by))
 
     async def restore(self, wanted: Filter, by: Actor) -> int:
-        """Undo a discard."""
-        return await self._lines.run(
+        """Undo a discard. Returns how many letters were restored."""
+        wanted.refuse_empty("restore")
+        return await self._pool.run(
             lambda c: self._move(c, "dead.restore", "discarded_letters", RESTORES, wanted, by)
         )
 
@@ -126,7 +121,7 @@ class Letters:
         by: Actor,
     ) -> int:
         where, values = wanted.where(2)
-        find = f"SELECT letter_id, kind FROM {view} WHERE {where} ORDER BY letter_id LIMIT $1"  # noqa: S608
+        find = f"SELECT letter_id, kind FROM {view} WHERE {where} ORDER BY letter_id LIMIT $1"
         moved: list[UUID] = []
         async with connection.transaction():
             found = await connection.fetch(find, MOST_AT_ONCE, *values)
@@ -143,7 +138,7 @@ class Letters:
 
     @staticmethod
     async def _why_not(connection: Connection, action: str, wanted: Filter) -> str:
-        """The sentence for an operator whose wish touched nothing."""
+        """Why no letter was changed, as a sentence for the operator."""
         what = "nothing to discard" if action == "dead.discard" else "nothing to restore"
         if wanted.ids is None or len(wanted.ids) != 1:
             return f"{what}: no letter matches"
@@ -153,7 +148,7 @@ class Letters:
         return f"{what}: {rows[0]['kind']} {wanted.ids[0]} is {rows[0]['state']}"
 
     async def verify(self, request_id: UUID, by: Actor) -> None:
-        """Look a dead booking up again: it is uncertain, and its verification due now. Raises Refusal."""
+        """Verify an unverified booking again: it becomes uncertain, and its verification is due now."""
 
         async def work(connection: Connection) -> None:
             async with connection.transaction():
@@ -162,4 +157,4 @@ class Letters:
                 await connection.execute("DELETE FROM discarded_bookings WHERE request_id = $1", request_id)
                 await write_down(connection, by, "dead.verify", str(request_id))
 
-        await self._lines.run(work)
+        await self._pool.run(work)

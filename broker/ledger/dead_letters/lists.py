@@ -1,8 +1,4 @@
-"""Lists and groups of dead letters, quick with a hundred thousand of them.
-
-A list asks each kind of letter by itself, newest first behind a place, and merges: each then comes from an index
-that ends early (indexes.py), which PostgreSQL does not find out for a view over all kinds.
-"""
+"""Lists and groups of dead letters, fast with a hundred thousand letters."""
 
 from __future__ import annotations
 
@@ -22,15 +18,17 @@ from broker.ledger.postgres.connections import Connection
 
 MOST_LISTED = 1000
 
+# A list queries each kind of letter by itself and merges: each query then reads only the first rows of an index
+# (postgres/indexes.py). For one view over all kinds PostgreSQL does not choose these indexes.
 OPEN = ("letters_of_reports", "letters_of_bookings", "letters_of_messages")
 DISCARDED = ("discarded_letters",)
 
 NEWEST = "ORDER BY last_seen_at DESC, letter_id DESC LIMIT $1"
 OF_KIND = "(SELECT {columns} FROM {view} WHERE {where} {newest})"
-BEHIND = " AND (last_seen_at, letter_id) < (${}::timestamptz, ${}::uuid)"
+AFTER = " AND (last_seen_at, letter_id) < (${}::timestamptz, ${}::uuid)"
 
 GROUPED = "fingerprint, queue, kind, cause, cause_class, fault, supplier"
-# Hour by hour first, then together: a hundred thousand letters are a few thousand rows by then.
+# First by hour, then in total: the outer query has a few thousand rows instead of a hundred thousand.
 GROUPS = """
 SELECT {grouped}, sum(letters)::bigint AS count, min(first_seen_at) AS first_seen_at,
     max(last_seen_at) AS last_seen_at, array_agg(ago) AS ago, array_agg(letters) AS letters
@@ -46,17 +44,17 @@ GROUP BY {grouped} ORDER BY count DESC, fingerprint LIMIT $1
 async def page_of(
     connection: Connection, wanted: Filter, limit: int, after: PageCursor | None, discarded: bool
 ) -> LetterPage:
-    """As Letters.page."""
+    """One page of `Letters.page`."""
     limit = max(1, min(limit, MOST_LISTED))
     where, values = wanted.where(2)
     if after is not None:
-        where += BEHIND.format(len(values) + 2, len(values) + 3)
+        where += AFTER.format(len(values) + 2, len(values) + 3)
         values += [after.at, after.letter_id]
     parts = [
         OF_KIND.format(columns=COLUMNS, view=view, where=where, newest=NEWEST)
         for view in (DISCARDED if discarded else OPEN)
     ]
-    statement = f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS letters {NEWEST}"  # noqa: S608  our own names
+    statement = f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS letters {NEWEST}"
     rows = await connection.fetch(statement, limit + 1, *values)
     letters = tuple(Letter(**row) for row in rows[:limit])
     more = len(rows) > limit
@@ -64,7 +62,7 @@ async def page_of(
 
 
 async def groups_of(connection: Connection, wanted: Filter, limit: int) -> list[Group]:
-    """As Letters.groups."""
+    """The groups of `Letters.groups`."""
     where, values = wanted.where(3)
     statement = GROUPS.format(grouped=GROUPED, where=where)
     span = timedelta(hours=TREND_HOURS)

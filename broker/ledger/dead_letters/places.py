@@ -1,7 +1,7 @@
-"""What lies in the dead-letter queues as far as the ledger knows, compared with what should lie there.
+"""Places: which letters lie in which dead-letter queue according to the ledger, compared with the open letters.
 
-A place is one letter of ours in one queue. The pass (handlers/dead_letters.py) writes places down as it turns a
-queue round, so that its memory is here and not in the process, and a crash in the middle costs a second turn only.
+A place is one letter in one queue. Reconciliation (broker/dead_letters/reconcile.py) records places while it rotates
+a queue, so its progress is stored here and a crash in the middle costs one more rotation.
 """
 
 from __future__ import annotations
@@ -13,30 +13,28 @@ from typing import Any
 from uuid import UUID
 
 from broker.errors import LedgerAway
+from broker.ledger.postgres.advisory_locks import RECONCILE_DEAD_QUEUES
 from broker.ledger.postgres.connections import Connection, Pool, Server, is_foreign
 from broker.sealing import Token
 
-LOCK = 0x64656164
-"""Any number, the same for every process: "dead" in ASCII."""
-
-STANDINGS = """
-SELECT queue, coalesce(lain.open, 0) AS open, coalesce(lain.placed, 0) AS placed,
-    coalesce(lain.missing, 0) AS missing, coalesce(lain.gone, 0) AS gone, coalesce(turning, false) AS turning,
-    coalesce(extract(epoch FROM ledger_now() - turned_at), 1e9)::float8 AS turned_ago
+BALANCES = """
+SELECT queue, coalesce(known.open, 0) AS open, coalesce(known.placed, 0) AS placed,
+    coalesce(known.missing, 0) AS missing, coalesce(known.gone, 0) AS gone, coalesce(turning, false) AS rotating,
+    coalesce(extract(epoch FROM ledger_now() - turned_at), 1e9)::float8 AS rotated_ago
 FROM (
     SELECT queue, count(l.letter_id) AS open, count(p.letter_id) AS placed,
         count(*) FILTER (WHERE p.letter_id IS NULL) AS missing,
         count(*) FILTER (WHERE l.letter_id IS NULL) AS gone
     FROM letters AS l FULL JOIN dead_places AS p USING (queue, letter_id) GROUP BY queue
-) AS lain FULL JOIN dead_queues USING (queue) ORDER BY queue
+) AS known FULL JOIN dead_queues USING (queue) ORDER BY queue
 """
 
-BEGIN = """
+BEGIN_ROTATION = """
 INSERT INTO dead_queues (queue, pass, turning) VALUES ($1, 1, true)
 ON CONFLICT (queue) DO UPDATE SET pass = dead_queues.pass + 1, turning = true RETURNING pass
 """
 
-# Kept: still open, and not seen in this turn yet. Everything else is to be thrown away.
+# Kept: letters that are open and not seen in this rotation yet. Every other message is dropped.
 KEEP = """
 INSERT INTO dead_places (queue, letter_id, pass)
 SELECT queue, letter_id, $2 FROM letters WHERE queue = $1 AND letter_id = ANY($3::uuid[]) ORDER BY letter_id
@@ -45,7 +43,7 @@ RETURNING letter_id
 """
 DETAILS = "SELECT letter_id, kind, cause FROM letters WHERE queue = $1 AND letter_id = ANY($2::uuid[])"
 
-END = """
+END_ROTATION = """
 WITH vanished AS (DELETE FROM dead_places WHERE queue = $1 AND pass <> $2)
 UPDATE dead_queues SET turning = false, turned_at = ledger_now() WHERE queue = $1 AND pass = $2
 """
@@ -55,15 +53,16 @@ SELECT letter_id, kind, cause FROM letters AS l WHERE queue = $1
     AND NOT EXISTS (SELECT FROM dead_places AS p WHERE p.queue = $1 AND p.letter_id = l.letter_id)
 LIMIT $2
 """
-PLACE = """
+ADD_PLACES = """
 INSERT INTO dead_places (queue, letter_id, pass)
 SELECT $1, id, coalesce((SELECT pass FROM dead_queues WHERE queue = $1), 0) FROM unnest($2::uuid[]) AS id ORDER BY id
 ON CONFLICT DO NOTHING
 """
 
-# Known already (a crash between commit and ack), or a replay that came back: then it is the same letter again.
+# The message is known already if a process died between commit and ack.
 KNOWN = "SELECT letter_id FROM dead_messages WHERE source_id = $1"
-COME_BACK = """
+# A replayed message that failed again is the same letter, open again.
+REOPEN = """
 UPDATE dead_messages SET state = 'open', source_id = $1, attempts = attempts + 1, cause = $5, cause_class = $6,
     last_seen_at = ledger_now(), changed_at = ledger_now()
 WHERE letter_id = (
@@ -72,7 +71,7 @@ WHERE letter_id = (
     ORDER BY changed_at DESC LIMIT 1)
 RETURNING letter_id
 """
-ADD = """
+ADD_MESSAGE = """
 INSERT INTO dead_messages (letter_id, source_id, queue, cause, cause_class, type, fields, request_id,
     jobcenter_code, citizen_token, citizen_key, body, properties, same_key, same_token)
 VALUES ($1, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -83,20 +82,24 @@ RETURNING letter_id
 
 @dataclass(frozen=True, slots=True)
 class QueueBalance:
-    """One dead-letter queue in the ledger: open letters, places, and how they differ; `turned_ago` in seconds."""
+    """One dead-letter queue in the ledger: how many open letters and places it has, and how they differ.
+
+    `missing`: open letters without a place; `gone`: places without an open letter; `rotating`: a rotation began and
+    did not end; `rotated_ago`: seconds since the last complete rotation.
+    """
 
     queue: str
-    open: int
-    placed: int
-    missing: int
-    gone: int
-    turning: bool
-    turned_ago: float
+    open: int = 0
+    placed: int = 0
+    missing: int = 0
+    gone: int = 0
+    rotating: bool = False
+    rotated_ago: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownLetter:
-    """A letter of ours that is to lie in a queue."""
+    """A letter that belongs in a dead-letter queue."""
 
     letter_id: UUID
     kind: str
@@ -105,7 +108,10 @@ class KnownLetter:
 
 @dataclass(frozen=True, slots=True)
 class ForeignMessage:
-    """A message that only RabbitMQ knew, sealed already. `source_id` is the same whenever it is read again."""
+    """A message that the ledger did not know, sealed. `source_id` is the same whenever the message is read again.
+
+    `same`: token of its queue and body, by which a replayed message that comes back is recognised.
+    """
 
     source_id: UUID
     queue: str
@@ -122,81 +128,80 @@ class ForeignMessage:
 
 
 class Places:
-    """The ledger's side of the pass. Everything may be repeated. Raises LedgerAway, RowRefused."""
+    """The ledger's side of reconciliation. Every call may be repeated. Raises LedgerAway, RowRefused."""
 
-    def __init__(self, lines: Pool, target: Server) -> None:
-        self._lines = lines
-        self._target = target
+    def __init__(self, pool: Pool, server: Server) -> None:
+        self._pool = pool
+        self._server = server
 
     @asynccontextmanager
-    async def only_one(self) -> AsyncIterator[bool]:
-        """True for one process at a time, as long as its connection lives; the pass is safe without, only slow."""
+    async def exclusive(self) -> AsyncIterator[bool]:
+        """True for one process at a time, until its connection ends."""
+        # Two processes at once would lose nothing; they would only do the same work twice.
         async with AsyncExitStack() as stack:
             try:
-                connection = await self._target.connect()
+                connection = await self._server.connect()
                 stack.callback(connection.terminate)
-                mine = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))
+                locked = await connection.fetchval("SELECT pg_try_advisory_lock($1)", RECONCILE_DEAD_QUEUES)
             except Exception as error:
                 if is_foreign(error):
                     raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
                 raise
-            yield mine
+            yield bool(locked)
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:
-        async def work(connection: Connection) -> list[Any]:
-            return await connection.fetch(statement, *values)
+        return await self._pool.run(lambda connection: connection.fetch(statement, *values))
 
-        return await self._lines.run(work)
+    async def balances(self) -> dict[str, QueueBalance]:
+        """Every queue that has letters or places, or was rotated before."""
+        return {row["queue"]: QueueBalance(**row) for row in await self._fetch(BALANCES)}
 
-    async def standings(self) -> dict[str, QueueBalance]:
-        """Every queue that has letters or places or was ever turned."""
-        return {row["queue"]: QueueBalance(**row) for row in await self._fetch(STANDINGS)}
+    async def begin_rotation(self, queue: str) -> int:
+        """Start a rotation and return its number. Until `end_rotation` the queue must be rotated again."""
+        return int((await self._fetch(BEGIN_ROTATION, queue))[0]["pass"])
 
-    async def begin(self, queue: str) -> int:
-        """A turn of this queue begins; its number. Until `end` the next pass must turn it again."""
-        return int((await self._fetch(BEGIN, queue))[0]["pass"])
-
-    async def keep(self, queue: str, turn: int, ids: Sequence[UUID]) -> list[KnownLetter]:
-        """Those of `ids` that belong in the queue and were not seen in this turn, marked as seen."""
+    async def keep(self, queue: str, rotation: int, ids: Sequence[UUID]) -> list[KnownLetter]:
+        """Those of `ids` that belong in the queue and were not seen in this rotation; they are marked as seen."""
 
         async def work(connection: Connection) -> list[KnownLetter]:
             async with connection.transaction():
-                kept = [row["letter_id"] for row in await connection.fetch(KEEP, queue, turn, list(ids))]
+                kept = [row["letter_id"] for row in await connection.fetch(KEEP, queue, rotation, list(ids))]
                 rows = await connection.fetch(DETAILS, queue, kept) if kept else []
             return [KnownLetter(**row) for row in rows]
 
-        return await self._lines.run(work)
+        return await self._pool.run(work)
 
-    async def end(self, queue: str, turn: int) -> None:
-        """The turn is complete: places that it did not see are forgotten, so their letters are missing."""
-        await self._fetch(END, queue, turn)
+    async def end_rotation(self, queue: str, rotation: int) -> None:
+        """Complete a rotation: places that it did not see are deleted, so that their letters count as missing."""
+        await self._fetch(END_ROTATION, queue, rotation)
 
     async def missing(self, queue: str, limit: int) -> list[KnownLetter]:
         """Open letters that have no place in the queue."""
         return [KnownLetter(**row) for row in await self._fetch(MISSING, queue, limit)]
 
-    async def placed(self, queue: str, ids: Sequence[UUID]) -> None:
-        """They were published."""
-        await self._fetch(PLACE, queue, list(ids))
+    async def record_placed(self, queue: str, ids: Sequence[UUID]) -> None:
+        """Record that these letters were published into the queue."""
+        await self._fetch(ADD_PLACES, queue, list(ids))
 
-    async def take_in(self, strangers: Sequence[ForeignMessage]) -> list[UUID]:
-        """Commit them; the letter that each is now. A letter whose replay came back keeps its id."""
+    async def import_messages(self, messages: Sequence[ForeignMessage]) -> list[UUID]:
+        """Commit foreign messages; returns their letter ids. A replayed message that comes back keeps its id."""
 
         async def work(connection: Connection) -> list[UUID]:
             async with connection.transaction():
-                return [await self._take_in(connection, stranger) for stranger in strangers]
+                return [await _import(connection, message) for message in messages]
 
-        return await self._lines.run(work)
+        return await self._pool.run(work)
 
-    @staticmethod
-    async def _take_in(connection: Connection, it: ForeignMessage) -> UUID:
-        if known := await connection.fetchval(KNOWN, it.source_id):
-            return UUID(str(known))
-        come_back = (it.source_id, it.same.digest, it.same.key_id, it.queue, it.cause, it.cause_class)
-        if same := await connection.fetchval(COME_BACK, *come_back):
-            return UUID(str(same))
-        citizen = (it.citizen.digest, it.citizen.key_id) if it.citizen else (None, None)
-        facts = (it.cause, it.cause_class, it.type, it.fields, it.request_id, it.jobcenter_code)
-        sealed = (it.body, it.properties, it.same.key_id, it.same.digest)
-        added = await connection.fetchval(ADD, it.source_id, it.queue, *facts, *citizen, *sealed)
-        return UUID(str(added))
+
+async def _import(connection: Connection, message: ForeignMessage) -> UUID:
+    if known := await connection.fetchval(KNOWN, message.source_id):
+        return UUID(str(known))
+    same = (message.same.digest, message.same.key_id)
+    cause = (message.cause, message.cause_class)
+    if reopened := await connection.fetchval(REOPEN, message.source_id, *same, message.queue, *cause):
+        return UUID(str(reopened))
+    facts = (message.type, message.fields, message.request_id, message.jobcenter_code)
+    citizen = (message.citizen.digest, message.citizen.key_id) if message.citizen else (None, None)
+    sealed = (message.body, message.properties, message.same.key_id, message.same.digest)
+    values = (message.source_id, message.queue, *cause, *facts, *citizen, *sealed)
+    return UUID(str(await connection.fetchval(ADD_MESSAGE, *values)))

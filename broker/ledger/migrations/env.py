@@ -1,11 +1,9 @@
-"""Alembic's entrance: runs the migrations on the connection of versions.py; there is no offline mode."""
+"""Alembic's entry point: runs the migrations on the connection of versions.py; there is no offline mode."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from broker.ledger.postgres.tables import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.configure(connection=context.config.attributes["connection"])
 with context.begin_transaction():
     context.run_migrations()

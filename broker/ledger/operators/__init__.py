@@ -1,1 +1,1 @@
-"""Read models for the operators' pages and commands."""
+"""Read models and actions for operators: overview, suppliers, stories, lanes, personal data, flow, gauges."""

@@ -1,6 +1,6 @@
-"""What stands in the ledger right now, as a few numbers for metrics: read at intervals, never while somebody asks.
+"""Gauges of the ledger for metrics: read at intervals, not when metrics are scraped.
 
-Counts what is open only, so that what has ended costs nothing. Raises LedgerAway; changes nothing.
+Counts open rows only, so that the cost does not grow with the history. Raises LedgerAway; changes nothing.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from broker.lanes.lane import LaneState
 from broker.ledger.postgres.connections import Connection, Pool
 
 MOST_CAUSES = 50
-"""Groups of dead letters that are told apart; the smallest of the others are together `other`."""
+"""Limit on groups of dead letters with labels of their own; the smaller ones are counted together as `other`."""
 WORD = re.compile(r"[a-z]{1,30}(-[a-z]{1,30}){0,5}")
-"""What a cause of ours looks like. A header that a stranger wrote is no label."""
+"""The form of our causes. Text from another program's header must not become a label."""
 OTHER = "other"
 
 _AGE = "extract(epoch FROM ledger_now() - min({}))::float8 AS age"
 
 UNCERTAIN = f"""
-SELECT booking_system AS one, count(*) AS number, {_AGE.format("coalesce(uncertain_since, created_at)")}
+SELECT booking_system, count(*) AS number, {_AGE.format("coalesce(uncertain_since, created_at)")}
 FROM requests WHERE state = 'uncertain' GROUP BY 1
-"""  # noqa: S608  built from our own names
-# A statement for each index: PostgreSQL finds none for all the states together.
+"""
+# One query for each index: PostgreSQL uses none of them for all states in one query.
 WAITING_IN = f"""
-SELECT coalesce(supplier, '') AS one, state AS two, count(*) AS number, {_AGE.format("created_at")}
+SELECT coalesce(supplier, '') AS supplier, state, count(*) AS number, {_AGE.format("created_at")}
 FROM reports WHERE {{}} GROUP BY 1, 2
-"""  # noqa: S608  built from our own names
+"""
 STATES = ("state = 'waiting'", "state IN ('handed', 'delivering')", "state = 'joining'")
 WAITING = " UNION ALL ".join(WAITING_IN.format(states) for states in STATES)
 LETTERS = f"""
-SELECT queue AS one, cause AS two, count(*) AS number, {_AGE.format("first_seen_at")}
+SELECT queue, cause, count(*) AS number, {_AGE.format("first_seen_at")}
 FROM letters GROUP BY 1, 2 ORDER BY 3 DESC
-"""  # noqa: S608  built from our own names
+"""
 LANES = """
 SELECT supplier, state, attention IS NOT NULL AS attention,
     extract(epoch FROM ledger_now() - changed_at)::float8 AS since
@@ -50,7 +50,7 @@ FROM workers WHERE stopped_at IS NULL AND heartbeat_at >= clock_timestamp() - $1
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """So many of a kind, and how long the oldest of them has been there, in seconds."""
+    """How many of a kind there are, and the age of the oldest in seconds."""
 
     number: int
     oldest_s: float = 0.0
@@ -61,7 +61,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class LaneFigure:
-    """A lane's state, for how long, and whether a person has to see to it."""
+    """A lane's state, the seconds since it changed, and whether it needs a person."""
 
     state: LaneState
     since_s: float
@@ -70,7 +70,10 @@ class LaneFigure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One look. Keys: uncertain by system, waiting by (supplier, state), letters by (queue, cause), lanes by supplier."""
+    """Gauges at one moment.
+
+    Keys: `uncertain` by booking system, `waiting` by (supplier, state), `letters` by (queue, cause), `lanes` by supplier.
+    """
 
     uncertain: Mapping[str, Backlog] = field(default_factory=dict)
     waiting: Mapping[tuple[str, str], Backlog] = field(default_factory=dict)
@@ -81,17 +84,17 @@ class Figures:
 
 
 class FiguresReader:
-    """Reads the figures on the desk's lines. A worker is alive while its heartbeat is younger than `threshold`."""
+    """Reads the figures. A worker is alive while its heartbeat is younger than `threshold`."""
 
-    def __init__(self, lines: Pool, threshold: timedelta) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool, threshold: timedelta) -> None:
+        self._pool = pool
         self._threshold = threshold
 
     async def figures(self) -> Figures:
-        """One look, in one snapshot; PostgreSQL's statement timeout is its bound."""
-        return await self._lines.run(self._look)
+        """All figures, in one snapshot; limited by PostgreSQL's statement timeout."""
+        return await self._pool.run(self._read)
 
-    async def _look(self, connection: Connection) -> Figures:
+    async def _read(self, connection: Connection) -> Figures:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             uncertain = await connection.fetch(UNCERTAIN)
             waiting = await connection.fetch(WAITING)
@@ -99,9 +102,9 @@ class FiguresReader:
             lanes = await connection.fetch(LANES)
             workers = await connection.fetchrow(WORKERS, self._threshold)
         return Figures(
-            uncertain={row["one"]: _pile(row) for row in uncertain},
-            waiting={(row["one"], row["two"]): _pile(row) for row in waiting},
-            letters=grouped((row["one"], row["two"], _pile(row)) for row in letters),
+            uncertain={row["booking_system"]: _backlog(row) for row in uncertain},
+            waiting={(row["supplier"], row["state"]): _backlog(row) for row in waiting},
+            letters=grouped((row["queue"], row["cause"], _backlog(row)) for row in letters),
             lanes={
                 row["supplier"]: LaneFigure(LaneState(row["state"]), row["since"], row["attention"])
                 for row in lanes
@@ -111,15 +114,15 @@ class FiguresReader:
         )
 
 
-def _pile(row: Any) -> Backlog:
+def _backlog(row: Any) -> Backlog:
     return Backlog(row["number"], max(0.0, row["age"] or 0.0))
 
 
 def grouped(rows: Iterable[tuple[str, str, Backlog]]) -> dict[tuple[str, str], Backlog]:
-    """Letters by (queue, cause), the largest groups first: what looks like no word of ours is `other`. Pure."""
-    found: dict[tuple[str, str], Backlog] = {}
-    for queue, cause, pile in rows:
-        known = WORD.fullmatch(cause) is not None and len(found) < MOST_CAUSES
+    """Letters by (queue, cause); `rows` with the largest groups first. A cause of another form is `other`. Pure."""
+    groups: dict[tuple[str, str], Backlog] = {}
+    for queue, cause, backlog in rows:
+        known = WORD.fullmatch(cause) is not None and len(groups) < MOST_CAUSES
         key = (queue, cause if known else OTHER)
-        found[key] = found.get(key, Backlog(0)) + pile
-    return found
+        groups[key] = groups.get(key, Backlog(0)) + backlog
+    return groups

@@ -1,8 +1,8 @@
-"""Flow: how much came in and went out in each minute, as each process wrote its own counts down.
+"""Flow: messages in and out per minute. Each process writes its own counts.
 
-A chore writes differences every few seconds, in one small statement; no message waits for it. What could not be
-written stays in hand and is written later, so a figure may stand in a later minute, and a commit of unknown fate may
-count twice: these are figures for people, and whether anything is lost is conservation's business.
+A periodic task writes the increase since the last write, in one small statement; no message waits for it. Counts that
+could not be written are written later, so they may appear in a later minute, and a commit with an unknown result may
+count twice. These figures are for people; completeness is checked by upkeep/conservation.py.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CounterValues = Mapping[tuple[str, ...], int]
 FlowKey = tuple[str, str]
 
 EVERY_S = 10.0
-"""How often a process writes its counts down."""
+"""How often a process writes its counts."""
 LAST_S = 2.0
-"""How long a stop waits for the last ones."""
+"""How long a stopping process waits for its last write."""
 MOST_KEYS = 1000
-"""Kinds of counts that one process writes in a minute; labels are from closed lists and the directory."""
+"""Limit on different counts per write; labels come from closed lists and the directory."""
 MOST_MINUTES = 24 * 60
 
 ADD = """
@@ -36,9 +36,9 @@ SELECT date_trunc('minute', (SELECT ledger_now())), $1, given.* FROM unnest($2::
 ON CONFLICT (minute, worker, what, label) DO UPDATE SET count = flow.count + excluded.count
 """
 
-# Whole minutes in steps, so that a day has as many points as an hour; the last step is still filling. The beginning is
-# a value that PostgreSQL knows when it plans: so it takes the few minutes that are meant by their key.
-BEGINNING = """
+# Minutes are summed into steps, so that a day has as many points as an hour; the last step is not complete yet.
+# The start is computed first, so that PostgreSQL plans READ with a known value and uses the primary key.
+FIRST_STEP = """
 SELECT date_bin($2::interval, ledger_now() - $1::interval, to_timestamp(0)) + $2::interval AS first, ledger_now() AS now
 """
 STEPS = "SELECT generate_series($1::timestamptz, $2::timestamptz, $3::interval) AS at"
@@ -49,34 +49,34 @@ FROM flow WHERE minute >= $1::timestamptz GROUP BY 1, 2, 3
 
 
 class Rollup:
-    """The counts of this process on their way into the ledger. `counted` gives what was counted since its start."""
+    """Writes the counts of this process. `counted` returns the totals since the process started."""
 
-    def __init__(self, lines: Pool, worker: UUID, counted: Callable[[], CounterValues]) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool, worker: UUID, counted: Callable[[], CounterValues]) -> None:
+        self._pool = pool
         self._worker = worker
         self._counted = counted
         self._written: Counter[FlowKey] = Counter()
 
     async def write(self) -> None:
-        """Write down what has come since the last time. Raises LedgerAway; then it is written the next time."""
-        now = figures_of(self._counted())
-        more = {key: now[key] - self._written[key] for key in list(now)[:MOST_KEYS]}
-        rows = sorted((what, label, count) for (what, label), count in more.items() if count)
+        """Write the increase since the last write. Raises LedgerAway; the next write then includes it."""
+        totals = figures_of(self._counted())
+        increase = {key: totals[key] - self._written[key] for key in list(totals)[:MOST_KEYS]}
+        rows = sorted((what, label, count) for (what, label), count in increase.items() if count)
         if not rows:
             return
         arrays = [list(column) for column in zip(*rows, strict=True)]
-        await self._lines.run(lambda connection: connection.execute(ADD, self._worker, *arrays))
-        self._written.update(more)
+        await self._pool.run(lambda connection: connection.execute(ADD, self._worker, *arrays))
+        self._written.update(increase)
 
     async def write_last(self) -> None:
-        """At a stop: write if that is quick, and leave it if it is not."""
+        """Write when the process stops; give up after `LAST_S` seconds."""
         with contextlib.suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(LAST_S):
                 await self.write()
 
 
 def figures_of(counted: CounterValues) -> Counter[FlowKey]:
-    """A process's counts by (what, label), as the table of flow has them. Pure."""
+    """A process's counts by (what, label), as in the table of flow. Pure."""
     figures: Counter[FlowKey] = Counter()
     for key, count in counted.items():
         match key:
@@ -86,14 +86,14 @@ def figures_of(counted: CounterValues) -> Counter[FlowKey]:
                 figures["answer", status] += count
             case ("created", supplier):
                 figures["created", supplier] += count
-            case ("attempts", supplier, "delivered" | "dead" as end):
-                figures[end, supplier] += count
+            case ("attempts", supplier, "delivered" | "dead" as result):
+                figures[result, supplier] += count
     return figures
 
 
 @dataclass(frozen=True, slots=True)
 class FlowStep:
-    """What came in and went out in one step of time, over all processes: by type, by status, by supplier."""
+    """Counts of one time step over all processes: requests by type, answers by status, the others by supplier."""
 
     at: datetime
     requests: dict[str, int] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class FlowStep:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The steps of a while, oldest first; the last one is still filling."""
+    """Consecutive time steps, oldest first; the last one is not complete yet."""
 
     step_minutes: int
     steps: tuple[FlowStep, ...]
@@ -118,7 +118,7 @@ class Flow:
         return dict(sorted(sums.items()))
 
 
-PLACES = {
+FIELDS = {
     "request": "requests",
     "answer": "answers",
     "created": "created",
@@ -128,17 +128,17 @@ PLACES = {
 
 
 async def flow_of(connection: Connection, hours: float, step_minutes: int) -> Flow:
-    """The last hours (at most a day at one minute a step, more with longer steps)."""
+    """The flow of the last hours: at most a day in steps of one minute, more with longer steps."""
     minutes = min(int(hours * 60), MOST_MINUTES * step_minutes)
     step = timedelta(minutes=step_minutes)
-    [clock] = await connection.fetch(BEGINNING, timedelta(minutes=minutes), step)
-    moments = await connection.fetch(STEPS, clock["first"], clock["now"], step)
-    steps = {row["at"]: FlowStep(row["at"]) for row in moments}
-    for row in await connection.fetch(READ, clock["first"], step):
+    [span] = await connection.fetch(FIRST_STEP, timedelta(minutes=minutes), step)
+    times = await connection.fetch(STEPS, span["first"], span["now"], step)
+    steps = {row["at"]: FlowStep(row["at"]) for row in times}
+    for row in await connection.fetch(READ, span["first"], step):
         _put(steps, row)
     return Flow(step_minutes, tuple(steps.values()))
 
 
 def _put(steps: dict[datetime, FlowStep], row: Any) -> None:
-    if row["at"] in steps and row["what"] in PLACES:
-        getattr(steps[row["at"]], PLACES[row["what"]])[row["label"]] = row["count"]
+    if row["at"] in steps and row["what"] in FIELDS:
+        getattr(steps[row["at"]], FIELDS[row["what"]])[row["label"]] = row["count"]

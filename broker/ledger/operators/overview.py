@@ -1,7 +1,7 @@
-"""Are we healthy: everything that answers that in one glance, read in one go (and judged in overview_model.py).
+"""Reads the overview: is the broker healthy? overview_model.py derives the problems.
 
-No table is counted whole: what is open is small or has an index of its own, what flowed was written down by the
-minute, and whether anything is unaccounted for is the running conservation check's word (its last look).
+Reads no table completely: open rows have indexes of their own, the flow is stored per minute, and conservation is
+the result of its last periodic check.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+from broker.ledger.audit_log import Refusal
 from broker.ledger.model import WorkerRow
 from broker.ledger.operators.figures import STATES
 from broker.ledger.operators.flow import flow_of
@@ -23,11 +24,13 @@ from broker.ledger.operators.overview_model import (
 from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.reports.lanes import LIST, lane_row_of
 
+MAX_HOURS = 14 * 24
+MAX_STEP_MINUTES = 24 * 60
 SHOWN_FOR = timedelta(hours=1)
-"""How long a process that stopped or died stays in sight."""
+"""How long a process is still shown after it stopped or died."""
 WORKERS_MOST = 200
 CAUSES_MOST = 1000
-"""Suppliers times causes: more would be a fault, and is cut."""
+"""Limit on suppliers times causes; more would be a fault, and is cut off."""
 
 WORKERS = """
 SELECT id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at, host, expected, consuming, problem,
@@ -36,7 +39,7 @@ FROM workers WHERE greatest(heartbeat_at, stopped_at) > clock_timestamp() - $2::
 ORDER BY stopped_at IS NOT NULL, started_at DESC LIMIT $3
 """
 
-# A statement for each index: PostgreSQL finds none for all the states together.
+# One query for each index: PostgreSQL uses none of them for all states in one query.
 WAITING_IN = """
 SELECT supplier, state, CASE WHEN attempts > 0 THEN cause END AS cause, count(*) AS count,
     min(created_at) AS oldest_at, min(due_at) AS next_due_at
@@ -64,24 +67,26 @@ FROM requests WHERE state = 'uncertain' ORDER BY since, request_id LIMIT $1
 """
 UNCERTAIN_SHOWN = 20
 
-LOOK = "SELECT at, figures::text AS figures FROM last_looks WHERE name = 'conservation'"
+LAST_CHECK = "SELECT at, figures::text AS figures FROM last_looks WHERE name = 'conservation'"
 
 
 class Overviews:
     """Reads the overview. Raises LedgerAway."""
 
-    def __init__(self, lines: Pool, threshold: timedelta) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool, threshold: timedelta) -> None:
+        self._pool = pool
         self._threshold = threshold
 
-    async def overview(self, hours: float, step_minutes: int) -> Overview:
-        """What stands now, and the flow of the last hours in such steps."""
-        return await self._lines.run(lambda connection: self._read(connection, hours, step_minutes))
+    async def overview(self, *, hours: float = 3, step_minutes: int = 1) -> Overview:
+        """The overview now, with the flow of the last hours in steps of some minutes. Raises Refusal."""
+        if not (0 < hours <= MAX_HOURS and 1 <= step_minutes <= MAX_STEP_MINUTES):
+            raise Refusal("the flow is shown for at most 14 days, in steps of 1 to 1440 minutes")
+        return await self._pool.run(lambda connection: self._read(connection, hours, step_minutes))
 
     async def _read(self, connection: Connection, hours: float, step_minutes: int) -> Overview:
         workers = await connection.fetch(WORKERS, self._threshold, SHOWN_FOR, WORKERS_MOST)
         [bookings] = await connection.fetch(BOOKINGS)
-        look = await connection.fetchrow(LOOK)
+        check = await connection.fetchrow(LAST_CHECK)
         return Overview(
             at=await connection.fetchval("SELECT ledger_now()"),
             workers=tuple(WorkerRow(**row) for row in workers),
@@ -93,5 +98,5 @@ class Overviews:
             uncertain=tuple(
                 UncertainBooking(**row) for row in await connection.fetch(UNCERTAIN, UNCERTAIN_SHOWN)
             ),
-            look=ConservationResult(look["at"], json.loads(look["figures"])) if look else None,
+            look=ConservationResult(check["at"], json.loads(check["figures"])) if check else None,
         )

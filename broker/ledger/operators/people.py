@@ -1,7 +1,7 @@
-"""What is sealed, opened for an operator: one field of one thing, or everything of one citizen by number.
+"""Personal data for operators: reveal one sealed field, or find all records of a citizen by CPR number.
 
-Each use is written into the operators' log before anything is handed out, with the citizen as a token. This is the
-only place where sealed content is opened for a person.
+Each use is committed to the operators' log, with the citizen as a token, before the result is returned. No other
+module opens sealed content for a person (docs/privacy.md#sealing).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.personal import Cpr
 
 MOST = 1000
 
-# Each thing that may be looked into: its kind, its sealed bytes and the field name that they were sealed under.
+# Records that can be opened: kind, the field name under which the content was sealed, the sealed content.
 SEALED = """
 SELECT 'report' AS kind, 'report' AS field, content AS sealed FROM reports WHERE report_id = $1
 UNION ALL SELECT 'message', 'body', body FROM dead_messages WHERE letter_id = $1 AND body IS NOT NULL
@@ -39,7 +39,7 @@ ORDER BY at DESC LIMIT $3
 
 @dataclass(frozen=True, slots=True)
 class CitizenRecord:
-    """Something of the citizen's: a request, a report or a dead message."""
+    """One record of a citizen: a request, a report or a dead message."""
 
     kind: str
     id: UUID
@@ -50,31 +50,31 @@ class CitizenRecord:
 class People:
     """Reveal and find. Raises LedgerAway, Refusal."""
 
-    def __init__(self, lines: Pool, sealer: Sealer) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool, sealer: Sealer) -> None:
+        self._pool = pool
         self._sealer = sealer
 
-    async def reveal(self, thing: UUID, field: str, by: Actor) -> str:
-        """One field, by its wire name (`cpr`, `fejltekst`, …; `body` for all of a message nobody can read).
+    async def reveal(self, record_id: UUID, field: str, by: Actor) -> str:
+        """One field by its wire name (`cpr`, `fejltekst`, …); `body`: the whole body of a message that is no JSON.
 
-        It is logged before it is returned; the caller shows it once and keeps it nowhere.
+        The caller shows the value once and stores it nowhere.
         """
 
         async def work(connection: Connection) -> str:
             async with connection.transaction():
-                rows = await connection.fetch(SEALED, thing)
+                rows = await connection.fetch(SEALED, record_id)
                 if not rows:
-                    raise Refusal(f"nothing of id {thing} is known, or its content is gone")
-                value, citizen = self._field(thing, rows[0], field)
+                    raise Refusal(f"nothing of id {record_id} is known, or its content is gone")
+                value, citizen = self._field(record_id, rows[0], field)
                 details = {"field": field, "kind": rows[0]["kind"]}
-                await write_down(connection, by, "reveal", str(thing), details, citizen)
+                await write_down(connection, by, "reveal", str(record_id), details, citizen)
             return value
 
-        return await self._lines.run(work)
+        return await self._pool.run(work)
 
-    def _field(self, thing: UUID, row: Any, field: str) -> tuple[str, Token | None]:
+    def _field(self, record_id: UUID, row: Any, field: str) -> tuple[str, Token | None]:
         try:
-            plain = self._sealer.open(row["sealed"], of=str(thing), field=row["field"])
+            plain = self._sealer.open(row["sealed"], of=str(record_id), field=row["field"])
         except SealBroken as broken:
             raise Refusal(f"it does not open: {broken}") from None
         content = _object(plain)
@@ -93,7 +93,7 @@ class People:
         return self._sealer.token(cpr.encode(), purpose="citizen")
 
     async def find(self, cpr: Cpr, by: Actor) -> list[CitizenRecord]:
-        """Everything of a citizen, newest first, at most 1000; logged by token."""
+        """All records of a citizen, newest first, at most 1000."""
         tokens = self._sealer.all_tokens(cpr.reveal().encode(), purpose="citizen")
         wanted = ([token.digest for token in tokens], [token.key_id for token in tokens])
 
@@ -103,11 +103,7 @@ class People:
                 await write_down(connection, by, "find", "a citizen", {"count": len(rows)}, tokens[0])
             return [CitizenRecord(**row) for row in rows]
 
-        return await self._lines.run(work)
-
-    def tokens(self, cpr: Cpr) -> tuple[Token, ...]:
-        """Under which the log may name this citizen: who looked him up, and why."""
-        return self._sealer.all_tokens(cpr.reveal().encode(), purpose="citizen")
+        return await self._pool.run(work)
 
 
 def _object(plain: bytes) -> dict[str, Any]:

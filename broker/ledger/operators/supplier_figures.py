@@ -1,7 +1,6 @@
-"""How each supplier fares: its lane and what stands on it, attempts and how long they took, what was delivered.
+"""Figures of each supplier over the last 24 hours: its lane, attempts with latencies, reports delivered and dead.
 
-Attempts are those of the last day, the newest thousand at most, straight from their results; delivered and dead are
-sums of the flow over a day.
+Attempts are read from their results, at most the newest thousand; delivered and dead are sums of the flow.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+from broker.ledger.audit_log import Refusal
 from broker.ledger.operators.flow import Flow, flow_of
 from broker.ledger.operators.overview import CAUSES_MOST, WAITING
 from broker.ledger.operators.overview_model import Waiting
@@ -20,7 +20,7 @@ from broker.ledger.reports.report_model import LaneRow
 
 BACK = timedelta(hours=24)
 ATTEMPTS_MOST = 1000
-"""Of one supplier: enough for a median and a 95th percentile that mean something."""
+"""Per supplier; enough for a meaningful median and 95th percentile."""
 LISTED_MOST = 200
 HOURS, STEP_MINUTES = 24, 30
 
@@ -57,8 +57,7 @@ LEFT JOIN attempts AS a USING (report_id, number) ORDER BY r.finished_at DESC
 class SupplierFigures:
     """One supplier's lane and its last 24 hours.
 
-    `attempts`, `answered` (those that delivered) and the latencies: of the newest thousand attempts. `share`: of the
-    reports that ended, how many were delivered; None while none ended.
+    `attempts`, `answered` (attempts that delivered) and the latencies cover the newest thousand attempts.
     """
 
     lane: LaneRow
@@ -75,19 +74,19 @@ class SupplierFigures:
 
     @property
     def supplier(self) -> str:
-        """Its name in the directory."""
+        """The supplier's name in the directory."""
         return self.lane.lane.supplier
 
     @property
     def share(self) -> float | None:
-        """Between 0 and 1."""
+        """Delivered reports divided by all that ended, 0 to 1; None if none ended."""
         ended = self.delivered + self.died
         return self.delivered / ended if ended else None
 
 
 @dataclass(frozen=True, slots=True)
 class LaneAttempt:
-    """One attempt at any report of a supplier."""
+    """One delivery attempt to a supplier."""
 
     report_id: Any
     number: int
@@ -105,7 +104,7 @@ class LaneAttempt:
 
 @dataclass(frozen=True, slots=True)
 class SupplierStory:
-    """One supplier as its page shows it: figures, what waits and why, newest attempts, how its lane changed, a day."""
+    """One supplier's page: figures, waiting reports by cause, newest attempts, changes of its lane, a day of flow."""
 
     figures: SupplierFigures
     waiting: tuple[Waiting, ...]
@@ -115,18 +114,18 @@ class SupplierStory:
 
 
 class Suppliers:
-    """Reading only. Raises LedgerAway."""
+    """Reads figures of suppliers. Raises LedgerAway."""
 
-    def __init__(self, lines: Pool) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
     async def figures(self) -> list[SupplierFigures]:
         """Every supplier that has a lane, by name."""
-        return await self._lines.run(_figures)
+        return await self._pool.run(_figures)
 
-    async def story(self, supplier: str, *, limit: int = 50) -> SupplierStory | None:
-        """One supplier; None when it has no lane."""
-        return await self._lines.run(lambda connection: _story(connection, supplier, min(limit, LISTED_MOST)))
+    async def story(self, supplier: str, *, limit: int = 50) -> SupplierStory:
+        """One supplier with its newest attempts and lane changes. Raises Refusal if it has no lane."""
+        return await self._pool.run(lambda connection: _story(connection, supplier, min(limit, LISTED_MOST)))
 
 
 async def _figures(connection: Connection) -> list[SupplierFigures]:
@@ -136,12 +135,12 @@ async def _figures(connection: Connection) -> list[SupplierFigures]:
     dead = {row["supplier"]: row for row in await connection.fetch(DEAD)}
     lanes = [lane_row_of(row) for row in await connection.fetch(LIST)]
     return [
-        _of_lane(lane, attempts.get(lane.lane.supplier), ended, dead.get(lane.lane.supplier))
+        _figures_of(lane, attempts.get(lane.lane.supplier), ended, dead.get(lane.lane.supplier))
         for lane in lanes
     ]
 
 
-def _of_lane(lane: LaneRow, tried: Any, ended: dict[tuple[str, str], int], dead: Any) -> SupplierFigures:
+def _figures_of(lane: LaneRow, tried: Any, ended: dict[tuple[str, str], int], dead: Any) -> SupplierFigures:
     name = lane.lane.supplier
     return SupplierFigures(
         lane=lane,
@@ -158,10 +157,10 @@ def _of_lane(lane: LaneRow, tried: Any, ended: dict[tuple[str, str], int], dead:
     )
 
 
-async def _story(connection: Connection, supplier: str, limit: int) -> SupplierStory | None:
+async def _story(connection: Connection, supplier: str, limit: int) -> SupplierStory:
     found = [figures for figures in await _figures(connection) if figures.supplier == supplier]
     if not found:
-        return None
+        raise Refusal(f"no lane {supplier} is known")
     waiting = [Waiting(**row) for row in await connection.fetch(WAITING, CAUSES_MOST)]
     names = [f.name for f in fields(LaneAttempt)]
     attempts = await connection.fetch(NEWEST, supplier, limit)

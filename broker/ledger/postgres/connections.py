@@ -1,8 +1,7 @@
-"""Connections to PostgreSQL that never hang: one `LazyConnection` is one connection, used by one at a time.
+"""Connections to PostgreSQL on which every call has a time limit. A `LazyConnection` serves one call at a time.
 
-A failure is either a row's (RowRefused) or the connection's (LedgerAway, and the line is cut at once); what
-is not known to be a row's own fault counts as the ledger being away, so that it waits instead of being lost.
-No retries here.
+A failure is either the row's own (RowRefused) or the connection's (LedgerAway, and the connection is cut). An error
+that is not clearly the row's own counts as LedgerAway, so that its work waits instead of being lost. No retries here.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ else:  # the class is generic for the type checker only
 
 T = TypeVar("T")
 
-# Data, constraint, rollback, limit: the classes of SQLSTATE that one row can bring upon itself.
+# Classes of SQLSTATE that a single row can cause: data, constraint, rollback, program limit.
 ROW_CLASSES = frozenset({"22", "23", "40", "54"})
 LOCK_NOT_AVAILABLE = "55P03"
 CLIENT_MARGIN_S = 1.0
-"""How much longer than PostgreSQL itself we wait for a statement: it answers first unless it hangs."""
+"""How much longer than PostgreSQL's own statement_timeout the client waits: PostgreSQL answers first unless it hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where PostgreSQL is (`dsn` is secret) and how long one piece of work may take there, in seconds."""
+    """Where PostgreSQL is (`dsn` is secret) and how long one call may take there, in seconds."""
 
     dsn: str
     timeout_s: float
 
     def __repr__(self) -> str:
-        return f"Target(timeout_s={self.timeout_s})"
+        return f"Server(timeout_s={self.timeout_s})"
 
     async def connect(self) -> Connection:
-        """A connection on which every statement, lock and idle transaction has an end."""
+        """A connection with a time limit for every statement, every lock and every idle transaction."""
         milliseconds = str(int(self.timeout_s * 1000))
         return await asyncpg.connect(
             self.dsn.replace("postgresql+asyncpg://", "postgresql://", 1),
@@ -53,7 +52,8 @@ class Server:
                 "application_name": "jobnet-broker",
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
-                # Shorter, so that one row locked by somebody else fails alone and not with its whole batch.
+                # Shorter than the statement's limit: a row that another transaction has locked then fails alone,
+                # not together with its whole batch.
                 "lock_timeout": str(int(min(self.timeout_s / 3, 2) * 1000)),
                 "default_transaction_isolation": "read committed",
                 "timezone": "UTC",
@@ -62,27 +62,28 @@ class Server:
 
 
 class LazyConnection:
-    """One connection, made when needed and cut on any doubt."""
+    """One connection, made at its first use and cut after any failure that is not the row's own."""
 
-    def __init__(self, target: Server, reach: Availability) -> None:
-        self._target = target
-        self._reach = reach
+    def __init__(self, server: Server, availability: Availability) -> None:
+        self._server = server
+        self._availability = availability
         self._connection: Connection | None = None
-        self._turn = asyncio.Lock()
+        self._in_use = asyncio.Lock()
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `work` returns. Raises RowRefused, or LedgerAway a second after the target's time."""
-        async with self._turn:
+        """What `work` returns. Raises RowRefused, or LedgerAway at most a second after the server's time limit."""
+        async with self._in_use:
             try:
-                async with asyncio.timeout(self._target.timeout_s + CLIENT_MARGIN_S):
+                async with asyncio.timeout(self._server.timeout_s + CLIENT_MARGIN_S):
                     return await work(await self._connected())
             except Exception as error:
                 if (sqlstate := row_fault(error)) is not None:
-                    raise RowRefused(sqlstate) from None  # the original may quote the row
+                    # The original error may quote the row, so it is not chained.
+                    raise RowRefused(sqlstate) from None
                 self.cut()
                 if not is_foreign(error):
                     raise
-                self._reach.lost(error)
+                self._availability.lost(error)
                 raise LedgerAway(f"PostgreSQL cannot be reached ({type(error).__name__})") from error
             except BaseException:
                 self.cut()
@@ -90,17 +91,17 @@ class LazyConnection:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._target.connect()
+            self._connection = await self._server.connect()
         return self._connection
 
     def cut(self) -> None:
-        """Drop the connection without a word to the other side, which may be hanging."""
+        """Drop the connection without a goodbye: the server may be hanging."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 
     async def close(self) -> None:
-        """Say goodbye if that is quick."""
+        """Close gracefully within a second, else terminate."""
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
@@ -110,39 +111,39 @@ class LazyConnection:
 
 
 class Pool:
-    """A few lines for the calls that are not gathered; a call waits for a free one, at most its own time."""
+    """A few connections for the calls that are not batched; a call waits for a free one, at most its own time limit."""
 
-    def __init__(self, target: Server, reach: Availability, count: int) -> None:
-        self._all = [LazyConnection(target, reach) for _ in range(count)]
+    def __init__(self, server: Server, availability: Availability, count: int) -> None:
+        self._all = [LazyConnection(server, availability) for _ in range(count)]
         self._free: asyncio.LifoQueue[LazyConnection] = asyncio.LifoQueue()
-        self._timeout_s = target.timeout_s
-        for line in self._all:
-            self._free.put_nowait(line)
+        self._timeout_s = server.timeout_s
+        for connection in self._all:
+            self._free.put_nowait(connection)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """As Line.run."""
-        async with self._taken() as line:
-            return await line.run(work)
+        """As LazyConnection.run, on a free connection."""
+        async with self._taken() as connection:
+            return await connection.run(work)
 
     @contextlib.asynccontextmanager
     async def _taken(self) -> AsyncIterator[LazyConnection]:
         try:
             async with asyncio.timeout(self._timeout_s):
-                line = await self._free.get()
+                connection = await self._free.get()
         except TimeoutError:
             raise LedgerAway("every connection to PostgreSQL is taken") from None
         try:
-            yield line
+            yield connection
         finally:
-            self._free.put_nowait(line)
+            self._free.put_nowait(connection)
 
     async def close(self) -> None:
-        for line in self._all:
-            await line.close()
+        for connection in self._all:
+            await connection.close()
 
 
 def row_fault(error: BaseException) -> str | None:
-    """The SQLSTATE if the row itself is to blame; 22023 stands for what the driver could not even encode."""
+    """The SQLSTATE if the row itself caused the error; 22023 for a value that the driver could not even encode."""
     if isinstance(error, asyncpg.DataError) or type(error).__name__ == "DataError":
         return getattr(error, "sqlstate", None) or "22023"
     if isinstance(error, asyncpg.PostgresError):
@@ -152,12 +153,12 @@ def row_fault(error: BaseException) -> str | None:
 
 
 def is_foreign(error: BaseException) -> bool:
-    """Whether the error came from the connection or from PostgreSQL, and not from a mistake of ours."""
-    theirs = (
+    """Whether the error came from the connection or from PostgreSQL, not from a bug in this program."""
+    foreign = (
         OSError,
         TimeoutError,
         asyncpg.PostgresError,
         asyncpg.InterfaceError,
         asyncpg.InternalClientError,
     )
-    return isinstance(error, theirs)
+    return isinstance(error, foreign)

@@ -1,6 +1,6 @@
 """The tables of dead letters, replays and the operators' log as SQLAlchemy metadata (see tables.py).
 
-The views `letters` and `discarded_letters` over them are in migration 0003.
+The views `letters` and `discarded_letters` over them are in migrations 0003 and 0004.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ dead_messages = Table(
     "dead_messages",
     metadata,
     Column("letter_id", Uuid, primary_key=True),
-    Column("source_id", Uuid, nullable=False, doc="of the message that was taken in last: taken in once"),
+    Column(
+        "source_id", Uuid, nullable=False, doc="of the message that was taken in last; each is taken in once"
+    ),
     Column("state", Text, nullable=False, server_default=text("'open'")),
     Column("queue", Text, nullable=False, doc="the dead-letter queue it lies in"),
     Column("cause", Text, nullable=False),
     Column("cause_class", Text, nullable=False),
     Column("type", Text),
-    Column("fields", Text, doc="names of the fields at fault"),
+    Column("fields", Text, doc="names of the invalid fields"),
     Column("request_id", Uuid),
     Column("jobcenter_code", Text),
     Column("citizen_token", LargeBinary, doc="HMAC of the CPR number if one could be read, for finding"),
@@ -51,7 +53,12 @@ dead_messages = Table(
     Column("body", LargeBinary, doc="sealed; NULL after retention"),
     Column("properties", LargeBinary, doc="sealed; NULL when they were not kept"),
     Column("same_key", Text, nullable=False),
-    Column("same_token", LargeBinary, nullable=False, doc="HMAC of queue and body: a replay that came back"),
+    Column(
+        "same_token",
+        LargeBinary,
+        nullable=False,
+        doc="HMAC of queue and body: tells a replay that comes back",
+    ),
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     _at("first_seen_at", now=True),
     _at("last_seen_at", now=True),
@@ -73,8 +80,16 @@ dead_queues = Table(
     "dead_queues",
     metadata,
     Column("queue", Text, primary_key=True),
-    Column("pass", BigInteger, nullable=False, server_default=text("0"), doc="one more with each turn"),
-    Column("turning", Boolean, nullable=False, server_default=text("false"), doc="a turn is not finished"),
+    Column(
+        "pass", BigInteger, nullable=False, server_default=text("0"), doc="incremented by each reconciliation"
+    ),
+    Column(
+        "turning",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        doc="a reconciliation has begun and not ended",
+    ),
     _at("turned_at"),
 )
 
@@ -83,16 +98,19 @@ dead_places = Table(
     metadata,
     Column("queue", Text, primary_key=True),
     Column(
-        "letter_id", Uuid, primary_key=True, doc="a letter of ours that lies in the queue, as far as known"
+        "letter_id",
+        Uuid,
+        primary_key=True,
+        doc="a dead letter of the ledger that lies in the queue, as last seen",
     ),
-    Column("pass", BigInteger, nullable=False, doc="in which turn it was seen last"),
+    Column("pass", BigInteger, nullable=False, doc="the last reconciliation that saw it"),
 )
 
 replays = Table(
     "replays",
     metadata,
     Column("replay_id", Uuid, primary_key=True),
-    Column("name", Text, nullable=False, doc="what was asked for, in words"),
+    Column("name", Text, nullable=False, doc="the letters that were asked for, in words"),
     Column("state", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),

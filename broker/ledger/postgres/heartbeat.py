@@ -1,7 +1,7 @@
-"""Who lives: the heartbeat of this process, and the SQL that judges the owners of claims (DESIGN 5, "Claim").
+"""The heartbeat of this process, and the SQL that decides whether the owner of a claim is dead.
 
-Only PostgreSQL's clock decides. Nobody judges another dead before its own heartbeat has been unbroken for a
-whole threshold: PostgreSQL away makes everyone stale, and kills no one.
+docs/architecture.md#claim. Only PostgreSQL's clock counts. A process judges others only after its own heartbeat has
+been unbroken for a whole threshold: after PostgreSQL was away every heartbeat is old, and no process is dead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from broker.telemetry.log import get_logger
 log = get_logger("ledger.workers")
 
 RETRY_S = 0.25
-"""Between heartbeats while PostgreSQL is away: soon enough to be back quickly, rare enough to be no load."""
+"""Between heartbeats while PostgreSQL is away: short enough to notice its return, long enough to be no load."""
 
 BEAT = """
 INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready, host, expected, consuming, problem)
@@ -41,86 +41,122 @@ WHERE workers.stopped_at IS NULL
 STOP = "UPDATE workers SET stopped_at = clock_timestamp(), ready = false WHERE id = $1"
 
 
-def owner_is_dead(owner: str, *, me: str = "$1", threshold: str = "$2") -> str:
-    """SQL: the worker `owner` is gone or stopped; or it is silent, and `me` is fit to judge that."""
-    limit = f"{threshold}::interval"
+def owner_is_dead(owner: str) -> str:
+    """SQL: the worker `owner` is unknown or stopped; or its heartbeat is old and this process ($1) may judge that.
+
+    $2: the threshold. This process may judge when its own heartbeat is young and unbroken for a whole threshold.
+    """
     return f"""NOT EXISTS (
     SELECT FROM workers AS o WHERE o.id = {owner} AND o.stopped_at IS NULL AND (
-        o.heartbeat_at >= clock_timestamp() - {limit}
+        o.heartbeat_at >= clock_timestamp() - $2::interval
         OR NOT EXISTS (
-            SELECT FROM workers AS m WHERE m.id = {me} AND m.stopped_at IS NULL
-            AND m.heartbeat_at > clock_timestamp() - {limit} / 2
-            AND m.unbroken_since < clock_timestamp() - {limit})))"""  # noqa: S608  built from names and placeholders only
+            SELECT FROM workers AS m WHERE m.id = $1 AND m.stopped_at IS NULL
+            AND m.heartbeat_at > clock_timestamp() - $2::interval / 2
+            AND m.unbroken_since < clock_timestamp() - $2::interval)))"""
 
 
-def deaths(owner: str, *, me: str = "$1") -> str:
-    """SQL: how many owners died with this one: none if it is `me`, who dropped it, or one that stopped cleanly."""
-    return f"""CASE WHEN {owner} = {me} THEN 0
+def orphaned(owner: str, row_id: str) -> str:
+    """SQL: no process works on this row. $1: this process, $2: the threshold, $3: the ids that it holds in memory.
+
+    A row is orphaned when it has no owner (released), when this process owns it but does not hold it, or when its
+    owner is dead.
+    """
+    return f"""(
+    {owner} IS NULL OR ({owner} = $1 AND {row_id} <> ALL($3::uuid[]))
+    OR ({owner} <> $1 AND {owner_is_dead(owner)}))"""
+
+
+def deaths(owner: str) -> str:
+    """SQL: how many deaths to count for the loss of this owner, 1 or 0.
+
+    0 for this process ($1), which dropped the claim, and for a process that stopped cleanly.
+    """
+    return f"""CASE WHEN {owner} = $1 THEN 0
     WHEN EXISTS (SELECT FROM workers AS w WHERE w.id = {owner} AND w.stopped_at IS NOT NULL) THEN 0
     ELSE 1 END"""
 
 
 def now_s() -> float:
-    """Seconds that also pass while the machine sleeps: a process that slept must find its heartbeat old."""
+    """Seconds on a clock that also counts while the machine sleeps: after a sleep the last heartbeat is old."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Heartbeat:
-    """Beats from its own task on its own line, so that no batch and no pool can starve it."""
+    """Writes this process's row in the table of workers, from a task and a connection of its own.
+
+    So neither a batch nor a full pool can delay it.
+    """
 
     def __init__(
-        self, me: UUID, line: LazyConnection, reach: Availability, *, every_s: float, threshold: timedelta
+        self,
+        worker_id: UUID,
+        connection: LazyConnection,
+        availability: Availability,
+        *,
+        every_s: float,
+        threshold: timedelta,
     ) -> None:
-        self.me = me
+        self.worker_id = worker_id
         self.ready = False
-        self.sight: Callable[[], ConsumerStatus | None] = lambda: None
-        self._line = line
-        self._reach = reach
+        self.consumer_status: Callable[[], ConsumerStatus | None] = lambda: None
+        """What each heartbeat also writes down; set once the consumers are there."""
+        self._connection = connection
+        self._availability = availability
         self._every_s = every_s
         self._threshold = threshold
         self._began_s = now_s()
 
     @property
     def age_s(self) -> float:
-        """Seconds since the last committed heartbeat began: never younger than PostgreSQL thinks."""
+        """Seconds since the last committed heartbeat began: never less than PostgreSQL's own count."""
         return now_s() - self._began_s
 
     async def beat(self) -> None:
         """One heartbeat. Raises LedgerAway."""
         began_s = now_s()
-        await self._line.run(self._write)
+        await self._connection.run(self._write)
         self._began_s = began_s
-        self._reach.found()
+        self._availability.found()
 
     async def _write(self, connection: Connection) -> None:
-        seen = self.sight() or ConsumerStatus(0, 0, None)
-        mine = (self.me, os.getpid(), self.ready, self._threshold, socket.gethostname())
-        await connection.execute(BEAT, *mine, seen.expected, seen.consuming, seen.problem)
+        status = self.consumer_status() or ConsumerStatus(0, 0, None)
+        await connection.execute(
+            BEAT,
+            self.worker_id,
+            os.getpid(),
+            self.ready,
+            self._threshold,
+            socket.gethostname(),
+            status.expected,
+            status.consuming,
+            status.problem,
+        )
 
     async def run(self) -> None:
-        """Beat for ever; to be run as one task."""
+        """One heartbeat after the other, until cancelled; to be run as one task."""
         while True:
             pause_s = self._every_s
             try:
                 await self.beat()
             except LedgerAway:
                 pause_s = min(RETRY_S, self._every_s)
-            except Exception as error:  # a bug must not look like a living process with a dead heart
+            except Exception as error:
+                # A bug here must stop the consumers: otherwise the process works on while others count it dead.
                 log.exception("heartbeat-failed")
-                self._reach.lost(error)
+                self._availability.lost(error)
             await self._rest(pause_s)
 
     async def _rest(self, pause_s: float) -> None:
-        """Sleep, unless somebody wants to know at once whether PostgreSQL is there."""
-        if self._reach.away:
-            self._reach.nudged.clear()
+        """Sleep, but not longer than until the next heartbeat is wanted at once."""
+        if self._availability.away:
+            self._availability.nudged.clear()
             await asyncio.sleep(pause_s)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
-                await self._reach.nudged.wait()
-        self._reach.nudged.clear()
+                await self._availability.nudged.wait()
+        self._availability.nudged.clear()
 
     async def stop(self) -> None:
-        """Say that this process is gone: its claims are free at once. Raises LedgerAway."""
-        await self._line.run(lambda connection: connection.execute(STOP, self.me))
+        """Write down that this process has stopped: its claims are free at once. Raises LedgerAway."""
+        await self._connection.run(lambda connection: connection.execute(STOP, self.worker_id))

@@ -1,7 +1,7 @@
-"""Indexes on tables that may be large when they come: built beside working processes, after the migrations.
+"""Indexes on tables that may be large when an upgrade adds the index: built while processes work, after the migrations.
 
-CREATE INDEX CONCURRENTLY waits for nobody's rows and lets everybody write, but cannot be part of a transaction, so
-it is no migration. A ledger without them gives the same answers, slower. A new ledger gets them at once.
+CREATE INDEX CONCURRENTLY does not block writers, but cannot run in a transaction, so these are no migrations. Without
+them the ledger gives the same answers, slower. A new database gets them together with its tables.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-LOCK = 0x696E646578
-"""Any number, the same for every process: "index" in ASCII."""
+from broker.ledger.postgres.advisory_locks import BUILD_INDEXES
+
 TRY_AGAIN_S = 0.2
 
-# Letters in the order of their lists, with everything that a list or a group shows: the wide rows are not touched.
+# Dead letters in the order of their lists, with every column that a list or a group shows, so that the wide rows
+# themselves are not read.
 INDEXES = {
     "reports_letters_idx": """
         ON reports (coalesce(last_failed_at, settled_at, created_at), report_id)
@@ -27,7 +28,8 @@ INDEXES = {
         WHERE state IN ('open', 'replaying')""",
     "attempt_results_supplier_idx": """
         ON attempt_results (supplier, finished_at) INCLUDE (verdict, milliseconds) WHERE supplier IS NOT NULL""",
-    # What ended in the last hour, for conservation: a few bytes for each range of pages, nothing to do for a new row.
+    # For conservation, which reads the rows that ended in the last hour: BRIN takes a few bytes for each range of
+    # pages, and an insert costs nothing.
     **{
         f"{table}_{column}_brin": f"ON {table} USING brin ({column}) WITH (pages_per_range = 32)"
         for table, column in (
@@ -50,25 +52,30 @@ SELECT relname FROM pg_class WHERE relkind = 'i' AND relname = ANY(:names)
 
 
 async def build_at_once(connection: AsyncConnection) -> None:
-    """In the transaction that made the tables, while they are empty."""
+    """Build all, in the transaction that made the tables: they are empty."""
     for name, what in INDEXES.items():
         await connection.execute(text(f"CREATE INDEX {name} {what}"))
 
 
 async def build_beside(engine: AsyncEngine) -> None:
-    """What is missing, or was left half built; by one process at a time, the others wait and find it there."""
+    """Build what is missing or was left half built: one process at a time, the others wait and find it built."""
     names = {"names": list(INDEXES)}
     async with engine.connect() as plain:
         connection = await plain.execution_options(isolation_level="AUTOCOMMIT")
         if len(set(await connection.scalars(text(THERE), names)) - await _broken(connection)) == len(INDEXES):
             return
-        # Asked for again and again: a statement that waits for a lock would itself hold the building up.
-        while not await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}):  # noqa: ASYNC110  PostgreSQL's lock
+        # Polled: CREATE INDEX CONCURRENTLY waits for every running statement, so one that waits for the lock would
+        # block the builder.
+        while not await _locked(connection):  # noqa: ASYNC110  the lock is PostgreSQL's
             await asyncio.sleep(TRY_AGAIN_S)
         for name in await _broken(connection):
             await connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
         for name, what in INDEXES.items():
             await connection.execute(text(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} {what}"))
+
+
+async def _locked(connection: AsyncConnection) -> bool:
+    return bool(await connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": BUILD_INDEXES}))
 
 
 async def _broken(connection: AsyncConnection) -> set[str]:

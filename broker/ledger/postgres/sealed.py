@@ -1,6 +1,7 @@
-"""Between what callers say in the clear and what a row holds: seals, tokens, and rows read back.
+"""Translates between values in the clear and the columns of a row: sealing, tokens, and rows read back.
 
-The one place that knows which columns are sealed and which HMAC serves what. No SQL runs here.
+The only place that knows which columns are sealed and which token serves which purpose (docs/privacy.md#sealing,
+#blind-index). No SQL runs here.
 """
 
 from __future__ import annotations
@@ -31,59 +32,60 @@ CLAIM = (
 
 
 def qualified(columns: str, table: str) -> str:
-    """The same columns with the table's name in front, for statements that read several tables."""
+    """The same columns with the table's name in front, for statements over several tables."""
     return ", ".join(f"{table}.{name.strip()}" for name in columns.split(","))
 
 
 class FieldSealer:
-    """Seals and opens the fields of one request or report; `of` is always its id."""
+    """Seals and opens fields, each bound to the id of its request or report and to its own name."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
     @property
     def turn_key(self) -> str:
-        """The key of the per-citizen hold: the oldest, so that old and new processes exclude each other."""
+        """The id of the key for turns: the oldest one, so that processes with old and new keys agree on a token."""
         return self._sealer.oldest_token_key
 
     def turn(self, cpr: Cpr) -> Token:
+        """The token of the citizen's turn, the per-citizen lock (R9)."""
         return self._sealer.token(cpr.reveal().encode(), purpose="turn", key_id=self.turn_key)
 
     def citizen(self, cpr: Cpr, key_id: str | None = None) -> Token:
-        """By the newest key, or by the one that a stored row names (KeyMissing if that is gone)."""
+        """By the newest key, or by the key that a stored row names. Raises KeyMissing."""
         return self._sealer.token(cpr.reveal().encode(), purpose="citizen", key_id=key_id)
 
-    def citizen_tokens(self, cpr: Cpr) -> tuple[Token, ...]:
-        """Every token under which this citizen's rows may be stored, newest key first."""
-        return self._sealer.all_tokens(cpr.reveal().encode(), purpose="citizen")
-
-    def business(self, ask: ClaimRequest, key_id: str | None = None) -> Token:
-        """Of the type too: an accept and a cancel of the same booking have the same fields."""
-        value = ask.type.encode() + b"\0" + ask.business
+    def business(self, request: ClaimRequest, key_id: str | None = None) -> Token:
+        """The token of type and business fields (R8)."""
+        # With the type: an accept and a cancel of the same booking have equal fields.
+        value = request.type.encode() + b"\0" + request.business
         return self._sealer.token(value, purpose="business", key_id=key_id)
 
     def merge(self, value: bytes) -> Token:
-        """Of what makes failures equal; by the oldest key, so that old and new processes find each other's."""
+        """The token of equal failures, by the oldest key: processes with old and new keys agree on it."""
         return self._sealer.token(value, purpose="merge", key_id=self._sealer.oldest_token_key)
 
-    def is_same(self, ask: ClaimRequest, row: SealedRow) -> bool:
-        """Rule 8, with the key that the row names. A key that is gone proves nothing, so it does not pass."""
+    def is_same(self, request: ClaimRequest, row: SealedRow) -> bool:
+        """Whether the row was made by the same business fields (R8), compared under the key that the row names.
+
+        False if that key is not configured any more.
+        """
         try:
-            ours = self.business(ask, row["business_key"])
+            token = self.business(request, row["business_key"])
         except KeyMissing as missing:
             log.error("token-key-missing", key_id=missing.key_id)
             return False
-        return ours.same(Token(row["business_key"], row["business_hmac"]))
+        return token.same(Token(row["business_key"], row["business_hmac"]))
 
-    def seal(self, request_id: UUID, field: str, plain: bytes | None) -> bytes | None:
-        return None if plain is None else self._sealer.seal(plain, of=str(request_id), field=field)
+    def seal(self, row_id: UUID, field: str, plain: bytes | None) -> bytes | None:
+        return None if plain is None else self._sealer.seal(plain, of=str(row_id), field=field)
 
-    def open(self, request_id: UUID, field: str, sealed: bytes) -> bytes:
+    def open(self, row_id: UUID, field: str, sealed: bytes) -> bytes:
         """Raises SealBroken."""
-        return self._sealer.open(sealed, of=str(request_id), field=field)
+        return self._sealer.open(sealed, of=str(row_id), field=field)
 
     def settled(self, row: SealedRow) -> Settled:
-        """A row of the columns ENDING, its answer opened. Raises SealBroken."""
+        """From a row of the columns ENDING, with the answer opened. Raises SealBroken."""
         ending = StoredAnswer(
             status=Status(row["status"]),
             answer=self.open(row["request_id"], "answer", row["answer"]),
@@ -95,8 +97,9 @@ class FieldSealer:
 
 
 def facts_of(row: SealedRow) -> RequestFacts:
-    """An uncertain request has no settled_at; it has been what it is since uncertain_since."""
-    at: datetime = row["settled_at"] or row["uncertain_since"]
+    """From a row of the columns FACTS and `uncertain_since`."""
+    # An uncertain request has no settled_at yet.
+    settled_at: datetime = row["settled_at"] or row["uncertain_since"]
     return RequestFacts(
         type=row["type"],
         jobcenter_code=row["jobcenter_code"],
@@ -105,11 +108,11 @@ def facts_of(row: SealedRow) -> RequestFacts:
         supplier=row["supplier"],
         state=State(row["state"]),
         corrected=row["corrected"],
-        settled_at=at,
+        settled_at=settled_at,
     )
 
 
 def claim_of(row: SealedRow, *, taken_over: bool, message: bytes | None = None) -> Claim:
-    """A row of the columns CLAIM."""
+    """From a row of the columns CLAIM."""
     names = [name.strip() for name in CLAIM.split(",")]
     return Claim(taken_over=taken_over, message=message, **{name: row[name] for name in names})

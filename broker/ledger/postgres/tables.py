@@ -1,7 +1,6 @@
-"""The tables of the ledger as SQLAlchemy metadata: what migrations are compared with, and what columns mean.
+"""The tables of the ledger as SQLAlchemy metadata: the meaning of the columns, and a test's check of the migrations.
 
-The running broker speaks SQL through asyncpg (see claims.py and its neighbours); nothing here opens a
-connection.
+The broker itself sends SQL through asyncpg (see requests/claims.py); nothing here opens a connection.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ metadata = MetaData()
 
 
 def _moment(name: str, *, nullable: bool = True, default: bool = False) -> Column[object]:
-    """A point in time by PostgreSQL's clock; processes' clocks are never compared with each other."""
+    """A point in time by PostgreSQL's clock; the clocks of different processes are never compared."""
     at = text("clock_timestamp()") if default else None
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=at)
 
@@ -49,7 +48,7 @@ workers = Table(
     Column("host", Text),
     Column("expected", Integer, doc="consumers that it should have"),
     Column("consuming", Integer, doc="consumers that it has"),
-    Column("problem", Text, doc="what keeps it from carrying arrivals, in words"),
+    Column("problem", Text, doc="why it handles no messages now, in words"),
 )
 
 requests = Table(
@@ -65,16 +64,22 @@ requests = Table(
     Column("state", Text, nullable=False),
     Column("owner", Uuid, doc="the worker that runs it, verifies it, or settled it"),
     Column(
-        "epoch", BigInteger, nullable=False, server_default=text("1"), doc="one more with every new owner"
+        "epoch",
+        BigInteger,
+        nullable=False,
+        server_default=text("1"),
+        doc="fencing token: incremented for every new owner",
     ),
-    Column("claim_token", Uuid, doc="of the call that claimed it: a commit of unknown fate is recognised"),
+    Column(
+        "claim_token", Uuid, doc="of the call that claimed it: tells whether an interrupted COMMIT was made"
+    ),
     Column("settle_token", Uuid, doc="of the call that settled it, for the same reason"),
     Column("dead_owners", Integer, nullable=False, server_default=text("0")),
-    Column("turn", LargeBinary, doc="HMAC of the CPR number while the citizen's turn is held"),
+    Column("turn", LargeBinary, doc="HMAC of the CPR number while the request holds the citizen's turn"),
     Column("turn_key", Text, doc="key id of turn"),
     Column("citizen_token", LargeBinary, nullable=False, doc="HMAC of the CPR number, for finding"),
     Column("citizen_key", Text, nullable=False),
-    Column("business_hmac", LargeBinary, nullable=False, doc="HMAC of type and business fields (rule 8)"),
+    Column("business_hmac", LargeBinary, nullable=False, doc="HMAC of type and business fields (R8)"),
     Column("business_key", Text, nullable=False),
     Column("message", LargeBinary, nullable=False, doc="sealed"),
     Column("answer", LargeBinary, doc="sealed"),
@@ -91,9 +96,7 @@ requests = Table(
     Column("verify_tries", Integer, nullable=False, server_default=text("0")),
     _moment("event_due_at"),
     Column("corrected", Boolean, nullable=False, server_default=text("false")),
-    Column(
-        "report_id", Uuid, doc="the report that tells of its failure: its own, or the one it was merged into"
-    ),
+    Column("report_id", Uuid, doc="the report on its failure: its own, or the one it was merged into"),
     UniqueConstraint("turn", name="requests_turn_key"),
     CheckConstraint(
         "state IN ('running', 'settled', 'uncertain', 'unverified')", name="requests_state_check"
@@ -114,34 +117,48 @@ reports = Table(
     metadata,
     Column("report_id", Uuid, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("request_id", Uuid, doc="the request it tells of, if one is known"),
+    Column("request_id", Uuid, doc="the request that failed, if one is known"),
     Column("supplier", Text, doc="NULL while the directory does not know the jobcenter (dead `unroutable`)"),
     Column("jobcenter_code", Text, nullable=False),
-    Column("type", Text, doc="of the request it tells of"),
+    Column("type", Text, doc="of the request that failed"),
     Column("error_code", Integer, nullable=False),
     _moment("occurred_at", nullable=False),
     Column("content", LargeBinary, nullable=False, doc="sealed"),
     Column("citizen_token", LargeBinary, nullable=False, doc="HMAC of the CPR number, for finding"),
     Column("citizen_key", Text, nullable=False),
-    Column("merge_token", LargeBinary, doc="HMAC of what makes automatic failures equal"),
+    Column("merge_token", LargeBinary, doc="HMAC of the fields in which merged failures are equal"),
     Column("merge_key", Text),
-    Column("count", Integer, nullable=False, server_default=text("1"), doc="equal failures it stands for"),
+    Column(
+        "count",
+        Integer,
+        nullable=False,
+        server_default=text("1"),
+        doc="equal failures that were merged into it",
+    ),
     Column("traceparent", Text),
     Column("state", Text, nullable=False),
     _moment("due_at", nullable=False),
     Column("joins", Uuid, doc="the failed request that a citizen's report waits for"),
-    Column("number", BigInteger, nullable=False, server_default=text("0"), doc="of the last handing over"),
+    Column("number", BigInteger, nullable=False, server_default=text("0"), doc="of the last hand-over"),
     _moment("handed_at"),
     Column("owner", Uuid, doc="the worker that delivers it, or delivered it last"),
     Column("epoch", BigInteger, nullable=False, server_default=text("0")),
-    Column("claim_token", Uuid, doc="of the call that claimed it: a commit of unknown fate is recognised"),
-    _count("attempts", "all of its life, replays included"),
-    _count("try_key", "one more for each x-requestId; the same while an attempt is unanswered"),
+    Column(
+        "claim_token", Uuid, doc="of the call that claimed it: tells whether an interrupted COMMIT was made"
+    ),
+    _count("attempts", "since it was made, replays included"),
+    _count("try_key", "incremented for each new x-requestId; kept while an attempt is unanswered"),
     Column("unanswered", Boolean, nullable=False, server_default=text("false")),
     _count("retries", "counted failures since the last replay"),
     _count("crashes"),
     _count("bugs"),
-    Column("duplicate", Boolean, nullable=False, server_default=text("false"), doc="delivered; they had it"),
+    Column(
+        "duplicate",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        doc="delivered: the supplier already had it",
+    ),
     Column("cause", Text, doc="of the last failure"),
     Column("cause_class", Text, doc="message, moment, setup or ours"),
     Column("fault", Text, doc="type of the contract's fault"),
@@ -210,9 +227,9 @@ attempt_results = Table(
     Column("what", Text),
     Column("milliseconds", Integer),
     Column("counted", Boolean, nullable=False),
-    Column("applied", Boolean, nullable=False, doc="false: its process had been overtaken by then"),
+    Column("applied", Boolean, nullable=False, doc="false: another process had taken the report over"),
     Column("token", Uuid, nullable=False, doc="of the call that finished it"),
-    Column("supplier", Text, doc="whom it called; NULL before 0004"),
+    Column("supplier", Text, doc="the supplier that was called; NULL in rows from before 0004"),
 )
 
 lanes = Table(
@@ -235,7 +252,7 @@ lanes = Table(
         DateTime(timezone=True),
         nullable=False,
         server_default=text("to_timestamp(0)"),
-        doc="the shared rate: the next report is handed over not before",
+        doc="the rate shared by all processes: no hand-over before this",
     ),
     CheckConstraint("state IN ('open', 'parked', 'probing', 'paused')", name="lanes_state_check"),
     CheckConstraint("(state = 'probing') = (probe IS NOT NULL)", name="lanes_probe_check"),

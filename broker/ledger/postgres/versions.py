@@ -1,9 +1,9 @@
-"""Brings a database to the version of this code, and says when it is not there.
+"""Upgrades a database to the version of this code, and refuses one that is behind it.
 
-Expand, then contract: a migration only adds what processes of the version before can live beside; what it
-replaces is dropped by a later release. One transaction under an advisory lock, so several starts at once
-upgrade once; indexes on tables that may be large follow it, built beside whoever works (indexes.py). A process
-runs against a newer database (its successor has expanded it), but never changes one.
+Expand, then contract: a migration only adds, so that processes of the version before keep working; what it replaces is
+dropped by a later release. The migrations are one transaction under an advisory lock, so that processes that start
+together upgrade once; indexes on tables that may be large follow (indexes.py). A process runs against a newer
+database, which a newer release has expanded, but never changes one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from sqlalchemy.pool import NullPool
 
 from broker.errors import LedgerAway
 from broker.ledger.model import LedgerMisfit
+from broker.ledger.postgres.advisory_locks import UPGRADE
 from broker.ledger.postgres.connections import is_foreign
 from broker.ledger.postgres.indexes import build_at_once, build_beside
 
 MIGRATIONS = Path(__file__).parent.with_name("migrations")
 HEAD = "0004"
 """The newest migration; a test compares it with the files, so that a start need not read them."""
-LOCK = 0x6A6F626E6574
-"""Any number, the same for every process: "jobnet" in ASCII."""
 COMMAND = "jobnet-broker ledger upgrade"
 
 
@@ -41,15 +40,13 @@ def migrations() -> Config:
 
 
 def upgrade(dsn: str) -> str:
-    """As `bring_up_to_date`, for who has no event loop; returns the revision the database has now."""
+    """As `bring_up_to_date`, for callers without an event loop; returns the revision that the database has now."""
     asyncio.run(bring_up_to_date(dsn))
     return HEAD
 
 
 async def bring_up_to_date(dsn: str) -> str:
-    """Bring the database to HEAD and return the revision it had ("" if none). Raises LedgerMisfit,
-    LedgerAway.
-    """
+    """Bring the database to HEAD and return the revision it had ("" if none). Raises LedgerMisfit, LedgerAway."""
     plain = dsn.replace("postgresql+asyncpg://", "postgresql://", 1)
 
     async def connect() -> asyncpg.Connection[asyncpg.Record]:
@@ -72,9 +69,9 @@ async def bring_up_to_date(dsn: str) -> str:
 
 
 async def _upgrade(connection: AsyncConnection) -> str:
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-    there = await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
-    before = await connection.scalar(text("SELECT version_num FROM alembic_version")) if there else None
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE})
+    exists = await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
+    before = await connection.scalar(text("SELECT version_num FROM alembic_version")) if exists else None
     if before is not None and before not in known():
         raise LedgerMisfit(
             f"the database is at version {before}, newer than this broker ({HEAD}); use its broker"
@@ -92,14 +89,14 @@ def _run(connection: Connection) -> None:
 
 
 def known() -> set[str]:
-    """Every revision that this code has a migration for."""
+    """The revisions that this code has a migration for."""
     return {script.revision for script in ScriptDirectory.from_config(migrations()).walk_revisions()}
 
 
 async def check_version(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Raises LedgerMisfit with the command to run when the database is behind this code."""
-    there = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
-    version = await connection.fetchval("SELECT version_num FROM alembic_version") if there else None
+    """Raises LedgerMisfit, with the command to run, when the database is behind this code."""
+    exists = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
+    version = await connection.fetchval("SELECT version_num FROM alembic_version") if exists else None
     if version is None:
         raise LedgerMisfit(f"the database has no ledger yet; run: {COMMAND}")
     if version != HEAD and version in known():

@@ -1,1 +1,1 @@
-"""Reports in the ledger: intake, hand-over, attempts, lanes."""
+"""Failure reports in the ledger: intake, hand-over to the lanes, attempts and their results, lanes."""

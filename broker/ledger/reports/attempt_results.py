@@ -1,7 +1,7 @@
-"""The end of attempts at reports: what each came to, for the report and for its supplier's lane, many in one commit.
+"""Ends delivery attempts: stores each result for the report and for its supplier's lane, many in one transaction.
 
-Conditional on owner and epoch. What happened at the supplier happened: it is written down even for a report that
-was taken over meanwhile, and a commit of unknown fate is recognised by its own token. Calls nobody, judges nothing.
+The report changes only under the same owner and epoch. The result is stored even when the claim was overtaken, because
+the call was made. A batch whose COMMIT was interrupted is recognised by its tokens. Calls nothing, decides nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from uuid import UUID, uuid4
 
 from broker.errors import CallFacts
 from broker.lanes.decision import Action, DeadLetter, Decision, Delivered, Hold, Retry
-from broker.lanes.lane import Lane, LaneRules, after
+from broker.lanes.lane import Lane, after
+from broker.ledger.postgres.columns import by_column, unnested
 from broker.ledger.postgres.connections import Connection, Pool
-from broker.ledger.reports.lanes import LaneSnapshot, learn, look_at
+from broker.ledger.postgres.group_commit import committed_earlier
+from broker.ledger.reports.lanes import LaneSnapshot, apply_event, read_lanes
 from broker.ledger.reports.report_model import ReportClaim, ReportState
+from config.report_sections import ReportSettings
 
 FINISH_COLUMNS = {
     "id": "uuid",
@@ -49,12 +52,6 @@ RESULT_COLUMNS = {
     "supplier": "text",
 }
 
-
-def _given(columns: dict[str, str]) -> str:
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), 1))
-    return f"unnest({arrays}) AS given ({', '.join(columns)})"
-
-
 FINISH = f"""
 UPDATE reports SET state = given.state, owner = NULL, handed_at = NULL, due_at = now.at + given.pause,
     retries = given.retries, crashes = given.crashes, bugs = given.bugs, unanswered = given.unanswered,
@@ -63,21 +60,21 @@ UPDATE reports SET state = given.state, owner = NULL, handed_at = NULL, due_at =
     last_failed_at = CASE given.state WHEN 'delivered' THEN last_failed_at ELSE now.at END,
     settled_at = CASE given.state WHEN 'waiting' THEN NULL ELSE now.at END,
     event_due_at = CASE given.state WHEN 'waiting' THEN NULL ELSE now.at END
-FROM (SELECT ledger_now() AS at) AS now, {_given(FINISH_COLUMNS)}
+FROM (SELECT ledger_now() AS at) AS now, {unnested(FINISH_COLUMNS)}
 WHERE report_id = given.id AND reports.owner = given.owner AND reports.epoch = given.epoch
     AND reports.state = 'delivering'
 RETURNING report_id, reports.epoch
-"""  # noqa: S608  built from the names above only
+"""
 
 RESULT = f"""
 INSERT INTO attempt_results
 SELECT given.id, given.at, ledger_now(), given.verdict, given.cause, given.status, given.fault, given.what,
     given.milliseconds, given.counted, given.applied, given.token, given.supplier
-FROM {_given(RESULT_COLUMNS)}
+FROM {unnested(RESULT_COLUMNS)}
 ON CONFLICT DO NOTHING
-"""  # noqa: S608  built from the names above only
+"""
 
-WRITTEN = """
+RECOGNISE = """
 SELECT token, applied FROM attempt_results WHERE report_id = ANY($1::uuid[]) AND token = ANY($2::uuid[])
 """
 
@@ -91,76 +88,77 @@ STATES: dict[type, ReportState] = {
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """One attempt that is over."""
+    """One attempt that is over, and the decision about it."""
 
     claim: ReportClaim
-    judgement: Decision
+    decision: Decision
     token: UUID = field(default_factory=uuid4)
 
 
 class Results:
-    """Writes batches of results down."""
+    """Stores batches of results."""
 
-    def __init__(self, lines: Pool, rules: LaneRules) -> None:
-        self._lines = lines
+    def __init__(self, pool: Pool, rules: ReportSettings) -> None:
+        self._pool = pool
         self._rules = rules
 
-    async def flush(self, ended: Sequence[AttemptResult]) -> list[bool]:
-        """Whether each counted, and was not overtaken. Raises LedgerAway, RowRefused."""
-        applied = await self._lines.run(lambda connection: self._commit(connection, ended))
-        return [applied[one.token] for one in ended]
+    async def flush(self, results: Sequence[AttemptResult]) -> list[bool]:
+        """For each whether it applied; False if its claim was overtaken. Raises LedgerAway, RowRefused."""
+        applied = await self._pool.run(lambda connection: self._commit(connection, results))
+        return [applied[result.token] for result in results]
 
-    async def _commit(self, connection: Connection, ended: Sequence[AttemptResult]) -> dict[UUID, bool]:
-        ordered = sorted(ended, key=lambda one: one.claim.report_id.bytes)
+    async def _commit(self, connection: Connection, results: Sequence[AttemptResult]) -> dict[UUID, bool]:
+        ordered = sorted(results, key=lambda result: result.claim.report_id.bytes)
         async with connection.transaction():
             lanes = await self._locked(connection, ordered)
-            rows = await connection.fetch(FINISH, *_columns(_ending(one) for one in ordered))
-            counted = {(row["report_id"], row["epoch"]) for row in rows}
-            applied = {one.token: (one.claim.report_id, one.claim.epoch) in counted for one in ordered}
-            await connection.execute(RESULT, *_columns(_result(one, applied[one.token]) for one in ordered))
-            for one in ended:  # in the order in which they ended
-                if applied[one.token]:
-                    await self._teach(connection, lanes, one)
-        if not all(applied.values()):  # overtaken, or committed by an earlier try of this very batch
-            ids, tokens = [one.claim.report_id for one in ordered], [one.token for one in ordered]
-            rows = await connection.fetch(WRITTEN, ids, tokens)
-            applied |= {row["token"]: row["applied"] for row in rows}
-        return applied
+            rows = await connection.fetch(FINISH, *by_column(_finish_values(result) for result in ordered))
+            finished = {(row["report_id"], row["epoch"]) for row in rows}
+            applied = {
+                result.token: (result.claim.report_id, result.claim.epoch) in finished for result in ordered
+            }
+            values = (_result_values(result, applied[result.token]) for result in ordered)
+            await connection.execute(RESULT, *by_column(values))
+            # In the order in which the attempts ended.
+            for result in results:
+                if applied[result.token]:
+                    await self._apply_event(connection, lanes, result)
+        # Overtaken, or committed by an earlier try of this batch.
+        missing = [(result.claim.report_id, result.token) for result in ordered if not applied[result.token]]
+        earlier = await committed_earlier(connection, RECOGNISE, missing)
+        return applied | {token: row["applied"] for token, row in earlier.items()}
 
     async def _locked(
-        self, connection: Connection, ended: Sequence[AttemptResult]
+        self, connection: Connection, results: Sequence[AttemptResult]
     ) -> dict[str, LaneSnapshot]:
-        """The lanes that these can tell anything new, locked: most deliveries cannot, and need no lock."""
-        suppliers = {one.claim.supplier for one in ended if one.judgement.lane_event is not None}
-        standings = await look_at(connection, suppliers) if suppliers else {}
-        news = {name for name, at in standings.items() if self._learns(at, name, ended)}
-        return await look_at(connection, news, lock=True) if news else {}
+        """The lanes that these results change, locked. Most deliveries change none, and then no lane is locked."""
+        suppliers = {result.claim.supplier for result in results if result.decision.lane_event is not None}
+        snapshots = await read_lanes(connection, suppliers) if suppliers else {}
+        changed = {name for name, snapshot in snapshots.items() if self._changes(snapshot, results)}
+        return await read_lanes(connection, changed, lock=True) if changed else {}
 
-    def _learns(self, at: LaneSnapshot, supplier: str, ended: Sequence[AttemptResult]) -> bool:
-        lane: Lane = at.lane
-        for one in ended:
-            if one.claim.supplier == supplier and (event := one.judgement.lane_event) is not None:
-                lane = after(lane, event, at.now, self._rules)
-                if lane != at.lane:
+    def _changes(self, snapshot: LaneSnapshot, results: Sequence[AttemptResult]) -> bool:
+        lane: Lane = snapshot.lane
+        for result in results:
+            event = result.decision.lane_event
+            if result.claim.supplier == lane.supplier and event is not None:
+                lane = after(lane, event, snapshot.now, self._rules)
+                if lane != snapshot.lane:
                     return True
         return False
 
-    async def _teach(
-        self, connection: Connection, lanes: dict[str, LaneSnapshot], one: AttemptResult
+    async def _apply_event(
+        self, connection: Connection, lanes: dict[str, LaneSnapshot], result: AttemptResult
     ) -> None:
-        event, at = one.judgement.lane_event, lanes.get(one.claim.supplier)
-        if event is not None and at is not None:
-            lane = await learn(connection, at, event, self._rules)
-            lanes[one.claim.supplier] = replace(at, lane=lane)
+        event, snapshot = result.decision.lane_event, lanes.get(result.claim.supplier)
+        if event is not None and snapshot is not None:
+            lane = await apply_event(connection, snapshot, event, self._rules)
+            lanes[result.claim.supplier] = replace(snapshot, lane=lane)
 
 
-def _columns(rows: Any) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _ending(one: AttemptResult) -> tuple[Any, ...]:
-    """The values of FINISH."""
-    claim, verdict, tries = one.claim, one.judgement.verdict, one.judgement.tries
+def _finish_values(result: AttemptResult) -> tuple[Any, ...]:
+    """The values of FINISH_COLUMNS."""
+    claim, decision = result.claim, result.decision
+    verdict, tries = decision.verdict, decision.tries
     return (
         claim.report_id,
         claim.owner,
@@ -173,14 +171,14 @@ def _ending(one: AttemptResult) -> tuple[Any, ...]:
         tries.unanswered,
         isinstance(verdict, Delivered) and verdict.duplicate,
         _cause(verdict),
-        one.judgement.cause_class,
-        _fault(one.judgement.call_facts) if not isinstance(verdict, Delivered) else None,
+        decision.cause_class,
+        _fault(decision.call_facts) if not isinstance(verdict, Delivered) else None,
     )
 
 
-def _result(one: AttemptResult, applied: bool) -> tuple[Any, ...]:
-    """The values of RESULT."""
-    claim, verdict, call_facts = one.claim, one.judgement.verdict, one.judgement.call_facts
+def _result_values(result: AttemptResult, applied: bool) -> tuple[Any, ...]:
+    """The values of RESULT_COLUMNS."""
+    claim, verdict, call_facts = result.claim, result.decision.verdict, result.decision.call_facts
     return (
         claim.report_id,
         claim.attempt,
@@ -192,7 +190,7 @@ def _result(one: AttemptResult, applied: bool) -> tuple[Any, ...]:
         call_facts.milliseconds if call_facts else None,
         isinstance(verdict, Retry) and verdict.counted,
         applied,
-        one.token,
+        result.token,
         claim.supplier,
     )
 

@@ -1,7 +1,7 @@
-"""The beginning of attempts at reports: claimed under their numbers, their intents written down, many in one commit.
+"""Starts delivery attempts: claims reports by hand-over number and records each attempt before its call.
 
-Conditional on the number that was handed over, and safe to repeat: a commit of unknown fate is recognised by the
-claim's own token (DESIGN 6). Gathered like bookings, because a transaction for each cost ten times a delivery.
+Many in one transaction: one for each costs ten times the delivery. Safe to repeat: a batch whose COMMIT was interrupted
+is recognised by the tokens of its claims.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from broker.lanes.decision import RetryState
 from broker.lanes.retry_policy import x_request_id
 from broker.ledger.postgres.connections import Connection, Pool
+from broker.ledger.postgres.group_commit import committed_earlier
 from broker.ledger.postgres.sealed import FieldSealer, SealedRow
 from broker.ledger.reports.held_reports import HeldReports
 from broker.ledger.reports.report_model import ReportClaim
@@ -24,10 +25,10 @@ log = get_logger("ledger.attempts")
 
 CLAIMED = (
     "report_id, epoch, owner, supplier, attempts, try_key, retries, crashes, bugs, unanswered, count, kind,"
-    " request_id, jobcenter_code, traceparent, content, claim_token"
+    " request_id, jobcenter_code, traceparent, content, claim_token AS token"
 )
 
-# Most are delivered at the first attempt, and those have not been looked for.
+# Most reports are delivered at the first attempt, and a first attempt is no replay: no need to look there.
 REPLAYED = """CASE WHEN attempts > 1 THEN EXISTS (
     SELECT FROM replay_items AS i WHERE i.letter_id = reports.report_id AND i.state = 'replayed')
     ELSE false END AS replayed"""
@@ -39,20 +40,20 @@ FROM unnest($2::uuid[], $3::bigint[], $4::uuid[]) AS given (id, at, token)
 WHERE report_id = given.id AND number = given.at AND state = 'handed'
 RETURNING {CLAIMED}, {REPLAYED}, coalesce(
     (SELECT probe = report_id FROM lanes WHERE lanes.supplier = reports.supplier), false) AS probe
-"""  # noqa: S608  built from constants only
+"""
 
 RECOGNISE = f"""
 SELECT {CLAIMED}, {REPLAYED}, (SELECT probe FROM attempts AS a
                    WHERE a.report_id = reports.report_id AND a.number = reports.attempts) AS probe
 FROM reports WHERE report_id = ANY($1::uuid[]) AND claim_token = ANY($2::uuid[]) AND state = 'delivering'
-"""  # noqa: S608  built from constants only
+"""
 
 INTENT = """
 INSERT INTO attempts SELECT given.id, given.at, $1, ledger_now(), given.x_request_id, given.probe
 FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::boolean[]) AS given (id, at, x_request_id, probe)
 """
 
-# Taken back whole: no attempt was made at what nobody can read.
+# The attempt is taken back: without the content no call is possible.
 UNREADABLE = """
 UPDATE reports SET state = 'dead', cause = 'seal-broken', cause_class = 'ours', fault = NULL, owner = NULL,
     attempts = attempts - 1, handed_at = NULL, first_failed_at = coalesce(first_failed_at, now.at),
@@ -63,7 +64,7 @@ FROM (SELECT ledger_now() AS at) AS now WHERE report_id = ANY($1::uuid[])
 
 @dataclass(frozen=True, slots=True)
 class AttemptRequest:
-    """One arrival's wish to deliver a report that was handed over under `number`."""
+    """A message on a lane asks for an attempt at a report, handed over under `number`."""
 
     report_id: UUID
     number: int
@@ -73,46 +74,50 @@ class AttemptRequest:
 class Attempts:
     """Claims batches of reports."""
 
-    def __init__(self, me: UUID, lines: Pool, safe: FieldSealer, holdings: HeldReports) -> None:
-        self._me = me
-        self._lines = lines
-        self._safe = safe
-        self._holdings = holdings
+    def __init__(self, owner: UUID, pool: Pool, sealer: FieldSealer, held: HeldReports) -> None:
+        self._owner = owner
+        self._pool = pool
+        self._sealer = sealer
+        self._held = held
 
-    async def flush(self, wanted: Sequence[AttemptRequest]) -> list[ReportClaim | None]:
-        """The claim for each, or None: it is not to be delivered under that number now. Raises LedgerAway, RowRefused."""
-        claims = await self._lines.run(lambda connection: self._commit(connection, wanted))
-        return [claims.get(one.token) for one in wanted]
+    async def flush(self, requests: Sequence[AttemptRequest]) -> list[ReportClaim | None]:
+        """For each its claim, or None: not to be delivered under that number now. Raises LedgerAway, RowRefused."""
+        claims = await self._pool.run(lambda connection: self._commit(connection, requests))
+        return [claims.get(request.token) for request in requests]
 
     async def _commit(
-        self, connection: Connection, wanted: Sequence[AttemptRequest]
+        self, connection: Connection, requests: Sequence[AttemptRequest]
     ) -> dict[UUID, ReportClaim]:
-        ordered = sorted(wanted, key=lambda one: one.report_id.bytes)
-        ids, tokens = [one.report_id for one in ordered], [one.token for one in ordered]
+        ordered = sorted(requests, key=lambda request: request.report_id.bytes)
+        ids, tokens = [request.report_id for request in ordered], [request.token for request in ordered]
+        numbers = [request.number for request in ordered]
         async with connection.transaction():
-            rows = await connection.fetch(CLAIM, self._me, ids, [one.number for one in ordered], tokens)
+            rows = await connection.fetch(CLAIM, self._owner, ids, numbers, tokens)
             claims = await self._opened(connection, rows)
             begun = list(claims.values())
             await connection.execute(
                 INTENT,
-                self._me,
+                self._owner,
                 [claim.report_id for claim in begun],
                 [claim.attempt for claim in begun],
                 [claim.x_request_id for claim in begun],
                 [claim.probe for claim in begun],
             )
-        if len(rows) < len(ordered):  # old copies, or what an earlier try of this very batch committed
-            mine = await connection.fetch(RECOGNISE, ids, tokens)
-            claims |= {
-                row["claim_token"]: self._claim(row) for row in mine if row["claim_token"] not in claims
-            }
-        return {token: self._holdings.hold(claim) for token, claim in claims.items()}
+        if len(rows) < len(ordered):
+            # The others are stale messages, or an earlier try of this batch has claimed them.
+            missing = [
+                (request.report_id, request.token) for request in ordered if request.token not in claims
+            ]
+            earlier = await committed_earlier(connection, RECOGNISE, missing)
+            claims |= {token: self._claim(row) for token, row in earlier.items()}
+        return {token: self._held.hold(claim) for token, claim in claims.items()}
 
     async def _opened(self, connection: Connection, rows: Sequence[SealedRow]) -> dict[UUID, ReportClaim]:
+        """The claims by token; a report that cannot be decrypted becomes dead instead."""
         claims, unreadable = {}, []
         for row in rows:
             try:
-                claims[row["claim_token"]] = self._claim(row)
+                claims[row["token"]] = self._claim(row)
             except SealBroken as broken:
                 log.error("report-does-not-open", report_id=row["report_id"], reason=str(broken))
                 unreadable.append(row["report_id"])
@@ -137,6 +142,6 @@ class Attempts:
             request_id=row["request_id"],
             jobcenter_code=row["jobcenter_code"],
             traceparent=row["traceparent"],
-            content=self._safe.open(report_id, "report", row["content"]),
+            content=self._sealer.open(report_id, "report", row["content"]),
             replayed=row["replayed"],
         )

@@ -1,4 +1,4 @@
-"""Reports that this process is delivering now, as opposed to those that the ledger says it owns. No I/O."""
+"""The reports that this process is delivering, as opposed to those that the ledger says it owns. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from broker.ledger.reports.report_model import ReportClaim
 
 
 class HeldReports:
-    """Claims of reports held in memory. Bounded by the prefetches of the lanes."""
+    """Claims of reports in memory, held weakly. Bounded by the prefetches of the lanes."""
 
     def __init__(self) -> None:
         self._claims: WeakValueDictionary[UUID, ReportClaim] = WeakValueDictionary()
@@ -23,12 +23,13 @@ class HeldReports:
 
     @contextlib.contextmanager
     def asking(self, report_id: UUID) -> Iterator[None]:
-        """While it is not known whether a claim was committed."""
+        """While a claim is being committed: it may be committed before its caller holds it."""
         self._asking.append(report_id)
         try:
             yield
         finally:
             self._asking.remove(report_id)
 
-    def in_hand(self) -> list[UUID]:
+    def ids(self) -> list[UUID]:
+        """The reports that are not orphaned although this process owns them."""
         return [*self._claims.keys(), *self._asking]

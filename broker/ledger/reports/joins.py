@@ -1,6 +1,6 @@
-"""Citizens' reports that wait for the failed request they name: found when they may go, and sent on their way.
+"""Citizens' reports that wait for the failed request they name: found when they may go, and made due.
 
-Whether the citizen is the same is judged by tokens; what the report becomes is composed by the caller.
+Tokens tell whether the citizen is the same; the caller composes the joined content.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = get_logger("ledger.joins")
 
 JOINABLE = """
 SELECT r.report_id, r.content, q.request_id, q.type, q.message,
-    q.citizen_token AS its_token, q.citizen_key AS its_key
+    q.citizen_token AS failed_token, q.citizen_key AS failed_key
 FROM reports AS r LEFT JOIN requests AS q ON q.request_id = r.joins
 WHERE r.state = 'joining'
     AND (r.due_at <= (SELECT ledger_now()) OR q.state IN ('settled', 'unverified'))
@@ -35,23 +35,25 @@ WHERE report_id = $1 AND state = 'joining'
 
 
 class Joins:
-    """Every process may look at the same ones; the first to join one wins. All raise LedgerAway."""
+    """`ledger.reports.joins`. Processes may read the same reports; the first `join` wins. Raises LedgerAway."""
 
-    def __init__(self, lines: Pool, safe: FieldSealer) -> None:
-        self._lines = lines
-        self._safe = safe
+    def __init__(self, pool: Pool, sealer: FieldSealer) -> None:
+        self._pool = pool
+        self._sealer = sealer
 
     async def joinable(self, limit: int) -> list[Joinable]:
+        """Reports that may go: their request has ended, or they have waited long enough. Join each."""
+
         async def work(connection: Connection) -> list[Any]:
             return await connection.fetch(JOINABLE, limit)
 
-        found = [await self._opened(row) for row in await self._lines.run(work)]
-        return [one for one in found if one is not None]
+        opened = [await self._opened(row) for row in await self._pool.run(work)]
+        return [joinable for joinable in opened if joinable is not None]
 
     async def _opened(self, row: SealedRow) -> Joinable | None:
-        """What does not open goes as it is; its claim will say so."""
+        """None if the content cannot be decrypted: it is passed on unchanged, and claiming it makes it dead."""
         try:
-            content = self._safe.open(row["report_id"], "report", row["content"])
+            content = self._sealer.open(row["report_id"], "report", row["content"])
             failed = self._failed(row, content)
         except SealBroken as broken:
             log.error("report-does-not-open", report_id=row["report_id"], reason=str(broken))
@@ -60,16 +62,19 @@ class Joins:
         return Joinable(row["report_id"], content, row["type"] if failed else None, failed)
 
     def _failed(self, row: SealedRow, content: bytes) -> bytes | None:
-        """With the key that the request's row names: it may be older than the reporter's."""
+        """The message of the failed request; None if there is none, or it is another citizen's."""
         if row["request_id"] is None:
             return None
         reporter = Cpr(json.loads(content)["cpr"])
-        if not self._safe.citizen(reporter, row["its_key"]).same(Token(row["its_key"], row["its_token"])):
+        # By the key that the request's row names: it may be older than the key of the report's row.
+        token = self._sealer.citizen(reporter, row["failed_key"])
+        if not token.same(Token(row["failed_key"], row["failed_token"])):
             return None
-        return self._safe.open(row["request_id"], "message", row["message"])
+        return self._sealer.open(row["request_id"], "message", row["message"])
 
     async def join(self, report_id: UUID, content: bytes | None) -> bool:
-        sealed = self._safe.seal(report_id, "report", content)
+        """Make it due now, with this content (None: unchanged). False if another process was first."""
+        sealed = self._sealer.seal(report_id, "report", content)
 
         async def work(connection: Connection) -> bool:
             async with connection.transaction():
@@ -77,4 +82,4 @@ class Joins:
                 await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
             return tag == "UPDATE 1"
 
-        return await self._lines.run(work)
+        return await self._pool.run(work)

@@ -1,6 +1,7 @@
-"""The history of lanes: what changed, when and why, written in the commit of the change, never changed after.
+"""The history of lanes: each change and its reason, written in the transaction of the change; append-only.
 
-Bounded by retention: a lane that flaps changes twice for each parking, and parkings double to half an hour.
+Bounded by retention, and by the parking times, which double up to half an hour: a lane that keeps failing changes
+twice for each parking.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 
 @dataclass(frozen=True, slots=True)
 class LaneChange:
-    """One change of a lane's state, of how long it is parked, or of what a person has to see to."""
+    """One change of a lane's state, of the end of its parking, or of what an operator has to see to."""
 
     id: int
     at: datetime
@@ -34,24 +35,24 @@ class LaneChange:
     attention: str | None
 
 
-NAMES = ", ".join(f.name for f in fields(LaneChange))
-OF_SUPPLIER = f"SELECT {NAMES} FROM lane_changes WHERE supplier = $1 ORDER BY id DESC LIMIT $2"  # noqa: S608  our own names
+NAMES = ", ".join(field.name for field in fields(LaneChange))
+OF_SUPPLIER = f"SELECT {NAMES} FROM lane_changes WHERE supplier = $1 ORDER BY id DESC LIMIT $2"
 
 
-async def remember(connection: Connection, before: Lane, then: Lane, now: datetime) -> None:
-    """Write the change down, in the caller's transaction; counting a failure is none."""
-    if _shown(before) == _shown(then):
+async def record_change(connection: Connection, before: Lane, lane: Lane, now: datetime) -> None:
+    """Write the change into the history, in the caller's transaction; a counted failure alone is no change."""
+    if _shown(before) == _shown(lane):
         return
     await connection.execute(
         WRITE,
         now,
-        then.supplier,
+        lane.supplier,
         before.state.value,
-        then.state.value,
-        then.parked_until,
-        then.reason,
-        then.by,
-        then.attention,
+        lane.state.value,
+        lane.parked_until,
+        lane.reason,
+        lane.by,
+        lane.attention,
     )
 
 

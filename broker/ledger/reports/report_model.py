@@ -1,6 +1,6 @@
-"""The words of the ledger for failure reports: what a delivery holds, what can be looked up.
+"""The ledger's types for failure reports: hand-over, claims, events, and rows that can be looked up.
 
-Plain frozen data without I/O. What is personal is in the clear here, lives in memory only, and is in no repr.
+Frozen data without I/O. Personal fields are in the clear, in memory only, and in no repr.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from uuid import UUID
 
 from broker.lanes.decision import RetryState
 from broker.lanes.lane import Lane
+from broker.ledger.model import Transition
 from schemas.codes import ReportKind
 
 
 class ReportState(StrEnum):
-    """Where a report stands (DESIGN 6). `joining`: a citizen's report waits for its failed request."""
+    """The state of a report (docs/states.md#report). `joining`: a citizen's report waits for its failed request."""
 
     JOINING = "joining"
     WAITING = "waiting"
@@ -27,13 +28,56 @@ class ReportState(StrEnum):
     DISCARDED = "discarded"
 
 
+_S = ReportState
+REPORT_TRANSITIONS = (
+    Transition(None, _S.WAITING, "a request failed", "reports.new_reports.INSERT"),
+    Transition(None, _S.JOINING, "a citizen's report names a failed request", "reports.new_reports.INSERT"),
+    Transition(None, _S.DEAD, "the directory knows no supplier", "reports.new_reports.INSERT"),
+    Transition(
+        _S.JOINING, _S.WAITING, "its request has ended, or it has waited long enough", "reports.joins.JOIN"
+    ),
+    Transition(
+        _S.WAITING, _S.HANDED, "due, and it fits the lane's window and rate", "reports.handover.HAND_OVER"
+    ),
+    Transition(
+        _S.HANDED, _S.WAITING, "its publish failed or was not confirmed", "reports.revert.UNPUBLISHED"
+    ),
+    Transition(_S.HANDED, _S.WAITING, "its lane was parked or paused", "reports.revert.OF_CLOSED_LANE"),
+    Transition(_S.HANDED, _S.WAITING, "no process claimed it in time", "reports.revert.UNCLAIMED"),
+    Transition(_S.HANDED, _S.DELIVERING, "an attempt begins", "reports.attempts.CLAIM"),
+    Transition(_S.DELIVERING, _S.DEAD, "its content cannot be decrypted", "reports.attempts.UNREADABLE"),
+    Transition(_S.DELIVERING, _S.DELIVERED, "the supplier has it", "reports.attempt_results.FINISH"),
+    Transition(
+        _S.DELIVERING, _S.WAITING, "the attempt failed: retry or hold", "reports.attempt_results.FINISH"
+    ),
+    Transition(
+        _S.DELIVERING, _S.DEAD, "refused, or its retries are used up", "reports.attempt_results.FINISH"
+    ),
+    Transition(_S.DELIVERING, _S.WAITING, "its process died", "reports.sweep.CRASHED"),
+    Transition(_S.DELIVERING, _S.DEAD, "too many processes died at it", "reports.sweep.CRASHED"),
+    Transition(_S.DEAD, _S.WAITING, "replayed", "dead_letters.replay_steps.REPORT"),
+    Transition(_S.DEAD, _S.DISCARDED, "an operator discarded it", "dead_letters.letters.DISCARD_REPORTS"),
+    Transition(
+        _S.JOINING, _S.DISCARDED, "an operator discarded it by id", "dead_letters.letters.DISCARD_NAMED"
+    ),
+    Transition(
+        _S.WAITING, _S.DISCARDED, "an operator discarded it by id", "dead_letters.letters.DISCARD_NAMED"
+    ),
+    Transition(
+        _S.HANDED, _S.DISCARDED, "an operator discarded it by id", "dead_letters.letters.DISCARD_NAMED"
+    ),
+    Transition(_S.DISCARDED, _S.DEAD, "an operator restored it", "dead_letters.letters.RESTORE_REPORTS"),
+)
+"""Every change of a report's state."""
+
+
 UNROUTABLE = "unroutable"
-"""The cause of a report whose jobcenter the directory does not know: dead, until a replay finds a supplier."""
+"""The cause of a report for whose jobcenter the directory has no supplier: dead until a replay finds one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """What one supplier takes: `window` reports handed over or being delivered at once; starts a second."""
+    """A supplier's limits: `window` reports handed over or being delivered at once, and starts a second."""
 
     window: int
     rate_per_second: float
@@ -41,7 +85,7 @@ class LaneLimits:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A report that was handed over: to be published on its lane now. A claim needs this very `number`."""
+    """A report that was handed over, to be published on its lane now. Its claim must name the same `number`."""
 
     report_id: UUID
     number: int
@@ -51,11 +95,11 @@ class HandedOver:
 
 @dataclass(frozen=True)
 class ReportClaim:
-    """The right to make one attempt; `finish` compares `owner` and `epoch`. Its intent is written down already.
+    """The right to make one attempt, which is already recorded; `finish` compares `owner` and `epoch`.
 
-    Hold on to the object while you work, as with a `Claim`. `attempt` counts all attempts of the report's life.
-    `replayed`: a person has put it back on its way at least once.
-    `unanswered`: an attempt under this very x-requestId was sent and nobody answered, so a 412 is a delivery.
+    Keep the object while you work, as with a `Claim`. `attempt` counts all attempts since the report was made.
+    `replayed`: an operator has replayed it at least once. `unanswered`: a call with this x-requestId was sent and got
+    no answer, so a 412 means delivered.
     """
 
     report_id: UUID
@@ -81,10 +125,10 @@ class ReportClaim:
 
 @dataclass(frozen=True, slots=True)
 class Joinable:
-    """A citizen's report that may go: its failed request is settled, or it has waited long enough.
+    """A citizen's report that may go: its failed request has ended, or it has waited long enough.
 
-    `failed` is that request's message, in the clear; None if it is not settled, not known, or not the same
-    citizen's: then the report goes with what it has.
+    `failed` is that request's message, in the clear. None if the request is unknown or another citizen's: the report
+    then goes as it is.
     """
 
     report_id: UUID
@@ -95,7 +139,7 @@ class Joinable:
 
 @dataclass(frozen=True, slots=True)
 class DueReportEvent:
-    """A report that was delivered, died or was discarded, and nobody has been told."""
+    """A report that was delivered, became dead or was discarded, and whose event is not published yet."""
 
     report_id: UUID
     outcome: str
@@ -111,7 +155,7 @@ class DueReportEvent:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """Everything the ledger knows of a report without opening what is sealed."""
+    """A report's columns in the clear."""
 
     report_id: UUID
     kind: ReportKind
@@ -149,7 +193,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One attempt: its intent, and its result if one was written down. `applied` False: it had been overtaken."""
+    """One attempt, and its result if there is one. `applied` False: another process had taken the report over."""
 
     number: int
     owner: UUID
@@ -177,7 +221,7 @@ class ReportStory:
 
 @dataclass(frozen=True, slots=True)
 class LaneRow:
-    """A lane, and what stands on it."""
+    """A lane, and the number of reports on it."""
 
     lane: Lane
     next_start_at: datetime

@@ -1,46 +1,39 @@
-"""Frees what is stuck on the lanes: never picked up, left by a dead process, or a probe that nobody answers for.
+"""Frees reports and lanes that are stuck: never claimed, left by a dead process, or waiting for a lost probe.
 
-Deliveries are counted as crashes, and judged by `delivery_policy`; reports before their lane are locked by
-nobody here, so the lanes have a step of their own.
+A delivery whose process died counts as a crash, and broker/lanes/retry_policy.py decides about it. The lanes are swept
+in transactions of their own: a lane must be locked before its reports.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Protocol
+from functools import partial
 from uuid import UUID
 
-from broker.lanes.decision import DeliveryRules, Retry, RetryState
-from broker.lanes.lane import LaneRules, LaneState, ProbeLost
+from broker.lanes.decision import Retry, RetryState
+from broker.lanes.lane import LaneState, ProbeLost
 from broker.lanes.retry_policy import judge_crash
 from broker.ledger.postgres.connections import Connection, Pool
-from broker.ledger.postgres.heartbeat import owner_is_dead
+from broker.ledger.postgres.heartbeat import orphaned
 from broker.ledger.postgres.sealed import SealedRow
 from broker.ledger.reports.attempt_results import STATES
 from broker.ledger.reports.held_reports import HeldReports
-from broker.ledger.reports.lanes import FREE, learn, look
+from broker.ledger.reports.lanes import FREE, apply_event, read_lane
 from broker.ledger.reports.report_model import ReportState
+from broker.ledger.reports.revert import revert_unclaimed
 from broker.telemetry.log import get_logger
+from config.report_sections import ReportSettings
 
 log = get_logger("ledger.sweep")
 
 SWEEP_MOST = 100
 """Rows of each kind that one sweep frees; the next sweep takes the next ones."""
 
-FREE_HANDED = """
-UPDATE reports SET state = 'waiting', handed_at = NULL
-WHERE report_id IN (
-    SELECT report_id FROM reports
-    WHERE state = 'handed' AND handed_at < (SELECT ledger_now()) - $1::interval
-    ORDER BY report_id LIMIT $2 FOR UPDATE SKIP LOCKED)
-"""
-
-LEFT = f"""
+ORPHANS = f"""
 SELECT report_id, supplier, attempts, retries, crashes, bugs, unanswered FROM reports
-WHERE state = 'delivering' AND ((owner = $1 AND report_id <> ALL($3::uuid[]))
-    OR (owner <> $1 AND {owner_is_dead("reports.owner")}))
+WHERE state = 'delivering' AND {orphaned("reports.owner", "report_id")}
 ORDER BY report_id LIMIT $4 FOR UPDATE SKIP LOCKED
-"""  # noqa: S608  built from constants only
+"""
 
 CRASHED = """
 UPDATE reports SET state = $2, owner = NULL, handed_at = NULL, epoch = epoch + 1,
@@ -56,75 +49,59 @@ PROBING = "SELECT supplier FROM lanes WHERE state = 'probing' ORDER BY supplier"
 UNDER_WAY = "SELECT state IN ('handed', 'delivering') FROM reports WHERE report_id = $1"
 
 
-class SweepRules(DeliveryRules, LaneRules, Protocol):
-    """The settings' section `reports`, as far as a sweep needs it."""
-
-    @property
-    def handed_over_too_long_seconds(self) -> float:
-        """After this a report that nobody claimed waits again."""
-
-    @property
-    def probe_within_seconds(self) -> float:
-        """After this a probe counts as lost."""
-
-
 class ReportSweep:
-    """One pass. Raises LedgerAway."""
+    """One sweep at a call. Raises LedgerAway."""
 
     def __init__(
-        self, me: UUID, threshold: timedelta, lines: Pool, rules: SweepRules, holdings: HeldReports
+        self, owner: UUID, threshold: timedelta, pool: Pool, rules: ReportSettings, held: HeldReports
     ) -> None:
-        self._me = me
+        self._owner = owner
         self._threshold = threshold
-        self._lines = lines
+        self._pool = pool
         self._rules = rules
-        self._holdings = holdings
+        self._held = held
 
     async def sweep(self) -> int:
         """How many reports and lanes were freed."""
-        freed = await self._lines.run(self._handed)
-        freed += await self._lines.run(self._left)
-        for supplier in await self._lines.run(_probing):
-            freed += await self._lines.run(lambda c, s=supplier: self._probe(c, s))  # type: ignore[misc]
+        after = timedelta(seconds=self._rules.handed_over_too_long_seconds)
+        freed = await self._pool.run(lambda connection: revert_unclaimed(connection, after, SWEEP_MOST))
+        freed += await self._pool.run(self._free_orphans)
+        for supplier in await self._pool.run(_probing):
+            freed += await self._pool.run(partial(self._free_probing, supplier))
         return freed
 
-    async def _handed(self, connection: Connection) -> int:
-        too_long = timedelta(seconds=self._rules.handed_over_too_long_seconds)
-        tag = await connection.execute(FREE_HANDED, too_long, SWEEP_MOST)
-        return int(tag.split()[-1])
-
-    async def _left(self, connection: Connection) -> int:
+    async def _free_orphans(self, connection: Connection) -> int:
         async with connection.transaction():
-            mine = (self._me, self._threshold, self._holdings.in_hand())
-            rows = await connection.fetch(LEFT, *mine, SWEEP_MOST)
+            rows = await connection.fetch(ORPHANS, self._owner, self._threshold, self._held.ids(), SWEEP_MOST)
             for row in rows:
                 await self._crashed(connection, row)
         return len(rows)
 
     async def _crashed(self, connection: Connection, row: SealedRow) -> None:
-        """The process died at it. It may have been delivered: the same x-requestId again."""
+        """Store the crash. The report may have been delivered, so its next attempt keeps the x-requestId."""
         tries = RetryState(row["retries"], row["crashes"], row["bugs"], row["unanswered"])
-        judgement = judge_crash(tries, self._rules)
-        verdict, now = judgement.verdict, judgement.tries
+        decision = judge_crash(tries, self._rules)
+        verdict, tries = decision.verdict, decision.tries
         state = STATES[type(verdict)]
         pause = timedelta(seconds=verdict.pause_s if isinstance(verdict, Retry) else 0.0)
-        tell = log.error if state is ReportState.DEAD else log.warning
-        tell(
+        write = log.error if state is ReportState.DEAD else log.warning
+        write(
             "delivery-crashed", report_id=row["report_id"], supplier=row["supplier"], attempt=row["attempts"]
         )
-        await connection.execute(
-            CRASHED, row["report_id"], state.value, pause, now.retries, now.crashes, now.bugs, now.unanswered
-        )
+        counters = (tries.retries, tries.crashes, tries.bugs, tries.unanswered)
+        await connection.execute(CRASHED, row["report_id"], state.value, pause, *counters)
 
-    async def _probe(self, connection: Connection, supplier: str) -> int:
+    async def _free_probing(self, supplier: str, connection: Connection) -> int:
+        """Park the lane again if its probe is over or takes too long."""
         async with connection.transaction():
-            at = await look(connection, supplier, FREE)
-            if at is None or at.lane.state is not LaneState.PROBING:
+            snapshot = await read_lane(connection, supplier, FREE)
+            if snapshot is None or snapshot.lane.state is not LaneState.PROBING:
                 return 0
-            late = at.now - at.lane.changed_at > timedelta(seconds=self._rules.probe_within_seconds)
-            if not late and await connection.fetchval(UNDER_WAY, at.lane.probe):
+            within = timedelta(seconds=self._rules.probe_within_seconds)
+            late = snapshot.now - snapshot.lane.changed_at > within
+            if not late and await connection.fetchval(UNDER_WAY, snapshot.lane.probe):
                 return 0
-            await learn(connection, at, ProbeLost(), self._rules)
+            await apply_event(connection, snapshot, ProbeLost(), self._rules)
         return 1
 
 

@@ -1,6 +1,6 @@
-"""Waiting for a report to fall due: woken by PostgreSQL's NOTIFY and by this process itself.
+"""Waits until a report falls due: woken by PostgreSQL's NOTIFY and by this process itself.
 
-A comfort only. What is due is found by looking, each tick; a lost connection here costs a tick and no report.
+Only saves time: the scheduler also looks at every tick, so a lost connection here delays a report by a tick.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from broker.ledger.reports.new_reports import CHANNEL
 
 
 class Wake:
-    """One connection beside the pool, made at the first wait and again when it is lost."""
+    """`ledger.reports.wake`: one connection besides the pool, made at the first wait and again when it is lost."""
 
-    def __init__(self, target: Server, reach: Availability) -> None:
-        self._target = target
-        self._reach = reach
+    def __init__(self, server: Server, availability: Availability) -> None:
+        self._server = server
+        self._availability = availability
         self._connection: Connection | None = None
         self._due = asyncio.Event()
 
     def set(self, *_: Any) -> None:
-        """Something may be due."""
+        """A report may be due."""
         self._due.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Until something may be due, at most so long. Never raises."""
+        """Until a report may be due, at most `timeout_s`. Never raises."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._listen()
@@ -36,10 +36,10 @@ class Wake:
         self._due.clear()
 
     async def _listen(self) -> None:
-        if self._reach.away or (self._connection is not None and not self._connection.is_closed()):
+        if self._availability.away or (self._connection is not None and not self._connection.is_closed()):
             return
         try:
-            self._connection = await self._target.connect()
+            self._connection = await self._server.connect()
             await self._connection.add_listener(CHANNEL, self.set)
         except Exception as error:
             await self.close()

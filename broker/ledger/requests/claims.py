@@ -1,8 +1,7 @@
-"""Claim and record: one insert is claim and turn; what conflicts is looked up and judged (DESIGN 5, "Claim").
+"""Claims and records: one insert takes both claim and turn; for a row that conflicts, the existing row decides.
 
-Every statement commits by itself, and each is safe to repeat: an insert whose commit has an unknown fate is
-recognised by its own claim token. Rows are sorted by turn, so that two batches wait for each other in one
-order.
+docs/architecture.md#claim. Every statement commits by itself and is safe to repeat: an insert whose COMMIT was
+interrupted is recognised by its own claim token. Rows are sorted by turn, so that two batches lock them in one order.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from broker.ledger.model import (
     StoredAnswer,
     TakenOver,
 )
-from broker.ledger.postgres.connections import Connection, LazyConnection
+from broker.ledger.postgres.columns import by_column
+from broker.ledger.postgres.connections import Connection, LazyConnection, Pool
 from broker.ledger.postgres.heartbeat import deaths, owner_is_dead
 from broker.ledger.postgres.sealed import CLAIM, ENDING, FieldSealer, SealedRow, claim_of, facts_of, qualified
 from broker.ledger.reports.new_reports import NewReports, ReportEntry
@@ -34,13 +34,13 @@ from broker.ledger.requests.held_claims import HeldClaims
 from broker.sealing import SealBroken
 
 ROUNDS = 5
-"""How often a row is tried whose turn was taken and given back between insert and look-up."""
+"""How often a row is tried whose turn was held at the insert and free again at the look-up."""
 
 LOOK_UP = f"""
 SELECT {ENDING}, epoch, owner, claim_token, dead_owners, business_hmac, business_key, deadline_at,
     traceparent, verify_tries, state = 'running' AND {owner_is_dead("requests.owner")} AS owner_dead
 FROM requests WHERE request_id = ANY($3::uuid[])
-"""  # noqa: S608  built from constants only
+"""
 
 HOLDERS = "SELECT turn, request_id, state FROM requests WHERE turn = ANY($1::bytea[])"
 
@@ -52,12 +52,18 @@ FROM unnest($3::uuid[], $4::bigint[], $5::uuid[]) AS seen (id, epoch, token)
 WHERE request_id = seen.id AND requests.epoch = seen.epoch AND state = 'running'
     AND (requests.owner = $1 OR {owner_is_dead("requests.owner")})
 RETURNING {qualified(CLAIM, "requests")}
-"""  # noqa: S608  built from constants only
+"""
+
+# As if the claim had not been taken over: its death does not count.
+RELEASE = """
+UPDATE requests SET owner = NULL, epoch = epoch + 1, dead_owners = greatest(dead_owners - 1, 0)
+WHERE request_id = $1 AND owner = $2 AND epoch = $3 AND state = 'running'
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Orphan:
-    """The judgement that a running row has no living owner; another may still be quicker to take it."""
+    """A running row without a living owner, as read at `epoch`; another process may still take it first."""
 
     epoch: int
 
@@ -66,32 +72,41 @@ ClaimResult = ClaimOutcome | Exception
 
 
 class Claims:
-    """Makes entries from asks, and commits batches of them."""
+    """Makes entries from requests, and commits batches of them."""
 
     def __init__(
         self,
-        me: UUID,
+        owner: UUID,
         threshold: timedelta,
-        line: LazyConnection,
-        safe: FieldSealer,
-        holdings: HeldClaims,
+        connection: LazyConnection,
+        pool: Pool,
+        sealer: FieldSealer,
+        held: HeldClaims,
         new_reports: NewReports,
     ) -> None:
-        self._me = me
+        """Batches are committed on `connection`; `pool` is for the call that is not batched."""
+        self._owner = owner
         self._threshold = threshold
-        self._line = line
-        self._safe = safe
-        self._holdings = holdings
+        self._connection = connection
+        self._pool = pool
+        self._sealer = sealer
+        self._held = held
         self._new_reports = new_reports
 
-    def entry(self, ask: ClaimRequest, ending: StoredAnswer | None = None) -> ClaimEntry:
-        """Of this process; what fails here fails for one caller."""
-        return entry_of(ask, ending, owner=self._me, safe=self._safe)
+    def entry(self, request: ClaimRequest, ending: StoredAnswer | None = None) -> ClaimEntry:
+        """The row for a claim, or for a record if there is an ending. Raises ValueError for an uncertain record."""
+        return entry_of(request, ending, owner=self._owner, sealer=self._sealer)
 
     async def flush(self, entries: Sequence[ClaimEntry]) -> list[ClaimResult]:
-        """An outcome for each entry, or the error that is its own. Raises LedgerAway, RowRefused."""
-        outcomes = await self._line.run(lambda connection: self._commit(connection, entries))
+        """For each entry its outcome or its own error. Raises LedgerAway, RowRefused."""
+        outcomes = await self._connection.run(lambda connection: self._commit(connection, entries))
         return [outcomes[entry.token] for entry in entries]
+
+    async def release(self, claim: Claim) -> None:
+        """Give a running claim up: another process takes it over. Raises LedgerAway."""
+        await self._pool.run(
+            lambda connection: connection.execute(RELEASE, claim.request_id, claim.owner, claim.epoch)
+        )
 
     async def _commit(self, connection: Connection, entries: Sequence[ClaimEntry]) -> dict[UUID, ClaimResult]:
         outcomes: dict[UUID, ClaimResult] = {}
@@ -107,13 +122,15 @@ class Claims:
                 left = [entry for entry in left if entry.token not in outcomes]
             if not left:
                 return outcomes
-        # Somebody else had the turn at each look, and had given it back at the next: to the caller that is
-        # "wait".
-        return outcomes | {entry.token: CitizenBusy(entry.ask.request_id, uncertain=False) for entry in left}
+        # In every round another request held the turn at the insert and had freed it at the look-up. The caller waits
+        # and asks again, as for any busy citizen.
+        return outcomes | {
+            entry.token: CitizenBusy(entry.request.request_id, uncertain=False) for entry in left
+        }
 
     async def _insert(self, connection: Connection, entries: Sequence[ClaimEntry]) -> dict[UUID, ClaimResult]:
-        """What comes with a report commits together with it; a record has no turn to wait for."""
         inserted = await _inserted(connection, [entry for entry in entries if entry.report is None])
+        # A report commits together with its record. A record takes no turn, so this transaction waits for none.
         if reported := [entry for entry in entries if entry.report is not None]:
             async with connection.transaction():
                 await self._new_reports.lock(connection, _reports(reported))
@@ -121,7 +138,11 @@ class Claims:
                 made = _reports([entry for entry in reported if entry.token in rows])
                 await self._new_reports.make(connection, made)
             inserted |= rows
-        return {e.token: self._inserted(e, inserted[e.token]) for e in entries if e.token in inserted}
+        return {
+            entry.token: self._inserted(entry, inserted[entry.token])
+            for entry in entries
+            if entry.token in inserted
+        }
 
     def _inserted(self, entry: ClaimEntry, row: SealedRow) -> ClaimOutcome:
         written = dict(zip(COLUMNS, entry.values, strict=True)) | {
@@ -135,67 +156,69 @@ class Claims:
         }
         if entry.ending is not None:
             return Settled(entry.ending, facts_of(written))
-        return Claimed(self._holdings.hold(claim_of(written, taken_over=False)))
+        return Claimed(self._held.hold(claim_of(written, taken_over=False)))
 
     async def _judge_existing(
         self, connection: Connection, entries: Sequence[ClaimEntry]
     ) -> dict[UUID, ClaimResult]:
-        ids = list({entry.ask.request_id for entry in entries})
-        rows = await connection.fetch(LOOK_UP, self._me, self._threshold, ids)
+        ids = list({entry.request.request_id for entry in entries})
+        rows = await connection.fetch(LOOK_UP, self._owner, self._threshold, ids)
         found = {row["request_id"]: row for row in rows}
         outcomes: dict[UUID, ClaimResult] = {}
         orphans: dict[UUID, tuple[ClaimEntry, int]] = {}
         for entry in entries:
-            if (row := found.get(entry.ask.request_id)) is None:
+            if (row := found.get(entry.request.request_id)) is None:
                 continue
             judged = self._judge(entry, row)
             if not isinstance(judged, _Orphan):
                 outcomes[entry.token] = judged
-            elif entry.ask.request_id in orphans:
-                outcomes[entry.token] = ClaimedElsewhere()  # its twin in this batch takes over
+            elif entry.request.request_id in orphans:
+                # Another entry of this batch, for the same request, takes it over.
+                outcomes[entry.token] = ClaimedElsewhere()
             else:
-                orphans[entry.ask.request_id] = (entry, judged.epoch)
+                orphans[entry.request.request_id] = (entry, judged.epoch)
         if orphans:
             outcomes |= await self._take_over(connection, list(orphans.values()))
         return outcomes
 
     def _judge(self, entry: ClaimEntry, row: SealedRow) -> ClaimResult | _Orphan:
-        if not self._safe.is_same(entry.ask, row):
+        if not self._sealer.is_same(entry.request, row):
             return Conflict()
         if row["state"] != State.RUNNING:
             return self._settled(row)
         if row["claim_token"] == entry.token:
             return self._recognised(row)
-        if row["owner"] == self._me:
-            held = self._holdings.has(entry.ask.request_id) or self._holdings.is_asking(row["claim_token"])
+        if row["owner"] == self._owner:
+            held = self._held.has(entry.request.request_id) or self._held.is_asking(row["claim_token"])
             return ClaimedElsewhere() if held else _Orphan(row["epoch"])
         return _Orphan(row["epoch"]) if row["owner_dead"] else ClaimedElsewhere()
 
     def _recognised(self, row: SealedRow) -> ClaimOutcome:
-        """Committed by an earlier try of this very batch. Only a first epoch was never anybody else's."""
+        """Committed by an earlier try of this batch; above epoch 1 as a takeover."""
         taken_over = row["epoch"] > 1
-        claim = self._holdings.hold(claim_of(row, taken_over=taken_over))
+        claim = self._held.hold(claim_of(row, taken_over=taken_over))
         return TakenOver(claim) if taken_over else Claimed(claim)
 
     def _settled(self, row: SealedRow) -> Settled | SealBroken:
         try:
-            return self._safe.settled(row)
+            return self._sealer.settled(row)
         except SealBroken as broken:
             return broken
 
     async def _take_over(
         self, connection: Connection, orphans: Sequence[tuple[ClaimEntry, int]]
     ) -> dict[UUID, ClaimResult]:
-        seen = sorted(orphans, key=lambda orphan: orphan[0].ask.request_id.bytes)
-        ids = [entry.ask.request_id for entry, _ in seen]
-        epochs = [epoch for _, epoch in seen]
-        tokens = [entry.token for entry, _ in seen]
-        rows = await connection.fetch(TAKE_OVER, self._me, self._threshold, ids, epochs, tokens)
+        ordered = sorted(orphans, key=lambda orphan: orphan[0].request.request_id.bytes)
+        ids = [entry.request.request_id for entry, _ in ordered]
+        epochs = [epoch for _, epoch in ordered]
+        tokens = [entry.token for entry, _ in ordered]
+        rows = await connection.fetch(TAKE_OVER, self._owner, self._threshold, ids, epochs, tokens)
         taken = {row["request_id"]: claim_of(row, taken_over=True) for row in rows}
-        return {entry.token: self._taken(taken.get(entry.ask.request_id)) for entry, _ in seen}
+        return {entry.token: self._taken(taken.get(entry.request.request_id)) for entry, _ in ordered}
 
     def _taken(self, claim: Claim | None) -> ClaimOutcome:
-        return TakenOver(self._holdings.hold(claim)) if claim else ClaimedElsewhere()  # another was quicker
+        # None: another process took it first.
+        return TakenOver(self._held.hold(claim)) if claim else ClaimedElsewhere()
 
     async def _judge_turns(
         self, connection: Connection, entries: Sequence[ClaimEntry]
@@ -212,8 +235,8 @@ class Claims:
 async def _inserted(connection: Connection, entries: Sequence[ClaimEntry]) -> dict[UUID, SealedRow]:
     if not entries:
         return {}
-    arrays = [list(column) for column in zip(*(entry.values for entry in entries), strict=True)]
-    return {row["claim_token"]: row for row in await connection.fetch(INSERT, *arrays)}
+    rows = await connection.fetch(INSERT, *by_column(entry.values for entry in entries))
+    return {row["claim_token"]: row for row in rows}
 
 
 def _reports(entries: Iterable[ClaimEntry]) -> list[ReportEntry]:

@@ -1,6 +1,6 @@
-"""A request on its way into the ledger as a row: sealed, tokenised, and in the order of the insert's columns.
+"""A request as a row of the insert: sealed, tokenised, in the order of the columns. No I/O.
 
-Done for each call by itself and outside any batch, so that what fails here fails for one caller. No I/O.
+Made for each call by itself, outside any batch, so that an error here fails one caller only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from broker.ledger.model import ClaimRequest, State, StoredAnswer
+from broker.ledger.postgres.columns import unnested
 from broker.ledger.postgres.sealed import FieldSealer
 from broker.ledger.reports.new_reports import ReportEntry, report_entry
 from schemas.codes import Status
@@ -39,22 +40,21 @@ COLUMNS = {
     "traceparent": "text",
     "deadline_at": "timestamptz",
 }
-_arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(COLUMNS.values(), 1))
 
 INSERT = f"""
 INSERT INTO requests ({", ".join(COLUMNS)}, settled_at)
 SELECT given.*, CASE WHEN given.state = 'settled' THEN clock_timestamp() END
-FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)})
+FROM {unnested(COLUMNS)}
 ON CONFLICT DO NOTHING
 RETURNING claim_token, settled_at
-"""  # noqa: S608  built from the names above only
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimEntry:
-    """One row that wants in; `ending` is set for a record."""
+    """One row to insert; `ending` is set for a record, which is settled at once."""
 
-    ask: ClaimRequest
+    request: ClaimRequest
     token: UUID
     ending: StoredAnswer | None
     values: tuple[Any, ...]
@@ -63,25 +63,27 @@ class ClaimEntry:
 
     @property
     def order(self) -> tuple[bytes, bytes]:
-        return self.turn or b"", self.ask.request_id.bytes
+        return self.turn or b"", self.request.request_id.bytes
 
 
-def entry_of(ask: ClaimRequest, ending: StoredAnswer | None, *, owner: UUID, safe: FieldSealer) -> ClaimEntry:
+def entry_of(
+    request: ClaimRequest, ending: StoredAnswer | None, *, owner: UUID, sealer: FieldSealer
+) -> ClaimEntry:
     """The row for a claim, or for a record if there is an ending. Raises ValueError for an uncertain record."""
     if ending is not None and ending.status is Status.UNCERTAIN:
         raise ValueError("only a claim can end uncertain")
-    token, me = uuid4(), ask.request_id
-    turn = safe.turn(ask.cpr) if ending is None and ask.turn else None
-    citizen, business = safe.citizen(ask.cpr), safe.business(ask)
+    token, request_id = uuid4(), request.request_id
+    turn = sealer.turn(request.cpr) if ending is None and request.turn else None
+    citizen, business = sealer.citizen(request.cpr), sealer.business(request)
     values = {
-        "request_id": me,
+        "request_id": request_id,
         "claim_token": token,
-        "type": ask.type,
-        "family": ask.type.partition(".")[0],
-        "jobcenter_code": ask.jobcenter_code,
-        "planner": ask.planner,
-        "booking_system": ask.booking_system,
-        "supplier": ask.supplier,
+        "type": request.type,
+        "family": request.type.partition(".")[0],
+        "jobcenter_code": request.jobcenter_code,
+        "planner": request.planner,
+        "booking_system": request.booking_system,
+        "supplier": request.supplier,
         "state": State.SETTLED.value if ending else State.RUNNING.value,
         "owner": owner,
         "turn": turn.digest if turn else None,
@@ -90,14 +92,14 @@ def entry_of(ask: ClaimRequest, ending: StoredAnswer | None, *, owner: UUID, saf
         "citizen_key": citizen.key_id,
         "business_hmac": business.digest,
         "business_key": business.key_id,
-        "message": safe.seal(me, "message", ask.message),
+        "message": sealer.seal(request_id, "message", request.message),
         "status": ending.status.value if ending else None,
-        "answer": safe.seal(me, "answer", ending.answer) if ending else None,
+        "answer": sealer.seal(request_id, "answer", ending.answer) if ending else None,
         "reason": ending.reason if ending else None,
         "error_code": ending.error_code if ending else None,
-        "traceparent": ask.traceparent,
-        "deadline_at": ask.deadline_at,
+        "traceparent": request.traceparent,
+        "deadline_at": request.deadline_at,
     }
     ordered = tuple(values[name] for name in COLUMNS)
-    report = report_entry(ending.report, me, safe) if ending and ending.report else None
-    return ClaimEntry(ask, token, ending, ordered, turn.digest if turn else None, report)
+    report = report_entry(ending.report, request_id, sealer) if ending and ending.report else None
+    return ClaimEntry(request, token, ending, ordered, turn.digest if turn else None, report)

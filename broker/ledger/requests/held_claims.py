@@ -1,7 +1,7 @@
-"""What this very process is working on, as opposed to what the ledger says that it owns.
+"""The claims that this process holds in memory, as opposed to those that the ledger says it owns. No I/O.
 
-A row that names us as its owner but is not held here is an orphan: its call was cancelled or its task died.
-Claims are held weakly, so that a task that ended in whatever way holds nothing. No I/O.
+A row that names this process as its owner but is not held here is orphaned: its call was cancelled or its task died.
+References are weak, so a task that ended in any way holds nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from broker.ledger.model import Claim
 
 
 class HeldClaims:
-    """Bounded by the callers: one claim per arrival in flight, and the scheduler's batch of verifications."""
+    """Bounded by the callers: one claim for each message in flight, and the scheduler's batch of verifications."""
 
     def __init__(self) -> None:
         self._claims: WeakValueDictionary[UUID, Claim] = WeakValueDictionary()
@@ -30,7 +30,7 @@ class HeldClaims:
 
     @contextlib.contextmanager
     def asking(self, request_id: UUID, token: UUID) -> Iterator[None]:
-        """While a claim is being committed under `token`: whether it is ours is not known yet."""
+        """While a claim is being committed under `token`: it may be committed before its caller holds it."""
         self._asking[token] = request_id
         try:
             yield
@@ -40,6 +40,6 @@ class HeldClaims:
     def is_asking(self, token: UUID | None) -> bool:
         return token in self._asking
 
-    def in_hand(self) -> list[UUID]:
-        """Everything that a sweep must not take for an orphan."""
+    def ids(self) -> list[UUID]:
+        """The requests that are not orphaned although this process owns them."""
         return [*self._claims.keys(), *self._asking.values()]

@@ -1,7 +1,7 @@
-"""Settle: conditional on owner and epoch, so that a process which was frozen and overtaken settles nothing.
+"""Settles: conditional on owner and epoch, so that a process that was overtaken while it was frozen changes nothing.
 
-An uncertain ending keeps the citizen's turn and makes a verification due; every other frees the turn. A
-settle repeated after a commit of unknown fate is recognised by its own token. Nothing is published here.
+docs/architecture.md#settle. An uncertain ending keeps the citizen's turn and makes a verification due; every other
+ending frees the turn. A settle whose COMMIT was interrupted is recognised by its own token. Publishes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from broker.ledger.model import Claim, Settled, StoredAnswer
+from broker.ledger.postgres.columns import by_column, unnested
 from broker.ledger.postgres.connections import Connection, LazyConnection
+from broker.ledger.postgres.group_commit import committed_earlier
 from broker.ledger.postgres.sealed import FACTS, FieldSealer, facts_of, qualified
 from broker.ledger.reports.new_reports import NewReports, ReportEntry, report_entry
 
@@ -28,11 +30,10 @@ COLUMNS = {
     "error_code": "integer",
     "last_sent_at": "timestamptz",
 }
-_arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(COLUMNS.values(), 2))
 
-# Without a last_sent_at an uncertain ending counts as sent at the latest moment that is possible: absence
-# proves later, never too early. A verification that ends replaces the answer and leaves an event that no
-# arrival publishes.
+# Without a last_sent_at, an uncertain ending counts as sent at the latest possible moment, so that the absence of a
+# booking is accepted as proof later, never too early. The end of a verification replaces the answer, and makes an
+# outcome event due: no message is in flight that would publish it.
 SETTLE = f"""
 UPDATE requests SET
     state = CASE given.status WHEN 'uncertain' THEN 'uncertain' ELSE 'settled' END,
@@ -51,21 +52,21 @@ UPDATE requests SET
     corrected = corrected OR (state = 'uncertain' AND given.status <> 'uncertain'),
     event_due_at = CASE WHEN state = 'uncertain' AND given.status <> 'uncertain'
                         THEN clock_timestamp() ELSE event_due_at END
-FROM unnest({_arrays}) AS given ({", ".join(COLUMNS)})
+FROM {unnested(COLUMNS, first=2)}
 WHERE request_id = given.id AND requests.owner = given.owner AND requests.epoch = given.epoch
     AND state IN ('running', 'uncertain')
-RETURNING {qualified(FACTS, "requests")}, uncertain_since, settle_token
-"""  # noqa: S608  built from constants only
+RETURNING {qualified(FACTS, "requests")}, uncertain_since, settle_token AS token
+"""
 
 RECOGNISE = f"""
-SELECT {FACTS}, uncertain_since, settle_token FROM requests
+SELECT {FACTS}, uncertain_since, settle_token AS token FROM requests
 WHERE request_id = ANY($1::uuid[]) AND settle_token = ANY($2::uuid[])
-"""  # noqa: S608  built from constants only
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SettleEntry:
-    """One claim that ends."""
+    """One claim to settle, as the parameters of SETTLE."""
 
     ending: StoredAnswer
     request_id: UUID
@@ -78,36 +79,40 @@ class Settles:
     """Makes entries from claims and endings, and commits batches of them."""
 
     def __init__(
-        self, verify_after: timedelta, line: LazyConnection, safe: FieldSealer, new_reports: NewReports
+        self,
+        verify_after: timedelta,
+        connection: LazyConnection,
+        sealer: FieldSealer,
+        new_reports: NewReports,
     ) -> None:
         self._verify_after = verify_after
+        self._connection = connection
+        self._sealer = sealer
         self._new_reports = new_reports
-        self._line = line
-        self._safe = safe
 
     def entry(self, claim: Claim, ending: StoredAnswer) -> SettleEntry:
-        me, token = claim.request_id, uuid4()
+        request_id, token = claim.request_id, uuid4()
         values: tuple[UUID | int | str | bytes | datetime | None, ...] = (
-            me,
+            request_id,
             token,
             claim.owner,
             claim.epoch,
             ending.status.value,
-            self._safe.seal(me, "answer", ending.answer),
+            self._sealer.seal(request_id, "answer", ending.answer),
             ending.reason,
             ending.error_code,
             ending.last_sent_at,
         )
-        report = report_entry(ending.report, me, self._safe) if ending.report else None
-        return SettleEntry(ending, me, token, values, report)
+        report = report_entry(ending.report, request_id, self._sealer) if ending.report else None
+        return SettleEntry(ending, request_id, token, values, report)
 
     async def flush(self, entries: Sequence[SettleEntry]) -> list[Settled | Exception | None]:
-        """What each entry is stored as, None for the overtaken. Raises LedgerAway, RowRefused."""
-        rows = await self._line.run(lambda connection: self.commit(connection, entries))
+        """For each entry the stored ending, None if its claim was overtaken. Raises LedgerAway, RowRefused."""
+        rows = await self._connection.run(lambda connection: self.commit(connection, entries))
         return [self._stored(entry, rows) for entry in entries]
 
     async def commit(self, connection: Connection, entries: Sequence[SettleEntry]) -> dict[UUID, Any]:
-        """The rows that are settled by these entries, by token, now or by an earlier try."""
+        """The rows that these entries settled, now or in an earlier try, by token."""
         ordered = sorted(entries, key=lambda entry: entry.request_id.bytes)
         reported = [entry for entry in ordered if entry.report is not None]
         if not reported:
@@ -118,15 +123,12 @@ class Settles:
                 stored = await self._store(connection, ordered)
                 made = [entry for entry in reported if entry.token in stored]
                 await self._new_reports.make(connection, _reports(made))
-        if missing := [entry for entry in ordered if entry.token not in stored]:
-            ids, tokens = [entry.request_id for entry in missing], [entry.token for entry in missing]
-            stored |= {row["settle_token"]: row for row in await connection.fetch(RECOGNISE, ids, tokens)}
-        return stored
+        missing = [(entry.request_id, entry.token) for entry in ordered if entry.token not in stored]
+        return stored | await committed_earlier(connection, RECOGNISE, missing)
 
     async def _store(self, connection: Connection, ordered: Sequence[SettleEntry]) -> dict[UUID, Any]:
-        arrays = [list(column) for column in zip(*(entry.values for entry in ordered), strict=True)]
-        rows = await connection.fetch(SETTLE, self._verify_after, *arrays)
-        return {row["settle_token"]: row for row in rows}
+        arrays = by_column(entry.values for entry in ordered)
+        return {row["token"]: row for row in await connection.fetch(SETTLE, self._verify_after, *arrays)}
 
     def _stored(self, entry: SettleEntry, rows: dict[UUID, Any]) -> Settled | None:
         if (row := rows.get(entry.token)) is None:

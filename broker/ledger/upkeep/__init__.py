@@ -1,1 +1,1 @@
-"""Retention, re-encryption with new keys, and the completeness check."""
+"""Maintenance of the ledger: retention, key rotation, conservation check."""
