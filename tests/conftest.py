@@ -21,7 +21,7 @@ from broker.ledger.postgres.versions import upgrade
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer
-from tests.levels import UNIT, level_of, no_servers
+from tests.levels import UNIT, length_rank, level_of, no_servers
 from tests.support import Patience
 
 pytest_plugins = ["tests.operators"]
@@ -59,6 +59,10 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
         return
     node = PostgresNode(request.getfixturevalue("run_folder") / "postgres")
     node.start()
+    # It is never restarted, so nothing needs to outlive it.
+    for setting in ("fsync", "full_page_writes"):
+        node.psql(f"ALTER SYSTEM SET {setting} = off")
+    node.psql("SELECT pg_reload_conf()")
     yield node
     node.kill()
 
@@ -98,9 +102,10 @@ def ledger_database(postgres: PostgresServer, upgraded: str) -> Iterator[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its level, before `-m` chooses."""
+    """Mark each test with its level, before `-m` chooses, and start with the files that take longest."""
     for item in items:
         item.add_marker(level_of(item))
+    items.sort(key=length_rank)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,34 @@ LEVELS = (UNIT, INTEGRATION, BROWSER)
 FOLDERS = {"functional": INTEGRATION, "browser": BROWSER}
 # Fixtures that start a server or a process; a fixture that uses one of them needs no line here.
 SERVER_FIXTURES = frozenset(
-    {"run_folder", "rabbit", "postgres", "own_rabbit", "own_postgres", "sandbox", "http"}
+    {"run_folder", "day", "rabbit", "postgres", "own_rabbit", "own_postgres", "sandbox", "http"}
+)
+
+# The files that take longest, in this order: a run starts with them, so that none runs alone at its end.
+LONGEST_FILES = (
+    "functional/test_server_faults.py",
+    "functional/test_process_faults.py",
+    "functional/test_tracing.py",
+    "sandbox/test_play.py",
+    "functional/test_report_faults.py",
+    "browser/test_console_pages.py",
+    "ledger/test_report_model.py",
+    "functional/test_dead_letters.py",
+    "functional/test_figures.py",
+    "functional/test_commands.py",
+    "functional/test_watched.py",
+    "monitoring/test_dashboard.py",
+    "monitoring/test_rules.py",
+    "rabbitmq/test_outages.py",
+    "browser/test_jobnet_pages.py",
+    "functional/test_reports.py",
+    "functional/test_crashes.py",
+    "test_runtime.py",
+    "functional/test_privacy.py",
+    "faults/test_short.py",
+    "functional/test_bookings.py",
+    "ledger/test_upgrade.py",
+    "console/test_large.py",
 )
 
 # Audit events (Python's table of audit events) of a new process.
@@ -44,6 +71,12 @@ def level_of(item: pytest.Item) -> str:
         return FOLDERS[folder]
     fixtures = SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ()))
     return INTEGRATION if fixtures else UNIT
+
+
+def length_rank(item: pytest.Item) -> int:
+    """The place of a test's file in `LONGEST_FILES`, behind all of them for any other file."""
+    name = item.path.relative_to(TESTS).as_posix()
+    return LONGEST_FILES.index(name) if name in LONGEST_FILES else len(LONGEST_FILES)
 
 
 class _Guard:

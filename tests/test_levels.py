@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.levels import LEVELS, TESTS, no_servers
+from tests.levels import LEVELS, LONGEST_FILES, TESTS, no_servers
 
 
 def connect() -> None:
@@ -60,6 +60,10 @@ def test_a_unit_test_may_run_an_event_loop(run: Callable[[Any], None]) -> None:
 def test_each_test_has_one_level(request: pytest.FixtureRequest) -> None:
     for item in request.session.items:
         assert len({mark.name for mark in item.iter_markers()} & set(LEVELS)) == 1, item.nodeid
+
+
+def test_the_longest_files_exist() -> None:
+    assert [name for name in LONGEST_FILES if not (TESTS / name).is_file()] == []
 
 
 def imported_by(path: Path) -> set[str]:

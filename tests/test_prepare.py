@@ -12,6 +12,8 @@ from scripts.prepare import Part, check, parts
 from scripts.processes import StartFailed
 from scripts.shared_libraries import missing
 
+pytestmark = pytest.mark.integration
+
 # What ldd prints for several files: one that misses two libraries, a script, one with a C library that is too old.
 LDD = """\
 #!/bin/sh

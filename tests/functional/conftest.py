@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 import pytest
 import pytest_asyncio
 
+from broker.ledger import bring_up_to_date
 from sandbox.servers import Sandbox
 from sandbox.system_layout import Layout
 from scripts.postgres import PostgresNode, PostgresServer
@@ -35,13 +37,25 @@ def breakable_postgres(run_folder: Path) -> Iterator[PostgresNode]:
     node.kill()
 
 
+async def ledger_template(postgres: PostgresServer) -> str:
+    """The name of a database on this server with the ledger's tables, made once to be copied."""
+    if postgres not in _templates:
+        name = f"template_{uuid4().hex[:12]}"
+        await bring_up_to_date(postgres.create_database(name))
+        _templates[postgres] = name
+    return _templates[postgres]
+
+
+_templates: WeakKeyDictionary[PostgresServer, str] = WeakKeyDictionary()
+
+
 @asynccontextmanager
 async def staged(
     rabbit: RabbitServer, postgres: PostgresServer, folder: Path, setting: Layout
 ) -> AsyncIterator[Stage]:
     """A prepared stage with a virtual host, a database and a sandbox of its own; nothing is left of it."""
     name = f"stage_{uuid4().hex[:12]}"
-    url, dsn = rabbit.create_vhost(name), postgres.create_database(name)
+    url, dsn = rabbit.create_vhost(name), postgres.create_database(name, like=await ledger_template(postgres))
     async with Sandbox(setting) as sandbox:
         stage = Stage(url, dsn, folder, sandbox)
         try:

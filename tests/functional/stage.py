@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -26,7 +27,9 @@ import aiohttp
 import asyncpg
 from aio_pika.abc import AbstractIncomingMessage
 
-from config.settings import generate_keys
+from broker.rabbitmq.declare import apply
+from config.settings import build, generate_keys
+from config.sources import merge
 from sandbox.books import citizen_token
 from sandbox.servers import Sandbox
 from sandbox.system_layout import (
@@ -40,7 +43,7 @@ from sandbox.system_layout import (
     slot_time,
 )
 from schemas.ids import invitation_of
-from tests.support import poll
+from tests.support import poll, wait_in_process
 
 ANSWERS = "jobnet.answers.test"
 ROOM = OfferKind("samtale", (THREE,), caseworkers=20, times_a_day=16, days=10)
@@ -149,10 +152,10 @@ class Process:
         self.popen.send_signal(signal.SIGCONT)
 
     async def stop(self, within: float = 20) -> int:
-        """SIGTERM; its exit code."""
+        """SIGTERM; its exit code. Raises AssertionError when it has not ended within so many seconds (see `Patience`)."""
         if self.popen.poll() is None:
             self.popen.terminate()
-        return await asyncio.to_thread(self.popen.wait, within)
+        return await wait_in_process(self.popen, timeout=within)
 
     def lines(self) -> list[dict[str, Any]]:
         """Its log lines; a line that is not JSON yet (the last one of a killed process) is left out."""
@@ -213,7 +216,17 @@ class Stage:
         return process.returncode or 0, out.decode(), err.decode()
 
     async def prepare(self) -> None:
-        """Queues and tables."""
+        """Declare the queues; `dsn` is a database with the ledger's tables."""
+        settings = build(
+            merge(
+                tomllib.loads(self.config.read_text()),
+                {"rabbitmq": {"url": self.amqp_url}, "ledger": {"dsn": self.dsn}, "keys": self.keys},
+            )
+        )
+        assert await apply(settings, self.sandbox.layout.suppliers) == []
+
+    async def prepare_by_commands(self) -> None:
+        """Declare the queues and make the tables, as an operator does."""
         for words in (("topology", "apply"), ("ledger", "upgrade")):
             code, out, err = await self.call(*words)
             assert code == 0, (words, out, err)
@@ -241,7 +254,7 @@ class Stage:
         for process in self.processes:
             if process.popen.poll() is None:
                 process.thaw()
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(AssertionError):
                     await process.stop()
                 process.kill()
 

@@ -23,7 +23,7 @@ async def test_a_booking_that_kills_every_process_ends_as_unverified_and_takes_n
         stage = Stage(vhost, database, tmp_path, sandbox)
         system = sandbox.booking_systems["system-1"]
         try:
-            await stage.prepare()
+            await stage.prepare_by_commands()
             process = await stage.start()
             async with Frontend(vhost) as frontend:
                 # Given a booking whose every call kills the broker: we play the bug

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import aio_pika
 import pytest
+import pytest_asyncio
 
-from sandbox.servers import Sandbox
 from schemas.ids import invitation_of
 from scripts.postgres import PostgresServer
 from scripts.processes import free_port
 from scripts.rabbitmq import RabbitServer
-from tests.functional.stage import Frontend, Stage, booking, cpr_of, fetched, layout, request
+from tests.functional.conftest import staged
+from tests.functional.stage import Frontend, Process, Stage, booking, cpr_of, fetched, layout, request
 from tests.otlp import Collector
 from tests.support import poll
 
+pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+
 DEBUG = {"JOBNET_BROKER__LOG__LEVEL": "debug"}
 MARKED = range(700, 760)
+COMMANDS = [
+    ("dead", "list", "--json"),
+    ("dead", "list"),
+    ("dead", "groups", "--json"),
+    ("reports", "list", "--json"),
+    ("lanes", "list", "--json"),
+    ("ledger", "conserve", "--json"),
+]
 QUEUES = (
     "jobnet.queries.dead",
     "jobnet.bookings.dead",
@@ -102,84 +112,100 @@ async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
         await ask("booking.book.v1", body)
 
 
-@pytest.mark.timeout(300)
-async def test_no_marked_number_shows_where_it_should_not(
-    rabbit: RabbitServer,
-    postgres: PostgresServer,
-    vhost: str,
-    database: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    folder = tmp_path_factory.mktemp("privacy")
-    async with Sandbox(layout(absence_proves_after_seconds=12.0)) as sandbox, Collector() as collector:
-        stage = Stage(vhost, database, folder, sandbox)
-        try:
-            await stage.prepare()
-            watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port()), **collector.changes}
-            process = await stage.start(changes=DEBUG | watched)
-            async with Frontend(vhost) as frontend:
-                await _walk_every_path(stage, frontend)
-                await poll(lambda: len(frontend.answers) >= 12, what="the answers")
-                # A crash in the middle: what the next process finds and writes counts too.
-                sandbox.booking_systems["system-1"].script("create", "slow", seconds=1.5)
-                await frontend.send("booking.book.v1", booking(stage, MARKED[-1]))
-                await asyncio.sleep(0.5)
-                shown = (await fetched(watched, "metrics"))[1]
-                process.kill()
-                second = await stage.start(changes=DEBUG | watched)
+async def _printed_by_commands(stage: Stage, traced: str) -> dict[str, bytes]:
+    """What each command prints, by its words."""
 
-                async def all_final() -> bool:
-                    return not await stage.rows(
-                        "SELECT 1 FROM requests WHERE state IN ('running', 'uncertain')"
-                    )
+    async def printed(*words: str) -> bytes:
+        return (await stage.call(*words))[1].encode()
 
-                await poll(all_final, timeout=60, what="the last word on everything")
-                shown += (await fetched(watched, "metrics"))[1] + (await fetched(watched, "readyz"))[1]
-                assert "jobnet_dead_letters{" in shown
-                events = str(dict(frontend.events)).encode()
-                # An answer never repeats a number at all.
-                answers = str(dict(frontend.answers)).encode()
-            commands = [
-                ("dead", "list", "--json"),
-                ("dead", "list"),
-                ("dead", "groups", "--json"),
-                ("reports", "list", "--json"),
-                ("lanes", "list", "--json"),
-                ("ledger", "conserve", "--json"),
-            ]
-            told = {" ".join(words): (await stage.call(*words))[1].encode() for words in commands}
-            assert json.loads(told["dead list --json"])
-            letter = json.loads(told["dead list --json"])[0]["letter_id"]
-            told["dead show"] = (await stage.call("dead", "show", letter))[1].encode()
-            await stage.call("dead", "discard", letter, "--reason", "privacy test")
-            told["log"] = (await stage.call("log", "--json"))[1].encode()
-            story = (await stage.call("trace", next(iter(frontend.events))))[1].encode()
-            await second.stop()
-            places = {
-                "the log": process.log.read_bytes() + second.log.read_bytes(),
-                "outcome events": events,
-                "answers": answers,
-                "trace": story,
-                "metrics": shown.encode(),
-                "spans": b"\n".join([*collector.bodies, repr(collector.spans).encode()]),
-                **told,
-            }
-            for queue in QUEUES:
-                places[queue] = b"\n".join(await _bodies(vhost, queue))
-            for table in await stage.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-                content = await stage.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
-                places[f"table {table[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
-            assert len(places["table requests"]) > 1000
-            assert len(places["jobnet.bookings.dead"]) > 0
-            assert collector.named("attempt supplier-1")
-        finally:
-            await stage.close()
-    for cpr in map(cpr_of, MARKED):
-        for shape in (
-            cpr,
-            f"{cpr[:6]}-{cpr[6:]}",
-            f"{cpr[:6]} {cpr[6:]}",
-            base64.b64encode(cpr.encode()).decode(),
-        ):
-            for place, written in places.items():
-                assert shape.encode() not in written, f"a CPR number shows in {place}"
+    told = {" ".join(words): await printed(*words) for words in COMMANDS}
+    letter = json.loads(told["dead list --json"])[0]["letter_id"]
+    told["dead show"] = await printed("dead", "show", letter)
+    await stage.call("dead", "discard", letter, "--reason", "privacy test")
+    told["log"] = await printed("log", "--json")
+    told["trace"] = await printed("trace", traced)
+    return told
+
+
+async def _stored(stage: Stage) -> dict[str, bytes]:
+    """The content of each queue and each table."""
+    found = {queue: b"\n".join(await _bodies(stage.amqp_url, queue)) for queue in QUEUES}
+    for table in await stage.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        content = await stage.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
+        found[f"table {table[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def written(
+    rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, bytes]]:
+    """Everything that the broker wrote anywhere about requests with marked numbers, by where."""
+    setting = layout(absence_proves_after_seconds=12.0)
+    async with (
+        Collector() as collector,
+        staged(rabbit, postgres, tmp_path_factory.mktemp("privacy"), setting) as stage,
+    ):
+        watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port()), **collector.changes}
+        first = await stage.start(changes=DEBUG | watched)
+        async with Frontend(stage.amqp_url) as frontend:
+            await _walk_every_path(stage, frontend)
+            await poll(lambda: len(frontend.answers) >= 12, what="the answers")
+            metrics = await _crash_under_way(stage, frontend, first, watched)
+            second = await stage.start(changes=DEBUG | watched)
+
+            async def all_final() -> bool:
+                return not await stage.rows("SELECT 1 FROM requests WHERE state IN ('running', 'uncertain')")
+
+            await poll(all_final, timeout=60, what="the last word on everything")
+            metrics += (await fetched(watched, "metrics"))[1] + (await fetched(watched, "readyz"))[1]
+        told = await _printed_by_commands(stage, next(iter(frontend.events)))
+        await second.stop()
+        yield {
+            "log": first.log.read_bytes() + second.log.read_bytes(),
+            "outcome events": str(dict(frontend.events)).encode(),
+            "answers": str(dict(frontend.answers)).encode(),
+            "metrics": metrics.encode(),
+            "spans": b"\n".join([*collector.bodies, repr(collector.spans).encode()]),
+            "names of spans": repr(collector.named("attempt supplier-1")).encode(),
+            **told,
+            **await _stored(stage),
+        }
+
+
+async def _crash_under_way(
+    stage: Stage, frontend: Frontend, process: Process, watched: dict[str, str]
+) -> str:
+    """Kill the broker while it books: what the next process finds and writes counts too. Returns its metrics."""
+    system = stage.sandbox.booking_systems["system-1"]
+    body = booking(stage, MARKED[-1])
+    invitation = str(invitation_of(UUID(body["requestId"])))
+    system.script("create", "hang", seconds=30, invitation=invitation)
+    await frontend.send("booking.book.v1", body)
+
+    def under_way() -> bool:
+        return any(c.invitation == invitation and c.operation == "create" for c in system.journal.calls)
+
+    await poll(under_way, what="the booking to be under way")
+    metrics = (await fetched(watched, "metrics"))[1]
+    process.kill()
+    return metrics
+
+
+def shapes(cpr: str) -> tuple[bytes, ...]:
+    """The ways to write a number."""
+    plain = (cpr, f"{cpr[:6]}-{cpr[6:]}", f"{cpr[:6]} {cpr[6:]}", base64.b64encode(cpr.encode()).decode())
+    return tuple(shape.encode() for shape in plain)
+
+
+async def test_the_paths_were_walked(written: dict[str, bytes]) -> None:
+    assert len(written["table requests"]) > 1000
+    assert len(written["jobnet.bookings.dead"]) > 0
+    assert b"jobnet_dead_letters{" in written["metrics"]
+    assert written["names of spans"] != b"[]"
+    assert all(written[name] for name in ("log", "outcome events", "answers", "trace", "dead show"))
+
+
+async def test_no_marked_number_is_written_anywhere(written: dict[str, bytes]) -> None:
+    numbers = [shape for number in MARKED for shape in shapes(cpr_of(number))]
+    assert [where for where, text in written.items() if any(shape in text for shape in numbers)] == []

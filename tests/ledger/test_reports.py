@@ -35,6 +35,12 @@ from tests.ledger.report_support import (
     unanswered,
 )
 from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, ending, left_uncertain, row
+from tests.support import poll
+
+LISTENS = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN %')
+"""
 
 
 @pytest.fixture
@@ -245,13 +251,13 @@ async def test_an_unpublished_report_is_handed_over_again_under_another_number(
     assert await state_of(sql, report_id) == "handed"
 
 
-async def test_a_new_report_wakes_the_scheduler_of_another_process(opened: Openers) -> None:
+async def test_a_new_report_wakes_the_scheduler_of_another_process(opened: Openers, sql: Sql) -> None:
     one, other = await opened(), await opened()
-    waiting = asyncio.create_task(other.reports.wake.wait(30))
-    await asyncio.sleep(0.3)
+    waiting = asyncio.create_task(other.reports.wake.wait(3600))
+    await poll(lambda: sql.fetchval(LISTENS), what="the other process to listen")
     await reported(one)
-    async with asyncio.timeout(10):
-        await waiting
+    await poll(waiting.done, what="the other process to wake")
+    await waiting
 
 
 # -- claimed and finished ------------------------------------------------------------------------------------------

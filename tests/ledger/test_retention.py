@@ -19,6 +19,7 @@ from broker.ledger.upkeep.table_walk import Walk
 from tests.ledger.dead import dead_booking, dead_reports
 from tests.ledger.report_support import travel
 from tests.ledger.support import Sql, ask, claimed, ending, left_uncertain, settings_for
+from tests.support import poll
 
 DAY = 86_400.0
 BO = Actor("bo", "the disk is full")
@@ -32,6 +33,11 @@ DAYS = {
     "lane_changes_days": 90,
     "flow_days": 14,
 }
+
+
+WAITS_FOR_LOCK = """
+SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database())
+"""
 
 
 def retention_of(dsn: str, **changes: Any) -> Retention:
@@ -327,7 +333,7 @@ async def test_a_report_restored_at_the_same_moment_is_not_deleted(
     await restore.start()
     await sql.execute("UPDATE reports SET state = 'dead', discarded_at = NULL")
     run = asyncio.create_task(purged(retention))
-    await asyncio.sleep(0.3)  # it waits for the row now, or has not come to it yet: the outcome is the same
+    await poll(lambda: sql.fetchval(WAITS_FOR_LOCK), what="the purge to wait for the row")
     await restore.commit()
     assert await run == {}
     assert await report_there(sql, report_id)

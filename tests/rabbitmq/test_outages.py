@@ -76,8 +76,8 @@ async def test_every_publish_in_flight_at_a_kill_ends_and_what_was_confirmed_is_
         tasks = [asyncio.create_task(publish(number)) for number in range(2000)]
         await poll(lambda: len(confirmed) > 50, what="some confirms")
         await asyncio.to_thread(own_node.kill)
-        await asyncio.wait(tasks, timeout=30)
-        assert ended == 2000
+        await poll(lambda: ended == 2000, timeout=30, what="every publish to end")
+        await asyncio.gather(*tasks)
     await asyncio.to_thread(own_node.start)
     there = await asyncio.to_thread(drain, own_vhost, "out")
     assert confirmed

@@ -174,6 +174,7 @@ def declare_exchange(url: str, name: str, kind: str) -> None:
         channel.exchange_declare(name, exchange_type=kind, durable=True)
 
 
+@pytest.mark.integration
 async def test_the_topology_commands_say_when_rabbitmq_is_away() -> None:
     with pytest.raises(RabbitAway):
         await declare.check(settings_for("amqp://a:b@127.0.0.1:1/"))
