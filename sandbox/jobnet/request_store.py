@@ -64,7 +64,7 @@ class SentRequest:
 
     @property
     def is_open(self) -> bool:
-        """Whether its final outcome is not current yet."""
+        """Whether its final outcome is not known yet."""
         return self.status in OPEN_STATUSES
 
     @property

@@ -19,7 +19,7 @@ UNCERTAIN = {"status": "uncertain", "text": "…"}
 
 
 class Answers:
-    """Returns request answer after the other and keeps the requests. None: no answer comes."""
+    """Returns one answer after the other and keeps the requests. None: no answer comes."""
 
     def __init__(self, *answers: dict[str, Any] | None) -> None:
         self.left = list(answers)
