@@ -1,4 +1,4 @@
-"""The effect of single settings: worker processes, prefetch, request size, the ledger; and of one dead system of twenty."""
+"""The effect of worker processes, prefetch, request size and the ledger, and of one dead system of twenty."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def curves(servers: Servers, rounds: int, count: int) -> dict[str, Any]:
 
 
 def _prefetching(prefetch: int) -> Setting:
-    """A setting with this prefetch. Its verification batch fits the limit of concurrent calls, as the settings require."""
+    """A setting with this prefetch, and a verification batch that fits the limit of concurrent calls."""
     calls = max(1, prefetch // IN_FLIGHT_PART)
     return Setting(prefetch=prefetch, toml={"verification": {"batch": min(20, 2 * calls)}})
 

@@ -1,6 +1,6 @@
 """Fills a queue before a run: with expired requests, or with whole reports for the bare delivery loop.
 
-`python -m bench.fill_queue requests|reports COUNT`. Without publisher confirms, because the caller checks the queue depth.
+`python -m bench.fill_queue requests|reports COUNT`. It uses no publisher confirms; the caller checks the queue depth.
 """
 
 from __future__ import annotations

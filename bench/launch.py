@@ -85,7 +85,7 @@ class Contestant:
 
     @contextlib.contextmanager
     def running(self, workspace: Workspace, setting: Setting) -> Iterator[RunningContestant]:
-        """Start it on its own core and wait deadline it is ready; stop it at the end. Raises StartFailed."""
+        """Start it on its own core and wait until it is ready; stop it at the end. Raises StartFailed."""
         command, environment = self.prepare(workspace, setting)
         log = workspace.folder / f"{self.name}.log"
         with log.open("wb") as output:
@@ -183,7 +183,7 @@ def _broker_is_ready(line: str) -> bool:
     return False
 
 
-# -- the other contestants ------------------------------------------------------------------------------------------------
+# -- the other contestants -------------------------------------------------------------------------------------
 
 
 def _bare_delivery(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:

@@ -31,9 +31,9 @@ request last.
   aiohttp on uvloop, the other two with `requests` in eight threads. They do not store anything either.
 
 Each contestant has a core of its own{shared}. A round runs all contestants one after the other, in alternating order.
-Figures are medians over the rounds; ratios are medians of the ratios in each round. Full load keeps {window} requests in
-flight. Response times (p50, p95, p99) are from request to answer, at half of the contestant's own full rate. CPU is user
-and system time of the contestant's own processes; that of RabbitMQ, PostgreSQL and nginx is shown separately.
+Figures are medians over the rounds; ratios are medians of the ratios in each round. Full load keeps {window} requests
+in flight. Response times (p50, p95, p99) are from request to answer, at half of the contestant's own full rate. CPU is
+user and system time of the contestant's own processes; that of RabbitMQ, PostgreSQL and nginx is shown separately.
 """
 
 

@@ -142,7 +142,7 @@ def full_and_half(
 
 
 def contestants(servers: Servers, rounds: int, seconds: float) -> dict[str, list[FullAndHalf]]:
-    """Run every contestant once per round, in alternating order. The first round's rate sets the size of later loads."""
+    """Run every contestant once per round, in alternating order. The first round sets the size of later loads."""
     found: dict[str, list[FullAndHalf]] = {name: [] for name in CONTESTANTS}
     for number in range(rounds):
         for name in list(CONTESTANTS)[:: 1 if number % 2 else -1]:

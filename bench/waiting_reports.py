@@ -84,7 +84,7 @@ async def insert(
 
 
 async def make(dsn: str, count: int, copies: int = 0) -> None:
-    """Insert `count` reports that can be delivered, spread over all suppliers, and about `copies` copies due after them."""
+    """Insert `count` reports that can be delivered, for all suppliers, and about `copies` copies due after them."""
     connection = await asyncpg.connect(dsn, command_timeout=1200)
     try:
         sealer = field_sealer()

@@ -1,7 +1,6 @@
 """Checks every call against the contract (docs/contract.md#calls).
 
-The sentence about a breach contains no personal data. The module decides nothing about bookings.
-"""
+The sentence about a breach contains no personal data."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class DayBuilder:
     def on_meeting(
         self, name: str, type: str, code: str, expect: Line, fault: Line | None = None, **seed: Any
     ) -> str:
-        """Add a rebook, accept or cancel of a meeting that is inserted before. `fault`: a script step for its citizen."""
+        """Add a rebook, accept or cancel of a meeting inserted before it. `fault`: a script step for its citizen."""
         citizen = self.citizen()
         meeting = f"@invitation:{len(self.lines)}"
         steps = [self.seed(code, meeting, citizen, **seed)]

@@ -1,6 +1,6 @@
 """Carries out a script step on an HTTP connection: late, wrong, cut-off or very large answers.
 
-The step limits every wait and every size. The module knows nothing of bookings.
+The step limits every wait and every size.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Line:
 
 @dataclass(frozen=True)
 class SetUp:
-    """Control steps for the sandbox: `controls` before the first request, `noon` after the lines `morning` have ended."""
+    """Control steps: `controls` before the first request, `noon` after the lines `morning` have been answered."""
 
     controls: list[dict[str, Any]]
     morning: list[str] = field(default_factory=list)

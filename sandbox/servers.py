@@ -140,7 +140,7 @@ class Sandbox:
         return table | files | plan.limits
 
     def write_directory(self, path: Path, host: str | None = None) -> None:
-        """Write directory.toml to `path`, and beside it the files with webhook secrets, readable by their owner only."""
+        """Write directory.toml to `path` and the webhook secrets beside it, readable by their owner only."""
         path.parent.mkdir(parents=True, exist_ok=True)
         for supplier in self.suppliers.values():
             for file, secret in zip(_secret_files(supplier), supplier.secrets, strict=True):

@@ -72,7 +72,7 @@ class SupplierServer(System):
         return web.Response(status=204)
 
     def refusal(self, call: Call) -> web.Response:
-        """401 if the signature is errors, otherwise a fault of docs/contract.md#faults."""
+        """401 if the signature is wrong, otherwise a fault of docs/contract.md#faults."""
         return web.Response(status=401) if SIGNATURE in call.problems else problem("ugyldig-besked")
 
     def on_call(self, call: Call) -> None:

@@ -76,7 +76,7 @@ SWITCHES = (
     ),
     Switch(
         "quicker",
-        "Somebody is quicker",
+        "Time taken first",
         "Another citizen books the time just before it is reserved.",
         (BOOKING,),
         ({"operation": "reserve", "action": "snatch"},),
