@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
-from broker.ledger import bring_up_to_date
+from broker.ledger.postgres.versions import bring_up_to_date
 from sandbox.servers import Sandbox
 from tests.faults.grounds import Grounds, faketime_library
 from tests.faults.links import Link

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import pytest
 import pytest_asyncio
 
-from broker.ledger import bring_up_to_date
+from broker.ledger.postgres.versions import bring_up_to_date
 from sandbox.servers import Sandbox
 from sandbox.system_layout import Layout
 from scripts.postgres import PostgresNode, PostgresServer
