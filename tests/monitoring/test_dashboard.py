@@ -99,7 +99,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         yield watching
 
 
-pytestmark = pytest.mark.timeout(450)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(450)]
 
 
 def test_every_metric_of_rules_and_dashboard_existed(day: Prometheus) -> None:
