@@ -20,8 +20,8 @@ from scripts.chromium_dist import chromium
 from scripts.postgres import PostgresServer
 from scripts.processes import free_port, listens
 from scripts.rabbitmq import RabbitServer
-from tests.functional.conftest import staged
-from tests.functional.stage import Process, Stage
+from tests.functional.conftest import prepared_broker
+from tests.functional.running_broker import Process, RunningBroker
 from tests.support import poll
 
 PHONE = {"width": 360, "height": 740}
@@ -34,19 +34,21 @@ NewPage = Callable[..., Awaitable[Page]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(
+async def broker(
     rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[RunningBroker]:
     """A broker that runs against the built-in layout."""
-    async with staged(rabbit, postgres, tmp_path_factory.mktemp("stage"), default_layout()) as stage:
-        await stage.start()
-        yield stage
+    async with prepared_broker(
+        rabbit, postgres, tmp_path_factory.mktemp("broker"), default_layout()
+    ) as broker:
+        await broker.start()
+        yield broker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def jobnet(stage: Stage) -> AsyncIterator[str]:
+async def jobnet(broker: RunningBroker) -> AsyncIterator[str]:
     """The address of the Jobnet page."""
-    async with serving(stage.amqp_url, stage.sandbox.desk_url) as address:
+    async with serving(broker.amqp_url, broker.sandbox.desk_url) as address:
         yield address
 
 
@@ -54,14 +56,14 @@ async def jobnet(stage: Stage) -> AsyncIterator[str]:
 class Console:
     """The operators' console as a process of its own, and a way in for each role."""
 
-    stage: Stage
+    broker: RunningBroker
     address: str
     environment: dict[str, str]
 
     async def log_in(self, page: Page, *roles: str) -> None:
         """By a one-time link, as whoever holds the keys makes it."""
         words = [f"--role={role}" for role in roles]
-        code, out, err = await self.stage.call(
+        code, out, err = await self.broker.call(
             "console", "link", "--as", roles[0], *words, changes=self.environment
         )
         assert code == 0, err
@@ -71,20 +73,20 @@ class Console:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def console(stage: Stage) -> AsyncIterator[Console]:
+async def console(broker: RunningBroker) -> AsyncIterator[Console]:
     port = free_port()
     settings = {"JOBNET_BROKER__CONSOLE__PORT": str(port)}
-    log = stage.folder / "console.log"
+    log = broker.folder / "console.log"
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: ASYNC220 - starts in a moment
-            stage.command("console"), env=stage.environment(settings), stdout=out, stderr=out
+            broker.command("console"), env=broker.environment(settings), stdout=out, stderr=out
         )
-    stage.processes.append(Process(process, log))  # ends with the stage
+    broker.processes.append(Process(process, log))  # ends with the broker
     await poll(
         lambda: listens(port) or process.poll() is not None, timeout=30, what=f"the console, see {log}"
     )
     assert process.poll() is None, log.read_text()[-3000:]
-    yield Console(stage, f"http://127.0.0.1:{port}", settings)
+    yield Console(broker, f"http://127.0.0.1:{port}", settings)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -12,7 +12,7 @@ from broker.console.page_routes import TABLE
 from broker.console.table import PageRoute
 from tests.browser.conftest import DESK, PHONE, Console, NewPage
 from tests.browser.looking import barriers, overflow, picture, set_switch
-from tests.functional.stage import Stage
+from tests.functional.running_broker import RunningBroker
 from tests.support import poll
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -65,11 +65,11 @@ async def test_an_address_typed_by_hand_is_no_way_round(
         await expect(page.get_by_role("heading", level=1)).to_have_text("Not allowed")
 
 
-async def dead_letter(stage: Stage, supplier: str) -> str:
+async def dead_letter(broker: RunningBroker, supplier: str) -> str:
     """The id of the newest dead letter of a supplier, once the ledger has one."""
 
     async def newest() -> str | None:
-        rows = await stage.rows(
+        rows = await broker.rows(
             "SELECT letter_id FROM letters WHERE supplier = $1 ORDER BY first_seen_at DESC LIMIT 1", supplier
         )
         return str(rows[0][0]) if rows else None
@@ -88,13 +88,13 @@ class AtLeast:
         return re.compile(f"^({'|'.join(str(self.number + more) for more in range(9))})$")
 
 
-async def some_dead_letter(page: Page, jobnet: str, stage: Stage) -> str:
+async def some_dead_letter(page: Page, jobnet: str, broker: RunningBroker) -> str:
     """A dead letter that is there and stays: made now unless an earlier test left one."""
-    if not await stage.rows("SELECT letter_id FROM letters WHERE supplier = 'havn'"):
+    if not await broker.rows("SELECT letter_id FROM letters WHERE supplier = 'havn'"):
         await set_switch(page, jobnet, "pil", "Down")
         await set_switch(page, jobnet, "havn", "Refuses")
         await report_as_karla(page, jobnet, "Ingen svarer.")
-    return await dead_letter(stage, "havn")
+    return await dead_letter(broker, "havn")
 
 
 async def test_a_dead_letter_appears_live_and_is_replayed_with_a_canary_and_delivered(
@@ -154,13 +154,13 @@ async def test_a_supplier_that_is_down_parks_its_lane_before_ones_eyes(
 
 
 async def test_a_reveal_asks_why_and_is_logged(
-    new_page: NewPage, jobnet: str, console: Console, stage: Stage
+    new_page: NewPage, jobnet: str, console: Console, broker: RunningBroker
 ) -> None:
     page = await new_page()
     await set_switch(page, jobnet, "pil", "Down")
     await report_as_karla(page, jobnet, "Min tid forsvandt.")
     await set_switch(page, jobnet, "pil", "Well")
-    report = (await stage.rows("SELECT report_id FROM reports WHERE kind = 'citizen'"))[0][0]
+    report = (await broker.rows("SELECT report_id FROM reports WHERE kind = 'citizen'"))[0][0]
 
     privacy = await new_page()
     await console.log_in(privacy, "privacy")
@@ -207,10 +207,15 @@ OF_BOOKINGS = {"/dead/{id}/verify"}
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", PHONE), ("dark", DESK)], ids=["phone", "desk"])
 async def test_every_page_fits_and_keeps_nobody_out(
-    new_page: NewPage, jobnet: str, console: Console, stage: Stage, scheme: str, width: dict[str, int]
+    new_page: NewPage,
+    jobnet: str,
+    console: Console,
+    broker: RunningBroker,
+    scheme: str,
+    width: dict[str, int],
 ) -> None:
     page = await new_page(viewport=width, color_scheme=scheme)
-    letter = await some_dead_letter(page, jobnet, stage)
+    letter = await some_dead_letter(page, jobnet, broker)
     await page.goto(f"{console.address}/login")
     wrong = {"/login": (await barriers(page), await overflow(page))}
     await console.log_in(page, "operator", "privacy", "admin")
@@ -218,7 +223,7 @@ async def test_every_page_fits_and_keeps_nobody_out(
     await page.get_by_label("Reason").fill("only to be looked at")
     await page.get_by_role("button", name="Freeze and preview").click()
     await expect(page.get_by_role("status")).to_contain_text("Frozen")
-    report = str((await stage.rows("SELECT report_id FROM reports LIMIT 1"))[0][0])
+    report = str((await broker.rows("SELECT report_id FROM reports LIMIT 1"))[0][0])
     examples = Examples(letter, report, page.url.rpartition("/")[2])
     for row in TABLE:
         if row.method == "GET" and row.path not in NO_PAGES | OF_BOOKINGS | {"/login"}:
@@ -228,7 +233,7 @@ async def test_every_page_fits_and_keeps_nobody_out(
 
 
 async def test_an_operator_pauses_a_lane_and_lets_it_go_on(
-    page: Page, jobnet: str, console: Console, stage: Stage
+    page: Page, jobnet: str, console: Console, broker: RunningBroker
 ) -> None:
     await console.log_in(page, "operator")
     for verb, state in (("Pause", "paused"), ("Resume", "open")):

@@ -10,7 +10,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import DESK, PHONE, NewPage
 from tests.browser.looking import barriers, overflow, picture, set_switch
-from tests.functional.stage import Stage
+from tests.functional.running_broker import RunningBroker
 from tests.support import poll
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -23,7 +23,9 @@ async def choose_first_time(page: Page, jobnet: str, citizen: str, way: str = "B
     await page.get_by_label("Vælg dato, tidspunkt og mødeform").select_option(index=1)
 
 
-async def test_a_meeting_is_booked_moved_and_cancelled(page: Page, jobnet: str, stage: Stage) -> None:
+async def test_a_meeting_is_booked_moved_and_cancelled(
+    page: Page, jobnet: str, broker: RunningBroker
+) -> None:
     await page.goto(jobnet)
     await page.get_by_role("link", name="Ellen Kornager").click()
     await choose_first_time(page, jobnet, "ellen")
@@ -36,7 +38,7 @@ async def test_a_meeting_is_booked_moved_and_cancelled(page: Page, jobnet: str, 
     await page.get_by_role("button", name="Book mødet").click()
     await expect(page.get_by_role("heading", name="Dit møde er booket")).to_be_visible()
     assert await barriers(page) == []
-    books = stage.sandbox.booking_system_of("90005").book
+    books = broker.sandbox.booking_system_of("90005").book
     assert len(books.meetings) == 1
 
     await page.reload()  # shows the answer again and asks for nothing
@@ -90,11 +92,11 @@ async def test_without_a_contact_group_there_is_no_booking(page: Page, jobnet: s
 
 
 async def test_what_a_citizen_writes_about_a_failure_reaches_the_supplier(
-    page: Page, jobnet: str, stage: Stage
+    page: Page, jobnet: str, broker: RunningBroker
 ) -> None:
     """Release note 3.2, all of it."""
     await choose_first_time(page, jobnet, "asta")
-    await stage.sandbox.booking_system_of("90001").down()
+    await broker.sandbox.booking_system_of("90001").down()
     await page.get_by_role("button", name="Book mødet").click()
     alert = page.get_by_role("alert")
     await expect(alert).to_contain_text("Systemfejl i kontakten med jobcentrets bookingsystem.")
@@ -117,9 +119,9 @@ async def test_what_a_citizen_writes_about_a_failure_reaches_the_supplier(
     await picture(page, "jobnet-report")
     await send.click()
     await expect(pop_up).to_contain_text("Du har nu indmeldt en fejl")
-    await stage.sandbox.booking_system_of("90001").up()
+    await broker.sandbox.booking_system_of("90001").up()
 
-    inbox = stage.sandbox.suppliers["fyrtaarn"].inbox
+    inbox = broker.sandbox.suppliers["fyrtaarn"].inbox
     await poll(
         lambda: [r for r in inbox() if "😕" in r["fejltekst"]], timeout=40, what="the citizen's report"
     )
@@ -174,7 +176,7 @@ async def test_without_javascript_the_same_can_be_done(new_page: NewPage, jobnet
 
 
 async def test_an_uncertain_booking_tells_its_end_by_itself(
-    page: Page, new_page: NewPage, jobnet: str, stage: Stage
+    page: Page, new_page: NewPage, jobnet: str, broker: RunningBroker
 ) -> None:
     """It was booked, the line was cut before the booking system said so, and then nobody could be asked."""
     await set_switch(page, jobnet, "tjoern", "Lost after booking")
@@ -183,28 +185,30 @@ async def test_an_uncertain_booking_tells_its_end_by_itself(
     await expect(page.get_by_role("heading", name="Vi ved endnu ikke, om det lykkedes")).to_be_visible()
     await picture(page, "jobnet-uncertain")
     assert await barriers(page) == []
-    assert len(stage.sandbox.booking_systems["tjoern"].book.meetings) == 1
+    assert len(broker.sandbox.booking_systems["tjoern"].book.meetings) == 1
     other = await new_page()
     await other.goto(f"{jobnet}/borger/oskar")
     await expect(other.get_by_role("heading", name="Vi mangler svar på en booking")).to_be_visible()
 
     await set_switch(other, jobnet, "tjoern", "Well")
     await expect(page.get_by_role("heading", name="Dit møde er booket")).to_be_visible(timeout=60_000)
-    assert len(stage.sandbox.booking_systems["tjoern"].book.meetings) == 1
+    assert len(broker.sandbox.booking_systems["tjoern"].book.meetings) == 1
 
 
-async def test_a_cut_line_is_looked_up_within_the_deadline(page: Page, jobnet: str, stage: Stage) -> None:
+async def test_a_cut_line_is_looked_up_within_the_deadline(
+    page: Page, jobnet: str, broker: RunningBroker
+) -> None:
     await set_switch(page, jobnet, "tjoern", "Cut after booking")
-    before = len(stage.sandbox.booking_systems["tjoern"].book.meetings)
+    before = len(broker.sandbox.booking_systems["tjoern"].book.meetings)
     await choose_first_time(page, jobnet, "oskar")
     await page.get_by_role("button", name="Book mødet").click()
     await expect(page.get_by_role("heading", name="Dit møde er booket")).to_be_visible()
-    assert len(stage.sandbox.booking_systems["tjoern"].book.meetings) == before + 1
+    assert len(broker.sandbox.booking_systems["tjoern"].book.meetings) == before + 1
     await set_switch(page, jobnet, "tjoern", "Well")
 
 
 async def test_a_supplier_that_is_down_gets_its_reports_when_it_is_back(
-    page: Page, jobnet: str, stage: Stage
+    page: Page, jobnet: str, broker: RunningBroker
 ) -> None:
     await set_switch(page, jobnet, "tjoern", "Down")
     await set_switch(page, jobnet, "bro", "Down")
@@ -216,7 +220,7 @@ async def test_a_supplier_that_is_down_gets_its_reports_when_it_is_back(
     await expect(page.get_by_role("dialog")).to_contain_text("Du har nu indmeldt en fejl")
 
     async def lane() -> str:
-        return str((await stage.rows("SELECT state FROM lanes WHERE supplier = 'bro'"))[0][0])
+        return str((await broker.rows("SELECT state FROM lanes WHERE supplier = 'bro'"))[0][0])
 
     await poll(lambda: _is(lane, "parked", "probing"), timeout=40, what="a parked lane")
     await set_switch(page, jobnet, "bro", "Well")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from scripts.processes import LOCAL, ROOT, private_folder, say
 from tests.faults.findings import SORTS
-from tests.faults.grounds import Grounds, faketime_library, own_mounts
 from tests.faults.matrix import BY_NAME, KINDS, Plan, plan_of
 from tests.faults.report import write
 from tests.faults.run import Result, run
+from tests.faults.servers import Servers, faketime_library, own_mounts
 
 REQUESTS = 400
 TRIES = 2
@@ -91,26 +91,26 @@ class _Ground:
         self._number = 0
         self.now = self._fresh()
 
-    def _fresh(self) -> Grounds:
+    def _fresh(self) -> Servers:
         self._stack.close()
         self._number += 1
-        grounds = Grounds(self._folder / f"ground-{self._number}", mounts=self._mounts)
-        return self._stack.enter_context(grounds)
+        servers = Servers(self._folder / f"ground-{self._number}", mounts=self._mounts)
+        return self._stack.enter_context(servers)
 
     def play(self, plan: Plan) -> Result | None:
         """One seed; once more if the tool itself failed, and None if it failed again."""
         for attempt in range(TRIES):
-            stage = self._folder / f"seed-{plan.seed}-{attempt + 1}"
+            folder = self._folder / f"seed-{plan.seed}-{attempt + 1}"
             try:
-                result = asyncio.run(run(plan, self.now, stage))
+                result = asyncio.run(run(plan, self.now, folder))
                 if result.audit.findings or result.notes:
-                    _keep(stage, self.now)
+                    _keep(folder, self.now)
                 return result
             except (
                 Exception
             ):  # a server that did not come up, a tool of ours: not the broker's fault, but never silent
                 traceback.print_exc()
-                _keep(stage, self.now)
+                _keep(folder, self.now)
                 self.now = self._fresh()
         return None
 
@@ -125,12 +125,12 @@ def _tell(result: Result) -> None:
     sys.stdout.flush()
 
 
-def _keep(stage: Path, grounds: Grounds) -> None:
+def _keep(folder: Path, servers: Servers) -> None:
     """The logs of a seed that found something, for a look afterwards."""
-    goal = KEPT / stage.name
+    goal = KEPT / folder.name
     shutil.rmtree(goal, ignore_errors=True)
-    shutil.copytree(stage, goal)
-    for name, path in grounds.logs().items():
+    shutil.copytree(folder, goal)
+    for name, path in servers.logs().items():
         if path.exists():
             shutil.copy(path, goal / f"{name}.log")
     say(f"its logs are kept in {goal}")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tests.faults.books import NOT_TOLD, OURS, Books, leaks
-from tests.faults.findings import LATE, LEAKED, LOST, TWICE, UNTRUE, Finding, Said, last_word, told
+from tests.faults.findings import LATE, LEAKED, LOST, TWICE, UNTRUE, Finding, Said, final_answers, last_word
 from tests.faults.inboxes import Reports
 from tests.faults.load import QUERIES, Errand
 from tests.faults.matrix import RECOVERY_S
-from tests.faults.scene import PATIENCE_S, Window
+from tests.faults.run_context import PATIENCE_S, Window
 
 TOLERANCE = timedelta(seconds=2)
 """Between the broker's deadline and the frontend's clock lie a confirmed publish and two busy processors."""
@@ -100,7 +100,7 @@ def _answered(errand: Errand, books: Books) -> Said:
     if not answers:
         yield LOST, "never answered", None
         return
-    finals = told(errand, books)
+    finals = final_answers(errand, books)
     if len(finals) > 1 and errand.what not in QUERIES:
         clocks = any(w.fault.name == "clock-jump" for w in books.windows)
         invalid = clocks and any(answer.get("reason") == "invalid" for answer in finals)

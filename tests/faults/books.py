@@ -18,8 +18,8 @@ import aio_pika
 from broker.rabbitmq.topology import WORK_QUEUES, dead_queues, lane_of
 from sandbox.audit import Entry
 from tests.faults.load import Errand
-from tests.faults.scene import Scene, Window
-from tests.functional.stage import cpr_of
+from tests.faults.run_context import RunContext, Window
+from tests.functional.running_broker import cpr_of
 
 OURS = frozenset({"at-capacity", "not-sent", "misconfigured", "bug"})
 """Causes in the log of failures that our own limits, set-up or bugs made: no supplier is told (DESIGN 5)."""
@@ -53,22 +53,24 @@ class Books:
     texts: dict[str, bytes] = field(default_factory=dict)
 
 
-async def collect(scene: Scene) -> Books:
+async def collect(context: RunContext) -> Books:
     """Called when all is quiet and the workers have stopped."""
-    stage, sandbox, citizens = scene.stage, scene.stage.sandbox, scene.citizens
+    broker, sandbox, citizens = context.broker, context.broker.sandbox, context.citizens
     entries: dict[UUID, list[Entry]] = defaultdict(list)
     for system in sandbox.booking_systems.values():
         for entry in system.book.entries:
             entries[entry.invitation].append(entry)
     attempts: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in await stage.rows("SELECT * FROM attempts LEFT JOIN attempt_results USING (report_id, number)"):
+    for row in await broker.rows(
+        "SELECT * FROM attempts LEFT JOIN attempt_results USING (report_id, number)"
+    ):
         attempts[str(row["report_id"])].append(dict(row))
     books = Books(
         answers=dict(citizens.answers),
         first_answer_at=citizens.first_answer_at,
         events=dict(citizens.events),
-        requests={str(r["request_id"]): dict(r) for r in await stage.rows("SELECT * FROM requests")},
-        reports=[dict(row) for row in await stage.rows("SELECT * FROM reports")],
+        requests={str(r["request_id"]): dict(r) for r in await broker.rows("SELECT * FROM requests")},
+        reports=[dict(row) for row in await broker.rows("SELECT * FROM reports")],
         attempts=attempts,
         meetings={
             invitation: meeting
@@ -79,18 +81,18 @@ async def collect(scene: Scene) -> Books:
         inbox={name: supplier.inbox() for name, supplier in sandbox.suppliers.items()},
         disagreements=sandbox.disagreements(),
         breaches=sandbox.breaches(),
-        causes=_causes(scene),
-        windows=scene.windows,
-        killed_at=scene.crew.killed_at,
+        causes=_causes(context),
+        windows=context.windows,
+        killed_at=context.workers.killed_at,
     )
-    await _look_everywhere(scene, books)
+    await _look_everywhere(context, books)
     return books
 
 
-def _causes(scene: Scene) -> dict[str, set[str]]:
+def _causes(context: RunContext) -> dict[str, set[str]]:
     """What the workers' logs say of each request."""
     causes: dict[str, set[str]] = defaultdict(set)
-    for process in scene.stage.processes:
+    for process in context.broker.processes:
         for line in process.lines():
             if line.get("event") == "request-handled" and line.get("cause"):
                 causes[str(line.get("request_id"))].add(str(line["cause"]))
@@ -99,19 +101,19 @@ def _causes(scene: Scene) -> dict[str, set[str]]:
     return causes
 
 
-async def _look_everywhere(scene: Scene, books: Books) -> None:
+async def _look_everywhere(context: RunContext, books: Books) -> None:
     """Every place where no CPR number may be: logs, queues, tables, events, answers."""
     texts = books.texts
     texts["outcome events"] = repr(books.events).encode()
     texts["answers"] = repr(books.answers).encode()
-    texts["log of the broker"] = b"\n".join(p.log.read_bytes() for p in scene.stage.processes)
-    for name, path in scene.grounds.logs().items():
+    texts["log of the broker"] = b"\n".join(p.log.read_bytes() for p in context.broker.processes)
+    for name, path in context.servers.logs().items():
         texts[name] = path.read_bytes() if path.exists() else b""
-    for table in await scene.stage.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-        rows = await scene.stage.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
+    for table in await context.broker.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        rows = await context.broker.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
         texts[f"table {table[0]}"] = b"\n".join(repr(dict(row)).encode() for row in rows)
-    suppliers = list(scene.stage.sandbox.suppliers)
-    async with await aio_pika.connect(scene.stage.amqp_url) as connection:
+    suppliers = list(context.broker.sandbox.suppliers)
+    async with await aio_pika.connect(context.broker.amqp_url) as connection:
         for queue in (*dead_queues(suppliers), *WORK_QUEUES, *map(lane_of, suppliers)):
             bodies = await _bodies(connection, queue)
             texts[f"queue {queue}"] = b"\n".join(bodies)

@@ -1,4 +1,4 @@
-"""How each fault of the matrix is done and undone: one small function for each kind, on the scene of a run."""
+"""How each fault of the matrix is done and undone: one small function for each kind, on the context of a run."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scripts.processes import StartFailed
 from scripts.rabbitmq import MEMORY_LIMIT
 from tests.faults.links import Link
 from tests.faults.matrix import CLUSTER_KILL, KINDS, Fault
-from tests.faults.scene import Scene, Window
+from tests.faults.run_context import RunContext, Window
 
 CUT_EVERY_S = 0.4
 
-Harm = Callable[[Scene, Fault], Awaitable[None]]
+Harm = Callable[[RunContext, Fault], Awaitable[None]]
 
 
-async def inflict(scene: Scene, fault: Fault) -> None:
+async def inflict(context: RunContext, fault: Fault) -> None:
     """Do it, wait, undo it; note when it was there."""
     window = Window(fault, datetime.now(UTC))
-    scene.windows.append(window)
+    context.windows.append(window)
     try:
-        await HARMS[fault.name](scene, fault)
+        await HARMS[fault.name](context, fault)
     finally:
         window.ended = datetime.now(UTC)
 
@@ -31,68 +31,68 @@ async def inflict(scene: Scene, fault: Fault) -> None:
 # -- processes and servers ---------------------------------------------------------------------------------------
 
 
-async def _worker_kill(scene: Scene, fault: Fault) -> None:
-    scene.crew.kill(fault.which - 1, fault.seconds)
+async def _worker_kill(context: RunContext, fault: Fault) -> None:
+    context.workers.kill(fault.which - 1, fault.seconds)
     await asyncio.sleep(fault.seconds)
 
 
-async def _worker_stop(scene: Scene, fault: Fault) -> None:
-    worker = scene.crew.freeze(fault.which - 1)
+async def _worker_stop(context: RunContext, fault: Fault) -> None:
+    worker = context.workers.freeze(fault.which - 1)
     await asyncio.sleep(fault.seconds)
     worker.thaw()
 
 
-async def _rabbitmq_kill(scene: Scene, fault: Fault) -> None:
-    async with scene.hands:
-        await asyncio.to_thread(scene.grounds.rabbit.kill)
+async def _rabbitmq_kill(context: RunContext, fault: Fault) -> None:
+    async with context.server_lock:
+        await asyncio.to_thread(context.servers.rabbit.kill)
         await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(scene.grounds.rabbit.start)
+        await asyncio.to_thread(context.servers.rabbit.start)
 
 
-async def _cluster_node_kill(scene: Scene, fault: Fault) -> None:
-    member = scene.grounds.cluster.members[fault.which - 1]
-    async with scene.hands:  # of three, one at a time: two would take the majority
+async def _cluster_node_kill(context: RunContext, fault: Fault) -> None:
+    member = context.servers.cluster.members[fault.which - 1]
+    async with context.server_lock:  # of three, one at a time: two would take the majority
         await asyncio.to_thread(member.kill)
         await asyncio.sleep(fault.seconds)
         await asyncio.to_thread(member.start)
 
 
-async def _rabbitmq_memory_alarm(scene: Scene, fault: Fault) -> None:
+async def _rabbitmq_memory_alarm(context: RunContext, fault: Fault) -> None:
     def limit(to: str) -> str:
-        return scene.grounds.rabbit.ctl("set_vm_memory_high_watermark", "absolute", to)
+        return context.servers.rabbit.ctl("set_vm_memory_high_watermark", "absolute", to)
 
-    async with scene.hands:  # a node that is down cannot be told
+    async with context.server_lock:  # a node that is down cannot be told
         await asyncio.to_thread(limit, "1MB")
         await asyncio.sleep(fault.seconds)
         await asyncio.to_thread(limit, MEMORY_LIMIT)
 
 
-async def _postgresql_kill(scene: Scene, fault: Fault) -> None:
-    async with scene.hands:
-        await asyncio.to_thread(scene.grounds.postgres.kill)
+async def _postgresql_kill(context: RunContext, fault: Fault) -> None:
+    async with context.server_lock:
+        await asyncio.to_thread(context.servers.postgres.kill)
     await asyncio.sleep(fault.seconds)
-    await postgres_up(scene)
+    await postgres_up(context)
 
 
-async def _postgresql_disk_full(scene: Scene, fault: Fault) -> None:
-    disk, postgres = scene.grounds.disk, scene.grounds.postgres
+async def _postgresql_disk_full(context: RunContext, fault: Fault) -> None:
+    disk, postgres = context.servers.disk, context.servers.postgres
     await asyncio.to_thread(disk.fill, postgres)
     await asyncio.sleep(fault.seconds)
     await asyncio.to_thread(disk.free, postgres)
-    await postgres_up(scene)  # if it gave up; else it is there
+    await postgres_up(context)  # if it gave up; else it is there
 
 
-async def postgres_up(scene: Scene) -> None:
+async def postgres_up(context: RunContext) -> None:
     """Started if it is not there; with a full disk it cannot, and whoever makes room starts it."""
-    async with scene.hands:
+    async with context.server_lock:
         with suppress(StartFailed):
-            await asyncio.to_thread(scene.grounds.postgres.start)
+            await asyncio.to_thread(context.servers.postgres.start)
 
 
-async def _clock_jump(scene: Scene, fault: Fault) -> None:
-    scene.clock.write_text(f"{fault.amount:+g}\n")
+async def _clock_jump(context: RunContext, fault: Fault) -> None:
+    context.clock.write_text(f"{fault.amount:+g}\n")
     await asyncio.sleep(fault.seconds)
-    scene.clock.write_text("+0\n")
+    context.clock.write_text("+0\n")
 
 
 # -- links -----------------------------------------------------------------------------------------------------
@@ -128,9 +128,9 @@ LINKS = {"booking-system": "system", "supplier": "supplier"}
 
 
 def _on_link(of: str, way: str) -> Harm:
-    async def harm(scene: Scene, fault: Fault) -> None:
+    async def harm(context: RunContext, fault: Fault) -> None:
         name = f"{LINKS[of]}-{fault.which}" if of in LINKS else of
-        await WAYS[way](scene.links[name], fault)
+        await WAYS[way](context.links[name], fault)
 
     return harm
 

@@ -29,7 +29,7 @@ class Finding:
         return f"{self.sort}: {self.about}: {self.says}{during}"
 
 
-def told(errand: Errand, books: Books) -> list[dict[str, Any]]:
+def final_answers(errand: Errand, books: Books) -> list[dict[str, Any]]:
     """Different final answers; `uncertain` is a promise, not an answer yet. Queries may differ freely."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for answer in books.answers.get(errand.request_id, []):
@@ -43,5 +43,5 @@ def last_word(errand: Errand, books: Books) -> str | None:
     row = books.requests.get(errand.request_id)
     if row is not None and errand.what not in QUERIES:
         return str(row["status"] if row["state"] == "settled" else row["state"])
-    finals = told(errand, books)
+    finals = final_answers(errand, books)
     return str(finals[-1]["status"]) if finals else None

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sandbox.system_layout import GROUP_WITHOUT_OFFERS
 from schemas.ids import invitation_of
-from tests.functional.stage import ROOM, Stage, booking, cpr_of, request
+from tests.functional.running_broker import ROOM, RunningBroker, booking, cpr_of, request
 
 JOBCENTERS = ("90001", "90002")
 UNKNOWN_JOBCENTER = "99999"
@@ -81,11 +81,11 @@ class Errand:
 class Load:
     """All errands of a seed, and what they need in the sandbox's books and scripts."""
 
-    def __init__(self, seed: int, count: int, stage: Stage) -> None:
+    def __init__(self, seed: int, count: int, broker: RunningBroker) -> None:
         if count > MOST_REQUESTS:
             raise ValueError(f"at most {MOST_REQUESTS} requests: each needs a time of its own")
         self._chance = random.Random(f"load {seed}")  # noqa: S311  a seed, so that the same requests come again
-        self._stage = stage
+        self._broker = broker
         self._count = count
         self.errands: list[Errand] = []
         for number, what in enumerate(self._whats()):
@@ -116,10 +116,10 @@ class Load:
     # -- bodies ------------------------------------------------------------------------------------------------
 
     def _book(self, number: int, jobcenter: str) -> dict[str, Any]:
-        return booking(self._stage, number, jobcenter)
+        return booking(self._broker, number, jobcenter)
 
     def _rebook(self, number: int, jobcenter: str) -> dict[str, Any]:
-        body = booking(self._stage, number, jobcenter, indkaldelseId=self._held(number, jobcenter))
+        body = booking(self._broker, number, jobcenter, indkaldelseId=self._held(number, jobcenter))
         del body["moedetilbudId"]
         return body
 
@@ -131,9 +131,9 @@ class Load:
 
     def _held(self, number: int, jobcenter: str, *, accepted: bool = True) -> str:
         """A meeting that this citizen had before, at a time that nobody else wants."""
-        before = booking(self._stage, self._count + number, jobcenter)
+        before = booking(self._broker, self._count + number, jobcenter)
         invitation = str(UUID(int=self._chance.getrandbits(128), version=4))
-        self._stage.sandbox.booking_system_of(jobcenter).seed(
+        self._broker.sandbox.booking_system_of(jobcenter).seed(
             {
                 "jobcenter": jobcenter,
                 "kind": ROOM.name,
@@ -152,13 +152,13 @@ class Load:
         wrong: dict[str, Any] = self._chance.choice(
             ({"kontaktgruppe": None}, {"moedeform": "raadhuset"}, {"jobcenterkode": UNKNOWN_JOBCENTER})
         )
-        return booking(self._stage, number, jobcenter, **wrong)
+        return booking(self._broker, number, jobcenter, **wrong)
 
     def _offers(self, number: int, jobcenter: str) -> dict[str, Any]:
         return request(number, jobcenter, kontaktgruppe=self._chance.choice(("1", "1", GROUP_WITHOUT_OFFERS)))
 
     def _times(self, number: int, jobcenter: str) -> dict[str, Any]:
-        offer = booking(self._stage, number, jobcenter)["moedetilbudId"]
+        offer = booking(self._broker, number, jobcenter)["moedetilbudId"]
         return request(number, jobcenter, kontaktgruppe="1", moedetilbudId=offer)
 
     def _words(self, number: int, jobcenter: str) -> dict[str, Any]:
@@ -182,5 +182,5 @@ class Load:
         }
         if errand.what in steps:
             operation, action, how = steps[errand.what]
-            system = self._stage.sandbox.booking_system_of(errand.jobcenter)
+            system = self._broker.sandbox.booking_system_of(errand.jobcenter)
             system.script(operation, action, **{"times": None, "invitation": str(errand.invitation), **how})

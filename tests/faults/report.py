@@ -22,7 +22,7 @@ from tests.faults.audit import TOLERANCE
 from tests.faults.findings import SORTS
 from tests.faults.matrix import KINDS, RECOVERY_S
 from tests.faults.run import Result
-from tests.faults.scene import PATIENCE_S, WORKERS
+from tests.faults.run_context import PATIENCE_S, WORKERS
 
 PACKAGES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "uvloop", "cryptography")
 MOST_FINDINGS = 200

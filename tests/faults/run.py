@@ -11,10 +11,10 @@ from pathlib import Path
 from tests.faults.audit import Audit, audit
 from tests.faults.books import collect
 from tests.faults.faults import inflict
-from tests.faults.grounds import Grounds
 from tests.faults.load import Errand, Load
 from tests.faults.matrix import Plan
-from tests.faults.scene import Scene, quiet, scene_of
+from tests.faults.run_context import RunContext, quiet, run_context
+from tests.faults.servers import Servers
 
 EVERY_S = 0.05
 """Between two requests: a load that two workers on a small machine carry easily."""
@@ -33,34 +33,34 @@ class Result:
     notes: list[str]
 
 
-async def run(plan: Plan, grounds: Grounds, folder: Path, *, within: float = QUIET_WITHIN_S) -> Result:
+async def run(plan: Plan, servers: Servers, folder: Path, *, within: float = QUIET_WITHIN_S) -> Result:
     """Raises StartFailed when a server does not come up; anything else is in the result."""
     began = time.monotonic()
     folder.mkdir(parents=True)  # noqa: ASYNC240  a moment
-    async with scene_of(plan, grounds, folder) as scene:
-        load = Load(plan.seed, plan.requests, scene.stage)
-        await _play(scene, load.errands)
-        await _repair(scene)
-        stuck = await quiet(scene, within)
-        gaps = await _gaps(scene)
-        notes = list(scene.crew.ended_by_itself)
-        wrong = await scene.crew.stop()
+    async with run_context(plan, servers, folder) as context:
+        load = Load(plan.seed, plan.requests, context.broker)
+        await _play(context, load.errands)
+        await _repair(context)
+        stuck = await quiet(context, within)
+        gaps = await _gaps(context)
+        notes = list(context.workers.ended_by_itself)
+        wrong = await context.workers.stop()
         await asyncio.sleep(1)  # the last events are on their way to the frontend
-        books = await collect(scene)
+        books = await collect(context)
         books.stuck, books.gaps = stuck, gaps
         notes += wrong
         return Result(plan, audit(load.errands, books), time.monotonic() - began, notes)
 
 
-async def _play(scene: Scene, errands: list[Errand]) -> None:
+async def _play(context: RunContext, errands: list[Errand]) -> None:
     """Send at a steady pace; each fault begins when its request's turn comes."""
     sends: list[asyncio.Task[None]] = []
     harms: list[asyncio.Task[None]] = []
-    waiting = sorted(scene.plan.faults, key=lambda fault: fault.at_request)
+    waiting = sorted(context.plan.faults, key=lambda fault: fault.at_request)
     for errand in errands:
         while waiting and waiting[0].at_request <= errand.number:
-            harms.append(asyncio.create_task(inflict(scene, waiting.pop(0))))
-        sends.append(asyncio.create_task(_send(scene, errand)))
+            harms.append(asyncio.create_task(inflict(context, waiting.pop(0))))
+        sends.append(asyncio.create_task(_send(context, errand)))
         await asyncio.sleep(EVERY_S)
     await asyncio.gather(*harms)
     _, unsent = await asyncio.wait(sends, timeout=SENT_WITHIN_S)
@@ -68,25 +68,25 @@ async def _play(scene: Scene, errands: list[Errand]) -> None:
         task.cancel()
 
 
-async def _send(scene: Scene, errand: Errand) -> None:
+async def _send(context: RunContext, errand: Errand) -> None:
     for copy in range(errand.copies):
         if copy:
             await asyncio.sleep(0.5)
-        await scene.citizens.send(errand.type, errand.now())
+        await context.citizens.send(errand.type, errand.now())
         errand.taken = True
 
 
-async def _repair(scene: Scene) -> None:
+async def _repair(context: RunContext) -> None:
     """Whatever two faults at once left behind: all servers are there, all links are good."""
-    await asyncio.to_thread(scene.grounds.postgres.start)
-    for link in scene.links.values():
+    await asyncio.to_thread(context.servers.postgres.start)
+    for link in context.links.values():
         link.freeze(False)
         link.delay, link.answer_bytes = 0.0, None
 
 
-async def _gaps(scene: Scene) -> list[str]:
+async def _gaps(context: RunContext) -> list[str]:
     """What `jobnet-broker ledger conserve` names."""
-    code, out, err = await scene.stage.call("ledger", "conserve", "--json")
+    code, out, err = await context.broker.call("ledger", "conserve", "--json")
     if code == 0:
         return []
     try:

@@ -18,13 +18,13 @@ from tests.faults.audit import audit
 from tests.faults.books import Books
 from tests.faults.faults import HARMS
 from tests.faults.findings import LATE, LEAKED, LOST, TWICE, UNTRUE
-from tests.faults.grounds import Grounds
 from tests.faults.load import Errand
 from tests.faults.matrix import BY_NAME, KINDS, Fault, plan_of
 from tests.faults.report import facts_of, markdown
 from tests.faults.run import Result, run
-from tests.faults.scene import Window
-from tests.functional.stage import cpr_of
+from tests.faults.run_context import Window
+from tests.faults.servers import Servers
+from tests.functional.running_broker import cpr_of
 
 SHORT = ("worker-kill", "rabbitmq-half-open", "postgresql-kill")
 SEED = 20261123
@@ -34,8 +34,8 @@ NOW = datetime(2031, 1, 1, 12, tzinfo=UTC)
 @pytest.mark.timeout(240)
 @pytest.mark.integration
 async def test_a_short_matrix_loses_nothing_and_does_nothing_twice() -> None:
-    with private_folder(LOCAL / "faults") as folder, Grounds(folder, mounts=False) as grounds:
-        result = await run(plan_of(SEED, 100, SHORT), grounds, folder / "stage")
+    with private_folder(LOCAL / "faults") as folder, Servers(folder, mounts=False) as servers:
+        result = await run(plan_of(SEED, 100, SHORT), servers, folder / "broker")
     assert result.audit.findings == [], "\n".join(map(str, result.audit.findings))
     assert result.audit.outcomes["done"], result.audit.outcomes  # how many depends on the machine
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from tests.functional.stage import Frontend, Stage, booking
+from tests.functional.running_broker import Frontend, RunningBroker, booking
 from tests.support import poll
 
 BOOKINGS = 1000
@@ -16,7 +16,7 @@ BOOK = "booking.book.v1"
 
 
 async def book_many(
-    stage: Stage,
+    broker: RunningBroker,
     frontend: Frontend,
     during: Callable[[], Awaitable[None]],
     *,
@@ -29,7 +29,7 @@ async def book_many(
 
     async def one(number: int) -> None:
         async with slots:
-            body = booking(stage, number)
+            body = booking(broker, number)
             sent.append(body)
             await frontend.send(BOOK, body)
             # the broker is down for longer than a citizen waits: the audit waits for it

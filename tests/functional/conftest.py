@@ -16,7 +16,7 @@ from sandbox.servers import Sandbox
 from sandbox.system_layout import Layout
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.rabbitmq import RabbitNode, RabbitServer
-from tests.functional.stage import Frontend, Stage, layout
+from tests.functional.running_broker import Frontend, RunningBroker, layout
 
 
 @pytest.fixture(scope="session")
@@ -50,19 +50,19 @@ _templates: WeakKeyDictionary[PostgresServer, str] = WeakKeyDictionary()
 
 
 @asynccontextmanager
-async def staged(
+async def prepared_broker(
     rabbit: RabbitServer, postgres: PostgresServer, folder: Path, setting: Layout
-) -> AsyncIterator[Stage]:
-    """A prepared stage with a virtual host, a database and a sandbox of its own; nothing is left of it."""
-    name = f"stage_{uuid4().hex[:12]}"
+) -> AsyncIterator[RunningBroker]:
+    """A prepared broker with a virtual host, a database and a sandbox of its own; nothing is left of it."""
+    name = f"broker_{uuid4().hex[:12]}"
     url, dsn = rabbit.create_vhost(name), postgres.create_database(name, like=await ledger_template(postgres))
     async with Sandbox(setting) as sandbox:
-        stage = Stage(url, dsn, folder, sandbox)
+        broker = RunningBroker(url, dsn, folder, sandbox)
         try:
-            await stage.prepare()
-            yield stage
+            await broker.prepare()
+            yield broker
         finally:
-            await stage.close()
+            await broker.close()
     rabbit.delete_vhost(name)
     postgres.drop_database(name)
 
@@ -70,15 +70,17 @@ async def staged(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(
     rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[RunningBroker]:
     """A running broker that all tests of a module share."""
-    async with staged(rabbit, postgres, tmp_path_factory.mktemp("stage"), layout(systems=3)) as stage:
-        await stage.start()
-        yield stage
+    async with prepared_broker(
+        rabbit, postgres, tmp_path_factory.mktemp("broker"), layout(systems=3)
+    ) as broker:
+        await broker.start()
+        yield broker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def frontend(shared: Stage) -> AsyncIterator[Frontend]:
-    """A Jobnet frontend on the shared stage."""
+async def frontend(shared: RunningBroker) -> AsyncIterator[Frontend]:
+    """A Jobnet frontend on the shared broker."""
     async with Frontend(shared.amqp_url) as frontend:
         yield frontend

@@ -14,7 +14,16 @@ import pytest
 
 from sandbox.system_layout import GROUP_WITHOUT_OFFERS, offer_id
 from schemas.ids import invitation_of
-from tests.functional.stage import ROOM, Frontend, Stage, booking, late, request, settled, told
+from tests.functional.running_broker import (
+    ROOM,
+    Frontend,
+    RunningBroker,
+    booking,
+    final_answers,
+    late,
+    request,
+    settled,
+)
 from tests.support import poll
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,24 +31,24 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 BOOK = "booking.book.v1"
 
 
-async def booked(frontend: Frontend, stage: Stage, number: int, jobcenter: str = "90001") -> str:
+async def booked(frontend: Frontend, broker: RunningBroker, number: int, jobcenter: str = "90001") -> str:
     """Book the `number`th slot and give its indkaldelseId."""
-    answer = await frontend.ask(BOOK, booking(stage, number, jobcenter))
+    answer = await frontend.ask(BOOK, booking(broker, number, jobcenter))
     assert answer["status"] == "done", answer
     return str(answer["result"]["booking"]["indkaldelseId"])
 
 
 class TestWhatCitizensAsk:
-    async def test_offers_are_answered(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_offers_are_answered(self, shared: RunningBroker, frontend: Frontend) -> None:
         answer = await frontend.ask("query.offers.v1", request(kontaktgruppe="1"))
         assert answer["status"] == "done"
         assert answer["result"]["moedetilbud"][0]["moedetilbudId"] == str(offer_id("90001", ROOM.name))
 
-    async def test_no_offers_is_failure_3(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_no_offers_is_failure_3(self, shared: RunningBroker, frontend: Frontend) -> None:
         answer = await frontend.ask("query.offers.v1", request(kontaktgruppe=GROUP_WITHOUT_OFFERS))
         assert (answer["status"], answer["fejlkode"], answer["canReport"]) == ("failed", 3, True)
 
-    async def test_times_come_as_thirty_rows(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_times_come_as_thirty_rows(self, shared: RunningBroker, frontend: Frontend) -> None:
         body = request(kontaktgruppe="1", moedetilbudId=str(offer_id("90001", ROOM.name)))
         answer = await frontend.ask("query.times.v1", body)
         rows = answer["result"]["tider"]
@@ -48,7 +57,7 @@ class TestWhatCitizensAsk:
 
     @pytest.mark.parametrize(("straks", "code"), [(False, 2), (True, 4)])
     async def test_no_times_is_failure_2_and_for_straksbooking_4(
-        self, shared: Stage, frontend: Frontend, straks: bool, code: int
+        self, shared: RunningBroker, frontend: Frontend, straks: bool, code: int
     ) -> None:
         body = request(
             kontaktgruppe="1",
@@ -59,7 +68,7 @@ class TestWhatCitizensAsk:
         assert (await frontend.ask("query.times.v1", body))["fejlkode"] == code
 
     async def test_a_booking_is_made_moved_accepted_and_cancelled(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         # Given a booking
         invitation = await booked(frontend, shared, 1)
@@ -78,12 +87,12 @@ class TestWhatCitizensAsk:
         assert cancelled["result"] == {"indkaldelseId": invitation, "aflyst": True}
         assert UUID(invitation) not in meetings
 
-    async def test_a_straksbooking_is_made(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_straksbooking_is_made(self, shared: RunningBroker, frontend: Frontend) -> None:
         answer = await frontend.ask("booking.immediate.v1", booking(shared, 3))
         assert answer["status"] == "done"
 
     async def test_an_outcome_event_tells_of_it_without_personal_data(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(shared, 4)
         await frontend.ask(BOOK, body)
@@ -94,7 +103,9 @@ class TestWhatCitizensAsk:
 
 
 class TestRefusals:
-    async def test_no_contact_group_no_booking_and_no_call(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_no_contact_group_no_booking_and_no_call(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         """Release note 3.3."""
         calls = len(shared.sandbox.booking_systems["system-1"].journal.calls)
         for type_, body in [
@@ -105,12 +116,12 @@ class TestRefusals:
             assert (answer["status"], answer["reason"]) == ("refused", "no-contact-group")
         assert len(shared.sandbox.booking_systems["system-1"].journal.calls) == calls
 
-    async def test_an_unknown_jobcenter_is_refused(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_an_unknown_jobcenter_is_refused(self, shared: RunningBroker, frontend: Frontend) -> None:
         answer = await frontend.ask(BOOK, booking(shared, 5, jobcenterkode="12345"))
         assert (answer["status"], answer["reason"]) == ("refused", "unknown-jobcenter")
 
     async def test_wrong_fields_are_all_named_and_no_value_is_repeated(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(shared, 5, cpr="3002364001", moedeform="rygsignal", jobcenterkode="x")
         answer = await frontend.ask(BOOK, body)
@@ -119,7 +130,7 @@ class TestRefusals:
         assert "3002364001" not in json.dumps(answer)
         assert "rygsignal" not in json.dumps(answer)
 
-    async def test_a_taken_time_is_refused(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_taken_time_is_refused(self, shared: RunningBroker, frontend: Frontend) -> None:
         await booked(frontend, shared, 6)
         answer = await frontend.ask(BOOK, {**booking(shared, 6), "cpr": booking(shared, 7)["cpr"]})
         assert (answer["status"], answer["reason"]) == ("refused", "caseworker-not-offered")
@@ -128,7 +139,7 @@ class TestRefusals:
         assert (answer["status"], answer["reason"]) == ("refused", "time-not-offered")
 
     async def test_a_fault_of_the_contract_is_a_refusal_with_its_reason(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         system = shared.sandbox.booking_systems["system-1"]
         body = booking(shared, 8)
@@ -137,18 +148,20 @@ class TestRefusals:
         assert (answer["status"], answer["reason"]) == ("refused", "slot-taken")
 
     async def test_what_came_too_late_expires_and_nothing_is_called(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         calls = len(shared.sandbox.booking_systems["system-1"].journal.calls)
         answer = await frontend.ask(BOOK, booking(shared, 9, sentAt=late(60)))
         assert answer["status"] == "expired"
         assert len(shared.sandbox.booking_systems["system-1"].journal.calls) == calls
 
-    async def test_a_type_on_the_wrong_queue_is_invalid(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_type_on_the_wrong_queue_is_invalid(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         answer = await frontend.ask(BOOK, booking(shared, 10), routing_key="query.offers")
         assert (answer["reason"], answer["fields"][0]["field"]) == ("invalid", "type")
 
-    async def test_an_unknown_version_is_named(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_an_unknown_version_is_named(self, shared: RunningBroker, frontend: Frontend) -> None:
         answer = await frontend.ask("booking.book.v9", booking(shared, 10))
         assert "version 9 of booking.book is unknown" in answer["fields"][0]["problem"]
 
@@ -157,7 +170,7 @@ class TestRepeats:
     """Rule 8: "the same requestId twice gives the same answer and one effect"."""
 
     async def test_the_same_request_twice_gets_the_same_answer_and_books_once(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(shared, 20)
         first = await frontend.ask(BOOK, body)
@@ -167,23 +180,23 @@ class TestRepeats:
         assert [e.what for e in entries if e.invitation == invitation].count("booked") == 1
 
     async def test_copies_that_arrive_together_are_each_answered(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(shared, 21)
         await asyncio.gather(*(frontend.send(BOOK, body) for _ in range(10)))
         answers = frontend.answers[body["requestId"]]
         await poll(lambda: len(answers) == 10, what="ten answers")
-        assert len(told(answers)) == 1
+        assert len(final_answers(answers)) == 1
 
     async def test_a_repeat_long_after_its_deadline_still_gets_the_answer(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(shared, 22)
         first = await frontend.ask(BOOK, body)
         assert await frontend.ask(BOOK, {**body, "sentAt": late(3600)}) == first
 
     async def test_the_same_id_with_other_fields_is_a_conflict(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(shared, 23)
         await frontend.ask(BOOK, body)
@@ -196,7 +209,7 @@ class TestOneBookingAtATime:
     """Rule 9."""
 
     async def test_a_second_booking_of_a_citizen_waits_for_the_first(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         shared.sandbox.booking_systems["system-1"].script("create", "slow", seconds=0.7)
         first, second = booking(shared, 30), booking(shared, 31)
@@ -204,7 +217,9 @@ class TestOneBookingAtATime:
         answers = await asyncio.gather(frontend.ask(BOOK, first), frontend.ask(BOOK, second))
         assert [answer["status"] for answer in answers] == ["done", "done"]
 
-    async def test_a_second_that_cannot_wait_is_refused_busy(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_second_that_cannot_wait_is_refused_busy(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         first, second = booking(shared, 32), booking(shared, 33)
         second["cpr"] = first["cpr"]
         system = shared.sandbox.booking_systems["system-1"]
@@ -223,7 +238,7 @@ def _soon(seconds: float) -> str:
 
 class TestUncertain:
     async def test_a_meeting_booked_by_a_system_that_hung_up_is_found_and_answered_done(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         system = shared.sandbox.booking_systems["system-1"]
         system.script("create", "reset", after_work=True)
@@ -231,7 +246,7 @@ class TestUncertain:
         assert answer["status"] == "done"
 
     async def test_a_create_that_never_happened_is_uncertain_and_then_not_booked(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         # Given a system that answers 500 to the create and does nothing
         body = booking(shared, 41)
@@ -254,7 +269,7 @@ class TestUncertain:
         assert (await frontend.ask(BOOK, {**other, "requestId": str(uuid4())}))["status"] == "done"
 
     async def test_a_meeting_that_shows_up_later_corrects_the_uncertain_answer(
-        self, shared: Stage, frontend: Frontend
+        self, shared: RunningBroker, frontend: Frontend
     ) -> None:
         # Given a system that books, answers garbage, and then hides behind errors for a while
         body = booking(shared, 43)
@@ -269,13 +284,17 @@ class TestUncertain:
 
 
 class TestOtherClients:
-    async def test_a_message_of_a_foreign_client_is_answered_by_direct_reply_to(self, shared: Stage) -> None:
+    async def test_a_message_of_a_foreign_client_is_answered_by_direct_reply_to(
+        self, shared: RunningBroker
+    ) -> None:
         """pika, not ours, with amq.rabbitmq.reply-to."""
         body = booking(shared, 50)
         answer = await asyncio.to_thread(_ask_with_pika, shared.amqp_url, BOOK, body)
         assert (answer["status"], answer["requestId"]) == ("done", body["requestId"])
 
-    async def test_a_frontend_that_is_gone_stops_nobody(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_frontend_that_is_gone_stops_nobody(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         await frontend.send(BOOK, booking(shared, 51), reply_to="jobnet.answers.gone")
         assert (await frontend.ask(BOOK, booking(shared, 52)))["status"] == "done"
 
@@ -301,7 +320,7 @@ def _ask_with_pika(url: str, type_: str, body: dict[str, Any]) -> dict[str, Any]
         connection.close()
 
 
-async def test_one_hung_system_does_not_slow_the_others(shared: Stage, frontend: Frontend) -> None:
+async def test_one_hung_system_does_not_slow_the_others(shared: RunningBroker, frontend: Frontend) -> None:
     """Ratio in one run: answers of healthy systems with and without a third one that hangs."""
     healthy = await _latency(shared, frontend, 100)
     shared.sandbox.booking_systems["system-3"].script("any", "hang", times=None, label="hung", seconds=30)
@@ -316,13 +335,13 @@ async def test_one_hung_system_does_not_slow_the_others(shared: Stage, frontend:
     )
 
 
-async def _latency(stage: Stage, frontend: Frontend, first: int) -> float:
+async def _latency(broker: RunningBroker, frontend: Frontend, first: int) -> float:
     """Median seconds from request to answer over 60 bookings, three at a time."""
     seconds: list[float] = []
 
     async def one(number: int) -> None:
         began = time.monotonic()
-        answer = await frontend.ask(BOOK, booking(stage, number, f"9000{1 + number % 2}"))
+        answer = await frontend.ask(BOOK, booking(broker, number, f"9000{1 + number % 2}"))
         seconds.append(time.monotonic() - began)
         assert answer["status"] == "done", answer
 

@@ -13,13 +13,13 @@ import pytest
 
 from sandbox.servers import Sandbox
 from schemas.ids import invitation_of
-from tests.functional.stage import Frontend, Stage, audit, booking, layout, request
+from tests.functional.running_broker import Frontend, RunningBroker, audit, booking, layout, request
 from tests.support import poll
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_help_tells_every_command(shared: Stage) -> None:
+async def test_help_tells_every_command(shared: RunningBroker) -> None:
     code, out, _ = await shared.call("--help")
     assert code == 0
     for command in ("run", "topology", "ledger", "config", "send", "trace", "status", "open"):
@@ -40,7 +40,7 @@ async def test_help_tells_every_command(shared: Stage) -> None:
     ],
 )
 async def test_a_mistake_is_told_without_a_traceback(
-    shared: Stage, words: tuple[str, ...], changes: dict[str, str], code: int, said: str
+    shared: RunningBroker, words: tuple[str, ...], changes: dict[str, str], code: int, said: str
 ) -> None:
     got, out, err = await shared.call(*words, changes=changes)
     assert got == code, (out, err)
@@ -49,12 +49,12 @@ async def test_a_mistake_is_told_without_a_traceback(
     assert "secret" not in out + err
 
 
-async def test_the_configuration_is_checked(shared: Stage) -> None:
+async def test_the_configuration_is_checked(shared: RunningBroker) -> None:
     code, out, _ = await shared.call("config", "check")
     assert (code, "good; 3 jobcenters" in out) == (0, True)
 
 
-async def test_keys_are_made_for_the_environment(shared: Stage) -> None:
+async def test_keys_are_made_for_the_environment(shared: RunningBroker) -> None:
     code, out, _ = await shared.call("config", "keys")
     assert code == 0
     assert {line.partition("=")[0] for line in out.splitlines()} == {
@@ -62,14 +62,14 @@ async def test_keys_are_made_for_the_environment(shared: Stage) -> None:
     }
 
 
-async def test_the_topology_is_as_it_should_be_and_says_when_not(shared: Stage) -> None:
+async def test_the_topology_is_as_it_should_be_and_says_when_not(shared: RunningBroker) -> None:
     assert (await shared.call("topology", "check"))[0] == 0
     code, out, _ = await shared.call("topology", "users")
     assert code == 0
     assert {user["name"] for user in json.loads(out)["users"]} >= {"jobnet-frontend", "jobnet-broker"}
 
 
-async def test_sent_lines_are_answered(shared: Stage) -> None:
+async def test_sent_lines_are_answered(shared: RunningBroker) -> None:
     # Without `sentAt`: the command sets it when it sends, however long it takes to start.
     bodies = [booking(shared, 500 + n, sentAt=None) for n in range(5)]
     del bodies[0]["requestId"]
@@ -79,12 +79,14 @@ async def test_sent_lines_are_answered(shared: Stage) -> None:
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["done"] * 5
 
 
-async def test_a_line_that_cannot_be_sent_is_named(shared: Stage) -> None:
+async def test_a_line_that_cannot_be_sent_is_named(shared: RunningBroker) -> None:
     code, _, err = await shared.call("send", "-", stdin=b'{"type": 7}\n')
     assert (code, "line 1" in err) == (1, True)
 
 
-async def test_a_request_can_be_traced_without_personal_data(shared: Stage, frontend: Frontend) -> None:
+async def test_a_request_can_be_traced_without_personal_data(
+    shared: RunningBroker, frontend: Frontend
+) -> None:
     body = booking(shared, 510)
     await frontend.ask("booking.book.v1", body)
     code, out, err = await shared.call("trace", body["requestId"], "--json")
@@ -96,12 +98,12 @@ async def test_a_request_can_be_traced_without_personal_data(shared: Stage, fron
     assert (code, "system-1" in out) == (0, True)
 
 
-async def test_an_unknown_request_is_said_to_be_unknown(shared: Stage) -> None:
+async def test_an_unknown_request_is_said_to_be_unknown(shared: RunningBroker) -> None:
     code, _, err = await shared.call("trace", str(uuid4()))
     assert (code, "knows no request" in err) == (1, True)
 
 
-async def test_the_status_names_the_ready_process(shared: Stage) -> None:
+async def test_the_status_names_the_ready_process(shared: RunningBroker) -> None:
     code, out, _ = await shared.call("status", "--json")
     assert (code, [row["ready"] for row in json.loads(out)]) == (0, [True])
 
@@ -109,7 +111,9 @@ async def test_the_status_names_the_ready_process(shared: Stage) -> None:
 class TestReload:
     """DESIGN 4: the directory "can be reloaded without a restart"."""
 
-    async def test_a_new_jobcenter_is_served_after_sighup(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_new_jobcenter_is_served_after_sighup(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         directory = shared.folder / "directory.toml"
         body = booking(shared, 520, jobcenterkode="90009")
         assert (await frontend.ask("booking.book.v1", body))["reason"] == "unknown-jobcenter"
@@ -122,7 +126,9 @@ class TestReload:
         answer = await frontend.ask("query.offers.v1", request(521, "90009", kontaktgruppe="1"))
         assert answer.get("reason") != "unknown-jobcenter"
 
-    async def test_a_system_with_open_requests_may_not_go(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_system_with_open_requests_may_not_go(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         # Given an uncertain booking at system-2
         body = booking(shared, 522, "90002")
         invitation = str(invitation_of(UUID(body["requestId"])))
@@ -146,7 +152,9 @@ class TestReload:
         shared.sandbox.booking_systems["system-2"].scripts.clear("silent")
         assert (code, out.split()[0]) == (0, body["requestId"])
 
-    async def test_a_broken_directory_changes_nothing(self, shared: Stage, frontend: Frontend) -> None:
+    async def test_a_broken_directory_changes_nothing(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
         directory = shared.folder / "directory.toml"
         good = directory.read_text()
         directory.write_text("[[[")
@@ -155,8 +163,8 @@ class TestReload:
         assert (await frontend.ask("booking.book.v1", booking(shared, 523)))["status"] == "done"
 
     @staticmethod
-    async def _reload(stage: Stage, event: str) -> None:
-        process = stage.processes[0]
+    async def _reload(broker: RunningBroker, event: str) -> None:
+        process = broker.processes[0]
         known = sum(line.get("event") == event for line in process.lines())
         process.popen.send_signal(signal.SIGHUP)
         await poll(
@@ -169,28 +177,28 @@ async def test_two_workers_share_the_work_and_one_that_dies_is_started_again(
     vhost: str, database: str, tmp_path: Path
 ) -> None:
     async with Sandbox(layout()) as sandbox:
-        stage = Stage(vhost, database, tmp_path, sandbox)
+        broker = RunningBroker(vhost, database, tmp_path, sandbox)
         try:
-            await stage.prepare()
-            parent = await stage.start("--workers", "2")
+            await broker.prepare()
+            parent = await broker.start("--workers", "2")
 
             async def alive() -> list[int]:
-                rows = await stage.rows("SELECT pid FROM workers WHERE ready AND stopped_at IS NULL")
+                rows = await broker.rows("SELECT pid FROM workers WHERE ready AND stopped_at IS NULL")
                 return [row[0] for row in rows] if len(rows) >= 2 else []
 
             pids = await poll(alive, timeout=20, what="two ready workers")
             async with Frontend(vhost) as frontend:
-                sent = [booking(stage, number) for number in range(100)]
+                sent = [booking(broker, number) for number in range(100)]
                 going = asyncio.gather(*(frontend.send("booking.book.v1", body) for body in sent))
                 os.kill(pids[0], signal.SIGKILL)
                 await going
-                await audit(stage, frontend, sent, within=60)
+                await audit(broker, frontend, sent, within=60)
 
             async def again() -> bool:
-                rows = await stage.rows("SELECT pid FROM workers WHERE ready AND stopped_at IS NULL")
+                rows = await broker.rows("SELECT pid FROM workers WHERE ready AND stopped_at IS NULL")
                 return len({row[0] for row in rows} - set(pids)) >= 1
 
             await poll(again, timeout=20, what="the third worker")
             assert await parent.stop() == 0
         finally:
-            await stage.close()
+            await broker.close()

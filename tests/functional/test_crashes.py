@@ -9,7 +9,7 @@ import pytest
 
 from sandbox.servers import Sandbox
 from schemas.ids import invitation_of
-from tests.functional.stage import Frontend, Stage, booking, layout, settled
+from tests.functional.running_broker import Frontend, RunningBroker, booking, layout, settled
 from tests.support import poll
 
 BOOK = "booking.book.v1"
@@ -20,14 +20,14 @@ async def test_a_booking_that_kills_every_process_ends_as_unverified_and_takes_n
     vhost: str, database: str, tmp_path: Path
 ) -> None:
     async with Sandbox(layout()) as sandbox:
-        stage = Stage(vhost, database, tmp_path, sandbox)
+        broker = RunningBroker(vhost, database, tmp_path, sandbox)
         system = sandbox.booking_systems["system-1"]
         try:
-            await stage.prepare_by_commands()
-            process = await stage.start()
+            await broker.prepare_by_commands()
+            process = await broker.start()
             async with Frontend(vhost) as frontend:
                 # Given a booking whose every call kills the broker: we play the bug
-                guilty = booking(stage, 1)
+                guilty = booking(broker, 1)
                 invitation = str(invitation_of(UUID(guilty["requestId"])))
                 for operation in ("create", "find"):
                     system.script(operation, "hang", times=None, seconds=30, invitation=invitation)
@@ -42,7 +42,7 @@ async def test_a_booking_that_kills_every_process_ends_as_unverified_and_takes_n
                     )
 
                 async def state() -> str:
-                    rows = await stage.rows(
+                    rows = await broker.rows(
                         "SELECT state FROM requests WHERE request_id = $1", UUID(guilty["requestId"])
                     )
                     return str(rows[0][0]) if rows else ""
@@ -56,24 +56,24 @@ async def test_a_booking_that_kills_every_process_ends_as_unverified_and_takes_n
                     if await state() == "unverified":
                         break
                     deaths = calls()
-                    bystander = booking(stage, 10 + deaths)
+                    bystander = booking(broker, 10 + deaths)
                     bystanders.append(bystander)
                     await frontend.send(BOOK, bystander)
                     process.kill()
-                    process = await stage.start()
+                    process = await broker.start()
                 # Then that comes to an end, and everybody else is served
                 assert 2 <= deaths <= 4
-                ends = await settled(stage, [body["requestId"] for body in bystanders])
+                ends = await settled(broker, [body["requestId"] for body in bystanders])
                 assert set(ends.values()) <= {"done", "expired", "failed"}
                 meetings = {str(invitation) for invitation in system.book.meetings}
                 for body in bystanders:
                     booked = str(invitation_of(UUID(body["requestId"]))) in meetings
                     assert booked == (ends[body["requestId"]] == "done")
-                after = await frontend.ask(BOOK, booking(stage, 50))
+                after = await frontend.ask(BOOK, booking(broker, 50))
                 assert after["status"] == "done"
                 # And its citizen was told the truth, and is not held for ever
                 assert {a["status"] for a in frontend.answers[guilty["requestId"]]} == {"uncertain"}
-                again = {**booking(stage, 51), "cpr": guilty["cpr"]}
+                again = {**booking(broker, 51), "cpr": guilty["cpr"]}
                 assert (await frontend.ask(BOOK, again))["status"] == "done"
         finally:
-            await stage.close()
+            await broker.close()

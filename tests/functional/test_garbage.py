@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from broker.rabbitmq.topology import dead_queue_of
-from tests.functional.stage import Frontend, Stage, booking, request
+from tests.functional.running_broker import Frontend, RunningBroker, booking, request
 from tests.support import poll
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -37,24 +37,24 @@ async def first_answer(frontend: Frontend, correlation_id: str) -> list[dict[str
     return frontend.answers[correlation_id]
 
 
-async def letters(stage: Stage, queue: str) -> int:
+async def letters(broker: RunningBroker, queue: str) -> int:
     """How many letters the ledger has for a dead-letter queue; the pass has taken them in from RabbitMQ."""
-    rows = await stage.rows("SELECT count(*) FROM letters WHERE queue = $1", queue)
+    rows = await broker.rows("SELECT count(*) FROM letters WHERE queue = $1", queue)
     return int(rows[0][0])
 
 
-async def become(stage: Stage, queue: str, count: int) -> None:
+async def become(broker: RunningBroker, queue: str, count: int) -> None:
     """Wait until there are so many."""
 
     async def there() -> bool:
-        return await letters(stage, queue) == count
+        return await letters(broker, queue) == count
 
-    await poll(there, what=f"{count} letters in {queue}; there are {await letters(stage, queue)}")
+    await poll(there, what=f"{count} letters in {queue}; there are {await letters(broker, queue)}")
 
 
 @pytest.mark.parametrize("queue", KEYS)
 async def test_garbage_with_somewhere_to_answer_is_refused(
-    shared: Stage, frontend: Frontend, queue: str
+    shared: RunningBroker, frontend: Frontend, queue: str
 ) -> None:
     neighbours = [booking(shared, 200 + n + 50 * (queue == "jobnet.queries")) for n in range(20)]
     rounds = [
@@ -72,7 +72,7 @@ async def test_garbage_with_somewhere_to_answer_is_refused(
 
 @pytest.mark.parametrize("queue", KEYS)
 async def test_garbage_without_anywhere_to_answer_is_a_sealed_dead_letter(
-    shared: Stage, frontend: Frontend, queue: str
+    shared: RunningBroker, frontend: Frontend, queue: str
 ) -> None:
     before = await letters(shared, dead_queue_of(queue))
     for body in GARBAGE.values():
@@ -83,7 +83,7 @@ async def test_garbage_without_anywhere_to_answer_is_a_sealed_dead_letter(
 
 @pytest.mark.parametrize("reply_to", [None, "jobnet.bookings", "jobnet.bookings.dead", "somebody.elses"])
 async def test_a_good_request_that_points_our_answer_elsewhere_is_a_dead_letter_and_nothing_is_called(
-    shared: Stage, frontend: Frontend, reply_to: str | None
+    shared: RunningBroker, frontend: Frontend, reply_to: str | None
 ) -> None:
     calls = len(shared.sandbox.planners["nordlys"].journal.calls)
     before = await letters(shared, "jobnet.queries.dead")
@@ -93,7 +93,7 @@ async def test_a_good_request_that_points_our_answer_elsewhere_is_a_dead_letter_
     assert len(shared.sandbox.planners["nordlys"].journal.calls) == calls
 
 
-async def test_what_matches_no_route_is_kept(shared: Stage, frontend: Frontend) -> None:
+async def test_what_matches_no_route_is_kept(shared: RunningBroker, frontend: Frontend) -> None:
     before = await letters(shared, "jobnet.unrouted.dead")
     await frontend.send("booking.bok.v1", booking(shared, 280))
 
@@ -112,7 +112,7 @@ async def test_what_matches_no_route_is_kept(shared: Stage, frontend: Frontend) 
     ],
 )
 async def test_odd_properties_harm_nobody(
-    shared: Stage, frontend: Frontend, properties: dict[str, Any]
+    shared: RunningBroker, frontend: Frontend, properties: dict[str, Any]
 ) -> None:
     await frontend.send("query.offers.v1", request(kontaktgruppe="1"), **properties)
     answer = await frontend.ask("query.offers.v1", request(kontaktgruppe="1"))

@@ -15,8 +15,17 @@ from schemas.ids import invitation_of
 from scripts.postgres import PostgresServer
 from scripts.processes import free_port
 from scripts.rabbitmq import RabbitServer
-from tests.functional.conftest import staged
-from tests.functional.stage import Frontend, Process, Stage, booking, cpr_of, fetched, layout, request
+from tests.functional.conftest import prepared_broker
+from tests.functional.running_broker import (
+    Frontend,
+    Process,
+    RunningBroker,
+    booking,
+    cpr_of,
+    fetched,
+    layout,
+    request,
+)
 from tests.otlp import Collector
 from tests.support import poll
 
@@ -54,12 +63,12 @@ async def _bodies(url: str, queue: str) -> list[bytes]:
         return found
 
 
-async def _report_every_way(stage: Stage, frontend: Frontend, numbers: Iterator[int]) -> None:
+async def _report_every_way(broker: RunningBroker, frontend: Frontend, numbers: Iterator[int]) -> None:
     """Failures and citizens' words: delivered, rejected by the supplier, for nobody, with numbers in free text."""
-    system, supplier = stage.sandbox.booking_systems["system-1"], stage.sandbox.suppliers["supplier-1"]
+    system, supplier = broker.sandbox.booking_systems["system-1"], broker.sandbox.suppliers["supplier-1"]
     supplier.script("report", "status", status=400, times=2)
     for _ in range(4):
-        body = booking(stage, next(numbers))
+        body = booking(broker, next(numbers))
         invitation = str(invitation_of(UUID(body["requestId"])))
         system.script("reserve", "status", status=400, invitation=invitation)
         await frontend.ask("booking.book.v1", body)
@@ -72,34 +81,34 @@ async def _report_every_way(stage: Stage, frontend: Frontend, numbers: Iterator[
     )
 
 
-async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
-    system = stage.sandbox.booking_systems["system-1"]
+async def _walk_every_path(broker: RunningBroker, frontend: Frontend) -> None:
+    system = broker.sandbox.booking_systems["system-1"]
     numbers = iter(MARKED)
 
     async def ask(type_: str, body: dict[str, object], **properties: object) -> None:
         await frontend.send(type_, body, **properties)
 
-    await ask("booking.book.v1", booking(stage, next(numbers)))
+    await ask("booking.book.v1", booking(broker, next(numbers)))
     await ask("query.offers.v1", request(next(numbers), kontaktgruppe="1"))
-    await ask("booking.book.v1", booking(stage, next(numbers), moedeform="nej"))
-    await ask("booking.book.v1", booking(stage, next(numbers), moedeform=cpr_of(next(numbers))))
-    await ask("booking.book.v1", {**booking(stage, next(numbers)), cpr_of(next(numbers)): "x"})
-    await ask("booking.book.v1", booking(stage, next(numbers)), reply_to=None)
-    await ask("booking.book.v1", booking(stage, next(numbers)), reply_to="jobnet.answers.gone")
+    await ask("booking.book.v1", booking(broker, next(numbers), moedeform="nej"))
+    await ask("booking.book.v1", booking(broker, next(numbers), moedeform=cpr_of(next(numbers))))
+    await ask("booking.book.v1", {**booking(broker, next(numbers)), cpr_of(next(numbers)): "x"})
+    await ask("booking.book.v1", booking(broker, next(numbers)), reply_to=None)
+    await ask("booking.book.v1", booking(broker, next(numbers)), reply_to="jobnet.answers.gone")
     await ask(
-        "booking.book.v1", booking(stage, next(numbers)), headers={"traceparent": cpr_of(next(numbers))}
+        "booking.book.v1", booking(broker, next(numbers)), headers={"traceparent": cpr_of(next(numbers))}
     )
     await frontend.send("booking.book.v1", cpr_of(next(numbers)).encode())
     await frontend.send("booking.book.v1", cpr_of(next(numbers)).encode(), reply_to=None)
     await frontend.send(cpr_of(next(numbers)) + ".v1", b"{}", routing_key="booking.book")
-    await _report_every_way(stage, frontend, numbers)
+    await _report_every_way(broker, frontend, numbers)
     for how in (
         {"action": "status", "status": 500},
         {"action": "garbage"},
         {"action": "html"},
         {"action": "reset"},
     ):
-        body = booking(stage, next(numbers))
+        body = booking(broker, next(numbers))
         system.script("create", **how, invitation=str(invitation_of(UUID(body["requestId"]))))
         await ask("booking.book.v1", body)
     for how in (
@@ -107,31 +116,31 @@ async def _walk_every_path(stage: Stage, frontend: Frontend) -> None:
         {"action": "status", "status": 401},
         {"action": "redirect"},
     ):
-        body = booking(stage, next(numbers))
+        body = booking(broker, next(numbers))
         system.script("reserve", **how, invitation=str(invitation_of(UUID(body["requestId"]))))
         await ask("booking.book.v1", body)
 
 
-async def _printed_by_commands(stage: Stage, traced: str) -> dict[str, bytes]:
+async def _printed_by_commands(broker: RunningBroker, traced: str) -> dict[str, bytes]:
     """What each command prints, by its words."""
 
     async def printed(*words: str) -> bytes:
-        return (await stage.call(*words))[1].encode()
+        return (await broker.call(*words))[1].encode()
 
     told = {" ".join(words): await printed(*words) for words in COMMANDS}
     letter = json.loads(told["dead list --json"])[0]["letter_id"]
     told["dead show"] = await printed("dead", "show", letter)
-    await stage.call("dead", "discard", letter, "--reason", "privacy test")
+    await broker.call("dead", "discard", letter, "--reason", "privacy test")
     told["log"] = await printed("log", "--json")
     told["trace"] = await printed("trace", traced)
     return told
 
 
-async def _stored(stage: Stage) -> dict[str, bytes]:
+async def _stored(broker: RunningBroker) -> dict[str, bytes]:
     """The content of each queue and each table."""
-    found = {queue: b"\n".join(await _bodies(stage.amqp_url, queue)) for queue in QUEUES}
-    for table in await stage.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-        content = await stage.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
+    found = {queue: b"\n".join(await _bodies(broker.amqp_url, queue)) for queue in QUEUES}
+    for table in await broker.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        content = await broker.rows(f'SELECT * FROM "{table[0]}"')  # noqa: S608  names from the catalogue
         found[f"table {table[0]}"] = b"\n".join(repr(dict(each)).encode() for each in content)
     return found
 
@@ -144,22 +153,22 @@ async def written(
     setting = layout(absence_proves_after_seconds=12.0)
     async with (
         Collector() as collector,
-        staged(rabbit, postgres, tmp_path_factory.mktemp("privacy"), setting) as stage,
+        prepared_broker(rabbit, postgres, tmp_path_factory.mktemp("privacy"), setting) as broker,
     ):
         watched = {"JOBNET_BROKER__HEALTH__PORT": str(free_port()), **collector.changes}
-        first = await stage.start(changes=DEBUG | watched)
-        async with Frontend(stage.amqp_url) as frontend:
-            await _walk_every_path(stage, frontend)
+        first = await broker.start(changes=DEBUG | watched)
+        async with Frontend(broker.amqp_url) as frontend:
+            await _walk_every_path(broker, frontend)
             await poll(lambda: len(frontend.answers) >= 12, what="the answers")
-            metrics = await _crash_under_way(stage, frontend, first, watched)
-            second = await stage.start(changes=DEBUG | watched)
+            metrics = await _crash_under_way(broker, frontend, first, watched)
+            second = await broker.start(changes=DEBUG | watched)
 
             async def all_final() -> bool:
-                return not await stage.rows("SELECT 1 FROM requests WHERE state IN ('running', 'uncertain')")
+                return not await broker.rows("SELECT 1 FROM requests WHERE state IN ('running', 'uncertain')")
 
             await poll(all_final, timeout=60, what="the last word on everything")
             metrics += (await fetched(watched, "metrics"))[1] + (await fetched(watched, "readyz"))[1]
-        told = await _printed_by_commands(stage, next(iter(frontend.events)))
+        told = await _printed_by_commands(broker, next(iter(frontend.events)))
         await second.stop()
         yield {
             "log": first.log.read_bytes() + second.log.read_bytes(),
@@ -169,16 +178,16 @@ async def written(
             "spans": b"\n".join([*collector.bodies, repr(collector.spans).encode()]),
             "names of spans": repr(collector.named("attempt supplier-1")).encode(),
             **told,
-            **await _stored(stage),
+            **await _stored(broker),
         }
 
 
 async def _crash_under_way(
-    stage: Stage, frontend: Frontend, process: Process, watched: dict[str, str]
+    broker: RunningBroker, frontend: Frontend, process: Process, watched: dict[str, str]
 ) -> str:
     """Kill the broker while it books: what the next process finds and writes counts too. Returns its metrics."""
-    system = stage.sandbox.booking_systems["system-1"]
-    body = booking(stage, MARKED[-1])
+    system = broker.sandbox.booking_systems["system-1"]
+    body = booking(broker, MARKED[-1])
     invitation = str(invitation_of(UUID(body["requestId"])))
     system.script("create", "hang", seconds=30, invitation=invitation)
     await frontend.send("booking.book.v1", body)

@@ -15,8 +15,8 @@ from sandbox.supplier import SupplierServer
 from schemas.ids import invitation_of, report_of
 from scripts.postgres import PostgresServer
 from scripts.rabbitmq import RabbitServer
-from tests.functional.conftest import staged
-from tests.functional.stage import Frontend, Stage, booking, layout, request, settled
+from tests.functional.conftest import prepared_broker
+from tests.functional.running_broker import Frontend, RunningBroker, booking, layout, request, settled
 from tests.support import poll
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(150)]
@@ -28,65 +28,67 @@ CITIZEN = "report.citizen.v1"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def reporting(
     rabbit: RabbitServer, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[RunningBroker]:
     setting = layout(systems=4, suppliers=("contract", "webhook", "contract", "contract"))
-    async with staged(rabbit, postgres, tmp_path_factory.mktemp("reporting"), setting) as stage:
-        await stage.start()
-        yield stage
+    async with prepared_broker(rabbit, postgres, tmp_path_factory.mktemp("reporting"), setting) as broker:
+        await broker.start()
+        yield broker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def frontend(reporting: Stage) -> AsyncIterator[Frontend]:
+async def frontend(reporting: RunningBroker) -> AsyncIterator[Frontend]:
     async with Frontend(reporting.amqp_url) as frontend:
         yield frontend
 
 
-def inbox_of(stage: Stage, citizen: str, supplier: str = "supplier-1") -> list[dict[str, Any]]:
+def inbox_of(broker: RunningBroker, citizen: str, supplier: str = "supplier-1") -> list[dict[str, Any]]:
     """What a supplier got about one citizen (by CPR number)."""
-    return [r for r in stage.sandbox.suppliers[supplier].inbox() if r["citizen"] == citizen_token(citizen)]
+    return [r for r in broker.sandbox.suppliers[supplier].inbox() if r["citizen"] == citizen_token(citizen)]
 
 
 async def arrived(
-    stage: Stage, citizen: str, supplier: str = "supplier-1", count: int = 1
+    broker: RunningBroker, citizen: str, supplier: str = "supplier-1", count: int = 1
 ) -> list[dict[str, Any]]:
     """Wait for so many reports about one citizen."""
     await poll(
-        lambda: len(inbox_of(stage, citizen, supplier)) >= count, timeout=40, what=f"a report at {supplier}"
+        lambda: len(inbox_of(broker, citizen, supplier)) >= count, timeout=40, what=f"a report at {supplier}"
     )
-    return inbox_of(stage, citizen, supplier)
+    return inbox_of(broker, citizen, supplier)
 
 
-async def failing(stage: Stage, frontend: Frontend, number: int, jobcenter: str = "90001") -> dict[str, Any]:
+async def failing(
+    broker: RunningBroker, frontend: Frontend, number: int, jobcenter: str = "90001"
+) -> dict[str, Any]:
     """A booking that the booking system rejects with a bare 400; the body that was sent."""
-    body = booking(stage, number, jobcenter)
-    system = stage.sandbox.booking_system_of(jobcenter)
+    body = booking(broker, number, jobcenter)
+    system = broker.sandbox.booking_system_of(jobcenter)
     system.script("reserve", "status", status=400, invitation=str(invitation_of(UUID(body["requestId"]))))
     answer = await frontend.ask(BOOK, body)
     assert (answer["status"], answer["fejlkode"], answer["canReport"]) == ("failed", 4, True), answer
     return body
 
 
-async def state_of(stage: Stage, request_id: str) -> tuple[str, str | None]:
+async def state_of(broker: RunningBroker, request_id: str) -> tuple[str, str | None]:
     """(state, cause) of the report that a request led to."""
-    rows = await stage.rows(
+    rows = await broker.rows(
         "SELECT state, cause FROM reports WHERE report_id = $1", report_of(UUID(request_id))
     )
     return (rows[0][0], rows[0][1]) if rows else ("none", None)
 
 
-async def becomes(stage: Stage, request_id: str, state: str, *, within: float = 40) -> str | None:
+async def becomes(broker: RunningBroker, request_id: str, state: str, *, within: float = 40) -> str | None:
     """Wait until the report that a request led to is in this state; its cause."""
 
     async def there() -> bool:
-        return (await state_of(stage, request_id))[0] == state
+        return (await state_of(broker, request_id))[0] == state
 
     await poll(there, timeout=within, what=f"the report to be {state}")
-    return (await state_of(stage, request_id))[1]
+    return (await state_of(broker, request_id))[1]
 
 
 class TestAutomaticReports:
     async def test_a_failed_booking_reaches_its_supplier_with_all_seven_fields(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         """Release note 3.2: "I indmeldingen til jobcentrenes bookingleverandører oplyses om følgende"."""
         body = await failing(reporting, frontend, 1)
@@ -100,7 +102,7 @@ class TestAutomaticReports:
         assert report["times"] == 1
 
     async def test_a_webhook_supplier_gets_it_signed_with_the_number_in_the_body(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         body = await failing(reporting, frontend, 2, "90002")
         (report,) = await arrived(reporting, body["cpr"], "supplier-2")
@@ -108,7 +110,7 @@ class TestAutomaticReports:
         assert reporting.sandbox.breaches() == []
 
     async def test_the_outcome_event_tells_of_the_delivery(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         body = await failing(reporting, frontend, 3)
         events = frontend.events[body["requestId"]]
@@ -116,7 +118,7 @@ class TestAutomaticReports:
         assert body["cpr"] not in json.dumps(events)
 
     async def test_equal_failures_inside_the_window_are_one_report_with_a_count(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         reporting.sandbox.suppliers["supplier-1"].script("report", "slow", seconds=1)
         first = await failing(reporting, frontend, 4)
@@ -128,13 +130,13 @@ class TestAutomaticReports:
         )
         assert [row[0] for row in rows] == [2]
 
-    async def test_a_refusal_is_not_reported(self, reporting: Stage, frontend: Frontend) -> None:
+    async def test_a_refusal_is_not_reported(self, reporting: RunningBroker, frontend: Frontend) -> None:
         body = booking(reporting, 5, kontaktgruppe=None)
         await frontend.ask(BOOK, body)
         assert await state_of(reporting, body["requestId"]) == ("none", None)
 
     async def test_an_uncertain_booking_that_proves_not_booked_is_reported(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         body = booking(reporting, 6)
         system = reporting.sandbox.booking_system_of("90001")
@@ -147,7 +149,7 @@ class TestAutomaticReports:
 
 class TestCitizensReports:
     async def test_a_citizens_words_are_receipted_and_joined_with_the_failed_request(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         failed = await failing(reporting, frontend, 20)
         words = request(20, fejlkode=4, fejltekst="Siden gik i stå 😕", failedRequestId=failed["requestId"])
@@ -158,7 +160,9 @@ class TestCitizensReports:
         own = next(r for r in reports if r["fejltekst"] == "Siden gik i stå 😕")
         assert own["moedetilbudId"] == failed["moedetilbudId"]
 
-    async def test_a_failed_query_can_be_reported_too(self, reporting: Stage, frontend: Frontend) -> None:
+    async def test_a_failed_query_can_be_reported_too(
+        self, reporting: RunningBroker, frontend: Frontend
+    ) -> None:
         offer = booking(reporting, 0)["moedetilbudId"]
         query = request(21, kontaktgruppe="1", moedetilbudId=offer, fra="2040-01-01T00:00:00+01:00")
         assert (await frontend.ask("query.times.v1", query))["fejlkode"] == 2
@@ -167,7 +171,9 @@ class TestCitizensReports:
         (report,) = await arrived(reporting, query["cpr"])
         assert (report["moedetilbudId"], report["fejlkode"]) == (offer, 2)
 
-    async def test_somebody_elses_request_adds_nothing(self, reporting: Stage, frontend: Frontend) -> None:
+    async def test_somebody_elses_request_adds_nothing(
+        self, reporting: RunningBroker, frontend: Frontend
+    ) -> None:
         others = await failing(reporting, frontend, 22)
         words = request(23, fejlkode=4, fejltekst="Hov", failedRequestId=others["requestId"])
         await frontend.ask(CITIZEN, words)
@@ -175,7 +181,7 @@ class TestCitizensReports:
         assert report["moedetilbudId"] is None
 
     async def test_the_same_report_twice_is_one_and_other_words_are_a_conflict(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         words = request(24, fejlkode=4, fejltekst="En gang")
         first = await frontend.ask(CITIZEN, words)
@@ -196,13 +202,13 @@ class TestCitizensReports:
         ],
     )
     async def test_what_breaks_the_rules_is_refused_by_the_name_of_its_field(
-        self, reporting: Stage, frontend: Frontend, fields: dict[str, Any], field: str
+        self, reporting: RunningBroker, frontend: Frontend, fields: dict[str, Any], field: str
     ) -> None:
         answer = await frontend.ask(CITIZEN, request(25, **{"fejlkode": 4, "fejltekst": "x", **fields}))
         assert (answer["reason"], answer["fields"][0]["field"]) == ("invalid", field)
 
     async def test_one_about_an_unknown_jobcenter_is_a_dead_letter_and_delivered_once_it_is_known(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         reporting.sandbox.suppliers["supplier-1"].served += ("95555",)
         words = request(26, "95555", fejlkode=4, fejltekst="Mit jobcenter mangler")
@@ -232,19 +238,19 @@ class TestCitizensReports:
 class TestWhatCountsAsDelivered:
     """Issue 3: "A 302 to a login page, a 200 with HTML, a 204 from the right place: only the last"."""
 
-    async def _attempts(self, stage: Stage, request_id: str) -> list[str]:
-        rows = await stage.rows(
+    async def _attempts(self, broker: RunningBroker, request_id: str) -> list[str]:
+        rows = await broker.rows(
             "SELECT what, status FROM attempt_results WHERE report_id = $1 ORDER BY number",
             report_of(UUID(request_id)),
         )
         return [row[0] or str(row[1]) for row in rows]
 
     @staticmethod
-    def _supplier(stage: Stage, number: int) -> SupplierServer:
-        return stage.sandbox.suppliers[f"supplier-{number}"]
+    def _supplier(broker: RunningBroker, number: int) -> SupplierServer:
+        return broker.sandbox.suppliers[f"supplier-{number}"]
 
     async def test_only_the_contracts_own_answer_is_a_delivery(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         supplier = self._supplier(reporting, 3)
         supplier.script("report", "redirect")
@@ -256,7 +262,7 @@ class TestWhatCountsAsDelivered:
         assert report["times"] == 1
 
     async def test_a_404_with_a_contract_fault_concerns_one_report_and_a_bare_one_parks_the_lane(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         supplier = self._supplier(reporting, 4)
         supplier.script("report", "status", status=404, fault="ukendt-borger")
@@ -272,7 +278,7 @@ class TestWhatCountsAsDelivered:
         assert (rows[0][0], rows[0][1]) == (0, 2)
 
     async def test_retry_after_is_obeyed_and_burns_nothing(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         supplier = self._supplier(reporting, 3)
         supplier.script("report", "status", status=429, retry_after="3")
@@ -285,7 +291,7 @@ class TestWhatCountsAsDelivered:
         assert rows[0][0] == 0
 
     async def test_a_try_that_was_carried_out_and_not_answered_is_repeated_under_its_id_and_delivered_once(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         supplier = self._supplier(reporting, 3)
         supplier.script("report", "reset", after_work=True)
@@ -297,7 +303,7 @@ class TestWhatCountsAsDelivered:
 
 class TestPeopleOnTheLanes:
     async def test_a_paused_lane_keeps_its_reports_and_burns_none(
-        self, reporting: Stage, frontend: Frontend
+        self, reporting: RunningBroker, frontend: Frontend
     ) -> None:
         code, _, err = await reporting.call(
             "lanes", "pause", "supplier-4", "--reason", "supplier moves house"
@@ -315,6 +321,6 @@ class TestPeopleOnTheLanes:
         assert {"lanes.pause", "lanes.resume"} <= {entry["action"] for entry in json.loads(out)}
 
 
-async def test_the_sandbox_saw_no_breach_of_the_contract(reporting: Stage) -> None:
+async def test_the_sandbox_saw_no_breach_of_the_contract(reporting: RunningBroker) -> None:
     assert reporting.sandbox.breaches() == []
     assert reporting.sandbox.disagreements() == []

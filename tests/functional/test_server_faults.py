@@ -16,8 +16,8 @@ import pytest_asyncio
 from scripts.postgres import PostgresNode
 from scripts.rabbitmq import RabbitNode
 from tests.functional.book_many import BOOK, BOOKINGS, book_many
-from tests.functional.conftest import staged
-from tests.functional.stage import Frontend, Stage, audit, booking, layout
+from tests.functional.conftest import prepared_broker
+from tests.functional.running_broker import Frontend, RunningBroker, audit, booking, layout
 from tests.proxy import TcpProxy
 from tests.support import poll
 
@@ -25,38 +25,40 @@ pytestmark = [pytest.mark.timeout(400)]
 
 
 @pytest_asyncio.fixture
-async def stage(
+async def broker(
     breakable_rabbit: RabbitNode, breakable_postgres: PostgresNode, tmp_path: Path
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[RunningBroker]:
     # No breaker: what is looked at is what becomes of calls that were cut, not of those that were never made
     setting = layout(breaker_failures=100_000)
-    async with staged(breakable_rabbit, breakable_postgres, tmp_path, setting) as stage:
-        yield stage
+    async with prepared_broker(breakable_rabbit, breakable_postgres, tmp_path, setting) as broker:
+        yield broker
 
 
 @pytest_asyncio.fixture
-async def frontend(stage: Stage) -> AsyncIterator[Frontend]:
-    async with Frontend(stage.amqp_url) as frontend:
+async def frontend(broker: RunningBroker) -> AsyncIterator[Frontend]:
+    async with Frontend(broker.amqp_url) as frontend:
         yield frontend
 
 
-async def test_rabbitmq_restarted(stage: Stage, frontend: Frontend, breakable_rabbit: RabbitNode) -> None:
-    await stage.start()
+async def test_rabbitmq_restarted(
+    broker: RunningBroker, frontend: Frontend, breakable_rabbit: RabbitNode
+) -> None:
+    await broker.start()
 
     async def restart() -> None:
         await asyncio.sleep(0.7)
         await asyncio.to_thread(breakable_rabbit.kill)
         await asyncio.to_thread(breakable_rabbit.start)
 
-    sent = await book_many(stage, frontend, restart)
-    counts = await audit(stage, frontend, sent, within=90)
+    sent = await book_many(broker, frontend, restart)
+    counts = await audit(broker, frontend, sent, within=90)
     assert counts["done"] > BOOKINGS / 10, counts
 
 
 async def test_postgresql_restarted(
-    stage: Stage, frontend: Frontend, breakable_postgres: PostgresNode
+    broker: RunningBroker, frontend: Frontend, breakable_postgres: PostgresNode
 ) -> None:
-    await stage.start()
+    await broker.start()
 
     async def restart() -> None:
         await asyncio.sleep(0.7)
@@ -64,19 +66,19 @@ async def test_postgresql_restarted(
         await asyncio.sleep(1.5)
         await asyncio.to_thread(breakable_postgres.start)
 
-    sent = await book_many(stage, frontend, restart)
-    counts = await audit(stage, frontend, sent, within=90)
+    sent = await book_many(broker, frontend, restart)
+    counts = await audit(broker, frontend, sent, within=90)
     assert counts["done"] > BOOKINGS / 10, counts
 
 
 @pytest.mark.parametrize("link", ["rabbitmq", "postgresql", "booking system"])
 async def test_the_connection_cut_again_and_again(
-    stage: Stage, frontend: Frontend, breakable_rabbit: RabbitNode, link: str
+    broker: RunningBroker, frontend: Frontend, breakable_rabbit: RabbitNode, link: str
 ) -> None:
-    system = stage.sandbox.booking_systems["system-1"]
+    system = broker.sandbox.booking_systems["system-1"]
     targets = {
-        "rabbitmq": urlsplit(stage.amqp_url),
-        "postgresql": urlsplit(stage.dsn),
+        "rabbitmq": urlsplit(broker.amqp_url),
+        "postgresql": urlsplit(broker.dsn),
         "booking system": urlsplit(system.base_url),
     }
     target = targets[link]
@@ -84,36 +86,36 @@ async def test_the_connection_cut_again_and_again(
         changes = {}
         there, here = f":{target.port}", f":{proxy.port}"
         if link == "rabbitmq":
-            changes["JOBNET_BROKER__RABBITMQ__URL"] = stage.amqp_url.replace(there, here)
+            changes["JOBNET_BROKER__RABBITMQ__URL"] = broker.amqp_url.replace(there, here)
         elif link == "postgresql":
-            changes["JOBNET_BROKER__LEDGER__DSN"] = stage.dsn.replace(there, here)
+            changes["JOBNET_BROKER__LEDGER__DSN"] = broker.dsn.replace(there, here)
         else:
-            directory = stage.folder / "directory.toml"
+            directory = broker.folder / "directory.toml"
             directory.write_text(directory.read_text().replace(there, here))
-        await stage.start(changes=changes)
+        await broker.start(changes=changes)
 
         async def cut() -> None:
             for _ in range(8):
                 await asyncio.sleep(0.4)
                 proxy.cut()
 
-        sent = await book_many(stage, frontend, cut)
-        counts = await audit(stage, frontend, sent, within=90)
+        sent = await book_many(broker, frontend, cut)
+        counts = await audit(broker, frontend, sent, within=90)
     assert counts["done"] > BOOKINGS / 10, counts
 
 
 async def test_an_outcome_that_rabbitmq_did_not_take_is_told_when_its_exchange_is_back(
-    stage: Stage, frontend: Frontend
+    broker: RunningBroker, frontend: Frontend
 ) -> None:
-    process = await stage.start()
+    process = await broker.start()
     # When the exchange of outcomes is gone, then bookings are answered all the same
     await frontend.remove_outcomes()
-    body = booking(stage, 0)
+    body = booking(broker, 0)
     assert (await frontend.ask(BOOK, body, within=60))["status"] == "done"
     due = "SELECT count(*) FROM requests WHERE event_due_at IS NOT NULL"
 
     async def stays_due() -> bool:
-        return bool((await stage.rows(due))[0][0] == 1)
+        return bool((await broker.rows(due))[0][0] == 1)
 
     await poll(stays_due, timeout=60, what="the untold outcome to be due")
     assert not frontend.events[body["requestId"]]

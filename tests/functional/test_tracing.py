@@ -15,8 +15,8 @@ import pytest_asyncio
 from schemas.ids import invitation_of
 from scripts.postgres import PostgresServer
 from scripts.rabbitmq import RabbitServer
-from tests.functional.conftest import staged
-from tests.functional.stage import Frontend, Stage, booking, layout
+from tests.functional.conftest import prepared_broker
+from tests.functional.running_broker import Frontend, RunningBroker, booking, layout
 from tests.otlp import Collector, Span
 from tests.support import poll
 
@@ -32,14 +32,16 @@ async def collector() -> AsyncIterator[Collector]:
 
 
 @pytest_asyncio.fixture
-async def stage(rabbit: RabbitServer, postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with staged(rabbit, postgres, tmp_path, layout()) as stage:
-        yield stage
+async def broker(
+    rabbit: RabbitServer, postgres: PostgresServer, tmp_path: Path
+) -> AsyncIterator[RunningBroker]:
+    async with prepared_broker(rabbit, postgres, tmp_path, layout()) as broker:
+        yield broker
 
 
 @pytest_asyncio.fixture
-async def frontend(stage: Stage) -> AsyncIterator[Frontend]:
-    async with Frontend(stage.amqp_url) as frontend:
+async def frontend(broker: RunningBroker) -> AsyncIterator[Frontend]:
+    async with Frontend(broker.amqp_url) as frontend:
         yield frontend
 
 
@@ -51,9 +53,9 @@ class Trace:
         self.headers = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if sampled else '00'}"}
 
 
-def refuse(stage: Stage, body: dict[str, Any]) -> None:
+def refuse(broker: RunningBroker, body: dict[str, Any]) -> None:
     """Its reservation fails, so that a report is due."""
-    system = stage.sandbox.booking_systems["system-1"]
+    system = broker.sandbox.booking_systems["system-1"]
     system.script("reserve", "status", status=400, invitation=str(invitation_of(UUID(body["requestId"]))))
 
 
@@ -63,11 +65,11 @@ def seen_by(system: Any, operation: str) -> list[str]:
 
 
 async def test_a_booking_is_one_trace_and_each_system_gets_the_span_of_its_call(
-    stage: Stage, frontend: Frontend, collector: Collector
+    broker: RunningBroker, frontend: Frontend, collector: Collector
 ) -> None:
-    await stage.start(changes=collector.changes)
+    await broker.start(changes=collector.changes)
     theirs = Trace()
-    body = booking(stage, 1)
+    body = booking(broker, 1)
     answer = await frontend.ask(BOOK, body, headers=theirs.headers)
     assert answer["status"] == "done"
     carried = await collector.one(f"carry {BOOK}", theirs.trace_id)
@@ -78,7 +80,7 @@ async def test_a_booking_is_one_trace_and_each_system_gets_the_span_of_its_call(
     (waited,) = collector.below(carried, "wait jobnet.bookings")
     assert waited.began == carried.began <= waited.ended <= carried.ended
     (handled,) = collector.below(carried, f"handle {BOOK}")
-    system = stage.sandbox.booking_systems["system-1"]
+    system = broker.sandbox.booking_systems["system-1"]
     for step in ("times", "reserve", "create"):
         (call,) = collector.below(handled, f"{step} system-1")
         assert call.facts["jobnet.http_status"] in (200, 201)
@@ -86,13 +88,13 @@ async def test_a_booking_is_one_trace_and_each_system_gets_the_span_of_its_call(
 
 
 async def test_a_failure_goes_on_to_the_supplier_in_the_same_trace(
-    stage: Stage, frontend: Frontend, collector: Collector
+    broker: RunningBroker, frontend: Frontend, collector: Collector
 ) -> None:
-    await stage.start(changes=collector.changes)
+    await broker.start(changes=collector.changes)
     theirs = Trace()
-    body = booking(stage, 1)
-    refuse(stage, body)
-    supplier = stage.sandbox.suppliers["supplier-1"]
+    body = booking(broker, 1)
+    refuse(broker, body)
+    supplier = broker.sandbox.suppliers["supplier-1"]
     supplier.script("report", "status", status=500, times=1)
     answer = await frontend.ask(BOOK, body, headers=theirs.headers)
     assert answer["status"] == "failed"
@@ -111,17 +113,17 @@ async def test_a_failure_goes_on_to_the_supplier_in_the_same_trace(
 
 
 async def test_what_a_person_replays_is_a_trace_of_its_own_with_a_link_back(
-    stage: Stage, frontend: Frontend, collector: Collector
+    broker: RunningBroker, frontend: Frontend, collector: Collector
 ) -> None:
-    await stage.start(changes=collector.changes)
+    await broker.start(changes=collector.changes)
     theirs = Trace()
-    body = booking(stage, 1)
-    refuse(stage, body)
-    stage.sandbox.suppliers["supplier-1"].script("report", "status", status=400, times=1)
+    body = booking(broker, 1)
+    refuse(broker, body)
+    broker.sandbox.suppliers["supplier-1"].script("report", "status", status=400, times=1)
     await frontend.ask(BOOK, body, headers=theirs.headers)
     dead = await collector.one("report supplier-1", theirs.trace_id)
     assert dead.failed
-    code, out, err = await stage.call(
+    code, out, err = await broker.call(
         "dead", "replay", "--supplier", "supplier-1", "--reason", "mended", "--yes"
     )
     assert code == 0, out + err
@@ -138,13 +140,13 @@ async def test_what_a_person_replays_is_a_trace_of_its_own_with_a_link_back(
 
 
 async def test_a_frontend_that_does_not_want_to_be_traced_is_not(
-    stage: Stage, frontend: Frontend, collector: Collector
+    broker: RunningBroker, frontend: Frontend, collector: Collector
 ) -> None:
-    process = await stage.start(changes=collector.changes)
+    process = await broker.start(changes=collector.changes)
     silent, heard = Trace(sampled=False), Trace()
-    await frontend.ask(BOOK, booking(stage, 1), headers=silent.headers)
-    await frontend.ask(BOOK, booking(stage, 2), headers=heard.headers)
-    await frontend.ask(BOOK, booking(stage, 3))
+    await frontend.ask(BOOK, booking(broker, 1), headers=silent.headers)
+    await frontend.ask(BOOK, booking(broker, 2), headers=heard.headers)
+    await frontend.ask(BOOK, booking(broker, 3))
     assert await process.stop() == 0
     traces = {span.trace_id for span in collector.spans}
     assert heard.trace_id in traces
@@ -152,28 +154,28 @@ async def test_a_frontend_that_does_not_want_to_be_traced_is_not(
     assert len(collector.named(f"carry {BOOK}")) == 2  # one without a traceparent begins a trace of its own
     # The trace goes on through us all the same
     assert any(
-        silent.trace_id in seen for seen in seen_by(stage.sandbox.booking_systems["system-1"], "create")
+        silent.trace_id in seen for seen in seen_by(broker.sandbox.booking_systems["system-1"], "create")
     )
 
 
 async def test_spans_that_wait_are_sent_at_the_stop(
-    stage: Stage, frontend: Frontend, collector: Collector
+    broker: RunningBroker, frontend: Frontend, collector: Collector
 ) -> None:
-    process = await stage.start(changes=collector.changes)
+    process = await broker.start(changes=collector.changes)
     theirs = Trace()
-    await frontend.ask(BOOK, booking(stage, 1), headers=theirs.headers)
+    await frontend.ask(BOOK, booking(broker, 1), headers=theirs.headers)
     assert await process.stop() == 0
     assert collector.named(f"carry {BOOK}", theirs.trace_id)
 
 
 @pytest.mark.parametrize("trouble", ["ill", "hung"])
 async def test_a_collector_in_trouble_holds_nobody_up_and_stops_no_stop(
-    stage: Stage, frontend: Frontend, collector: Collector, trouble: str
+    broker: RunningBroker, frontend: Frontend, collector: Collector, trouble: str
 ) -> None:
     setattr(collector, trouble, True)
-    process = await stage.start(changes=collector.changes)
+    process = await broker.start(changes=collector.changes)
     for number in range(20):
-        answer = await frontend.ask(BOOK, booking(stage, number))
+        answer = await frontend.ask(BOOK, booking(broker, number))
         assert answer["status"] == "done"
     await poll(lambda: collector.asked, what="the collector to be asked")
     began = time.monotonic()

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from scripts.postgres import PostgresNode
 from scripts.processes import free_port
 from scripts.rabbitmq import RabbitNode
-from tests.functional.conftest import staged
-from tests.functional.stage import Frontend, Stage, booking, fetched, layout, request
+from tests.functional.conftest import prepared_broker
+from tests.functional.running_broker import Frontend, RunningBroker, booking, fetched, layout, request
 from tests.support import poll
 
 pytestmark = [pytest.mark.timeout(240)]
@@ -23,11 +23,11 @@ Changes = dict[str, str]
 
 
 @pytest_asyncio.fixture
-async def stage(
+async def broker(
     breakable_rabbit: RabbitNode, breakable_postgres: PostgresNode, tmp_path: Path
-) -> AsyncIterator[Stage]:
-    async with staged(breakable_rabbit, breakable_postgres, tmp_path, layout()) as stage:
-        yield stage
+) -> AsyncIterator[RunningBroker]:
+    async with prepared_broker(breakable_rabbit, breakable_postgres, tmp_path, layout()) as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -64,14 +64,14 @@ async def says(watched: Changes, word: str) -> None:
 
 
 async def test_what_was_carried_is_counted_and_what_lies_dead_is_shown(
-    stage: Stage, watched: Changes
+    broker: RunningBroker, watched: Changes
 ) -> None:
-    stage.sandbox.suppliers["supplier-1"].script("report", "status", status=400, times=1)
-    stage.sandbox.booking_systems["system-1"].script("reserve", "status", status=400, times=1)
-    await stage.start(changes=watched)
-    async with Frontend(stage.amqp_url) as frontend:
-        failed = await frontend.ask("booking.book.v1", booking(stage, 1))
-        booked = await frontend.ask("booking.book.v1", booking(stage, 2))
+    broker.sandbox.suppliers["supplier-1"].script("report", "status", status=400, times=1)
+    broker.sandbox.booking_systems["system-1"].script("reserve", "status", status=400, times=1)
+    await broker.start(changes=watched)
+    async with Frontend(broker.amqp_url) as frontend:
+        failed = await frontend.ask("booking.book.v1", booking(broker, 1))
+        booked = await frontend.ask("booking.book.v1", booking(broker, 2))
         await frontend.ask("query.offers.v1", request(3, kontaktgruppe="1"))
         await frontend.send("nobody.knows.v1", b"{}", routing_key="booking.book", reply_to=None)
         assert (failed["status"], booked["status"]) == ("failed", "done")
@@ -95,9 +95,9 @@ async def test_what_was_carried_is_counted_and_what_lies_dead_is_shown(
 
 
 async def test_a_ledger_that_is_away_is_a_reason_until_it_is_back(
-    stage: Stage, watched: Changes, breakable_postgres: PostgresNode
+    broker: RunningBroker, watched: Changes, breakable_postgres: PostgresNode
 ) -> None:
-    await stage.start(changes=watched)
+    await broker.start(changes=watched)
     assert await fetched(watched, "readyz") == (200, "ready\n")
     await asyncio.to_thread(breakable_postgres.stop)
     try:
@@ -111,14 +111,14 @@ async def test_a_ledger_that_is_away_is_a_reason_until_it_is_back(
 
 
 async def test_an_alarm_of_rabbitmq_is_a_reason_until_it_is_over(
-    stage: Stage, watched: Changes, breakable_rabbit: RabbitNode
+    broker: RunningBroker, watched: Changes, breakable_rabbit: RabbitNode
 ) -> None:
     # RabbitMQ tells of its alarm only who publishes: something that we must publish lies there already
-    async with Frontend(stage.amqp_url) as frontend:
+    async with Frontend(broker.amqp_url) as frontend:
         await frontend.send("booking.book.v1", b"{}", reply_to=None)
     await asyncio.to_thread(breakable_rabbit.ctl, "set_vm_memory_high_watermark", "0.00001")
     try:
-        await stage.start(changes=watched)
+        await broker.start(changes=watched)
         await says(watched, "not ready: RabbitMQ accepts no publishes")
         assert await value(watched, "jobnet_rabbitmq_blocked") == 1
     finally:
@@ -126,8 +126,8 @@ async def test_an_alarm_of_rabbitmq_is_a_reason_until_it_is_over(
     await says(watched, "ready\n")
 
 
-async def test_each_of_several_workers_has_a_port_of_its_own(stage: Stage) -> None:
+async def test_each_of_several_workers_has_a_port_of_its_own(broker: RunningBroker) -> None:
     first = free_port()
-    await stage.start("--workers", "2", changes={"JOBNET_BROKER__HEALTH__PORT": str(first)})
+    await broker.start("--workers", "2", changes={"JOBNET_BROKER__HEALTH__PORT": str(first)})
     for port in (first, first + 1):
         assert await fetched({"JOBNET_BROKER__HEALTH__PORT": str(port)}, "healthz") == (200, "alive\n")

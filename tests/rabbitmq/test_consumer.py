@@ -103,12 +103,12 @@ async def left(vhost: str) -> int:
 
 async def test_arrivals_are_handled_concurrently(vhost: str, queue: Callable[..., Any]) -> None:
     await queue(b"1", b"2", b"3")
-    async with consuming(vhost) as here:
-        await poll(lambda: len(here.handler.began) == 3, what="all three at once")
-        assert here.consumer.in_flight == 3
-        here.handler.gate.set()
-        await poll(lambda: len(here.handler.ended) == 3, what="their ends")
-        await poll(lambda: here.consumer.in_flight == 0, what="nothing in flight")
+    async with consuming(vhost) as setup:
+        await poll(lambda: len(setup.handler.began) == 3, what="all three at once")
+        assert setup.consumer.in_flight == 3
+        setup.handler.gate.set()
+        await poll(lambda: len(setup.handler.ended) == 3, what="their ends")
+        await poll(lambda: setup.consumer.in_flight == 0, what="nothing in flight")
     assert await left(vhost) == 0
 
 
@@ -117,26 +117,26 @@ async def test_a_task_outlives_the_channel_it_came_on_and_its_ack_is_dropped(
 ) -> None:
     # docs/rabbitmq.md#t1
     await queue(b"1")
-    async with consuming(vhost) as here:
-        await poll(lambda: here.handler.began, what="the arrival")
+    async with consuming(vhost) as setup:
+        await poll(lambda: setup.handler.began, what="the arrival")
         await asyncio.to_thread(close_connections_of, rabbit, vhost)
-        await poll(lambda: len(here.handler.began) == 2, what="the redelivery beside it")
-        assert here.consumer.in_flight == 2
-        here.handler.gate.set()
-        await poll(lambda: len(here.handler.ended) == 2, what="both ends")
-        assert sorted(here.handler.ended) == [(b"1", False), (b"1", True)]
-        assert here.consumer.bugs == 0
+        await poll(lambda: len(setup.handler.began) == 2, what="the redelivery beside it")
+        assert setup.consumer.in_flight == 2
+        setup.handler.gate.set()
+        await poll(lambda: len(setup.handler.ended) == 2, what="both ends")
+        assert sorted(setup.handler.ended) == [(b"1", False), (b"1", True)]
+        assert setup.consumer.bugs == 0
 
 
 async def test_a_bug_is_counted_and_its_arrival_is_not_acknowledged(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"bug", b"good")
-    async with consuming(vhost) as here:
-        here.handler.gate.set()
-        await poll(lambda: here.consumer.bugs == 1 and here.handler.ended, what="the bug and the good one")
-        assert here.handler.ended == [(b"good", True)]
-        await poll(lambda: here.consumer.ready, what="readiness in spite of the bug")
+    async with consuming(vhost) as setup:
+        setup.handler.gate.set()
+        await poll(lambda: setup.consumer.bugs == 1 and setup.handler.ended, what="the bug and the good one")
+        assert setup.handler.ended == [(b"good", True)]
+        await poll(lambda: setup.consumer.ready, what="readiness in spite of the bug")
     await poll_left(vhost, 1)
 
 
@@ -153,57 +153,57 @@ async def test_the_watchdog_gives_up_when_bugs_hold_half_of_the_prefetch(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"bug1", b"bug2", b"good")
-    async with consuming(vhost, prefetch=4) as here:
-        here.handler.gate.set()
-        await poll(lambda: here.given_up, what="the watchdog")
-        assert here.given_up == ["bugs hold half of the prefetch of q"]
-        assert not here.consumer.ready
+    async with consuming(vhost, prefetch=4) as setup:
+        setup.handler.gate.set()
+        await poll(lambda: setup.given_up, what="the watchdog")
+        assert setup.given_up == ["bugs hold half of the prefetch of q"]
+        assert not setup.consumer.ready
 
 
 async def test_nothing_is_consumed_while_the_ledger_is_away(vhost: str, queue: Callable[..., Any]) -> None:
-    async with consuming(vhost) as here:
-        await poll(lambda: here.ready == [True], what="ready")
+    async with consuming(vhost) as setup:
+        await poll(lambda: setup.ready == [True], what="ready")
         await queue(b"1")
-        await poll(lambda: here.handler.began, what="an arrival in flight")
+        await poll(lambda: setup.handler.began, what="an arrival in flight")
         # When it is away
-        here.ledger.set_away(away=True)
-        await poll(lambda: here.ready == [True, False] and not here.rabbit.alive, what="the pause")
+        setup.ledger.set_away(away=True)
+        await poll(lambda: setup.ready == [True, False] and not setup.rabbit.alive, what="the pause")
         await queue(b"2")
         # Then the arrival in flight can still end, and the next one waits
-        here.handler.gate.set()
-        await poll(lambda: here.handler.ended == [(b"1", True)], what="the end of the arrival in flight")
-        assert here.handler.began == [b"1"]
+        setup.handler.gate.set()
+        await poll(lambda: setup.handler.ended == [(b"1", True)], what="the end of the arrival in flight")
+        assert setup.handler.began == [b"1"]
         # And consuming goes on when the ledger is back
-        here.ledger.set_away(away=False)
-        await poll(lambda: here.handler.ended == [(b"1", True), (b"2", True)], what="the second")
-        await poll(lambda: here.ready == [True, False, True], what="ready again")
-        assert here.given_up == []
+        setup.ledger.set_away(away=False)
+        await poll(lambda: setup.handler.ended == [(b"1", True), (b"2", True)], what="the second")
+        await poll(lambda: setup.ready == [True, False, True], what="ready again")
+        assert setup.given_up == []
 
 
 async def test_the_watchdog_does_not_give_up_while_the_ledger_is_away(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
-    async with consuming(vhost, recover_within_seconds=0.1) as here:
-        here.ledger.set_away(away=True)
-        await poll(lambda: not here.rabbit.alive, what="the pause")
+    async with consuming(vhost, recover_within_seconds=0.1) as setup:
+        setup.ledger.set_away(away=True)
+        await poll(lambda: not setup.rabbit.alive, what="the pause")
         began = time.monotonic()
         await poll(lambda: time.monotonic() - began > 0.5, what="five times the bound")
-        assert here.given_up == []
+        assert setup.given_up == []
 
 
 async def test_a_drain_lets_what_is_in_flight_end_and_takes_nothing_new(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"1")
-    async with consuming(vhost) as here:
-        await poll(lambda: here.handler.began, what="the arrival")
-        draining = asyncio.create_task(here.consumer.drain(10))
-        await poll(lambda: not here.rabbit.alive, what="the cancel")
+    async with consuming(vhost) as setup:
+        await poll(lambda: setup.handler.began, what="the arrival")
+        draining = asyncio.create_task(setup.consumer.drain(10))
+        await poll(lambda: not setup.rabbit.alive, what="the cancel")
         await queue(b"2")
-        here.handler.gate.set()
+        setup.handler.gate.set()
         assert await draining == 0
-        assert here.handler.ended == [(b"1", True)]
-        assert here.ready[-1] is False
+        assert setup.handler.ended == [(b"1", True)]
+        assert setup.ready[-1] is False
     assert await left(vhost) == 1
 
 
@@ -211,43 +211,43 @@ async def test_a_drain_cuts_off_what_does_not_end_and_leaves_it_unacknowledged(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
     await queue(b"1", b"2")
-    async with consuming(vhost) as here:
-        await poll(lambda: len(here.handler.began) == 2, what="the arrivals")
-        assert await here.consumer.drain(0.1) == 2
-        assert here.consumer.in_flight == 0
-        assert here.consumer.bugs == 0
+    async with consuming(vhost) as setup:
+        await poll(lambda: len(setup.handler.began) == 2, what="the arrivals")
+        assert await setup.consumer.drain(0.1) == 2
+        assert setup.consumer.in_flight == 0
+        assert setup.consumer.bugs == 0
     await poll_left(vhost, 2)
 
 
 async def test_leaving_without_a_drain_leaves_no_task_behind(vhost: str, queue: Callable[..., Any]) -> None:
     await queue(b"1")
     before = asyncio.all_tasks()
-    async with consuming(vhost) as here:
-        await poll(lambda: here.handler.began, what="the arrival")
+    async with consuming(vhost) as setup:
+        await poll(lambda: setup.handler.began, what="the arrival")
     await poll(lambda: asyncio.all_tasks() <= before, what="no task left")
 
 
 async def test_the_watchdog_gives_up_when_a_consumer_does_not_come_back(
     vhost: str, queue: Callable[..., Any]
 ) -> None:
-    async with consuming(vhost) as here:
-        await poll(lambda: here.ready == [True], what="ready")
+    async with consuming(vhost) as setup:
+        await poll(lambda: setup.ready == [True], what="ready")
         await asyncio.to_thread(foreign.delete, vhost, "q")
-        await poll(lambda: here.ready == [True, False], what="not ready")
-        await poll(lambda: here.given_up, what="the watchdog")
-        assert here.given_up == ["no consumer on q"]
+        await poll(lambda: setup.ready == [True, False], what="not ready")
+        await poll(lambda: setup.given_up, what="the watchdog")
+        assert setup.given_up == ["no consumer on q"]
 
 
 async def test_the_watchdog_does_not_give_up_when_a_consumer_comes_back_in_time(
     vhost: str, queue: Callable[..., Any], rabbit: RabbitServer
 ) -> None:
-    async with consuming(vhost, recover_within_seconds=20) as here:
-        await poll(lambda: here.ready == [True], what="ready")
+    async with consuming(vhost, recover_within_seconds=20) as setup:
+        await poll(lambda: setup.ready == [True], what="ready")
         await asyncio.to_thread(foreign.delete, vhost, "q")
-        await poll(lambda: here.ready == [True, False], what="not ready")
+        await poll(lambda: setup.ready == [True, False], what="not ready")
         await asyncio.to_thread(foreign.declare, vhost, "q")
-        await poll(lambda: here.ready == [True, False, True], what="ready again")
-        assert here.given_up == []
+        await poll(lambda: setup.ready == [True, False, True], what="ready again")
+        assert setup.given_up == []
 
 
 class FakeLogger:
@@ -265,8 +265,8 @@ async def test_a_blocked_event_loop_is_logged(
 ) -> None:
     logger = FakeLogger()
     monkeypatch.setattr("broker.rabbitmq.consumer.log", logger)
-    async with consuming(vhost) as here:
-        await poll(lambda: here.ready == [True], what="ready")
+    async with consuming(vhost) as setup:
+        await poll(lambda: setup.ready == [True], what="ready")
         assert "loop-lag" not in logger.events
         time.sleep(0.5)  # noqa: ASYNC251 - the fault that is being tested
         await poll(lambda: "loop-lag" in logger.events, what="the line")

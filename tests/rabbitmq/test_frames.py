@@ -64,7 +64,7 @@ class FakeChannel:
         transport._transports[cast(Any, self.connection)] = below
 
 
-class Below:
+class OfflineStream:
     """A transport without a network, with a channel on it."""
 
     def __init__(self) -> None:
@@ -103,8 +103,8 @@ def test_each_frame_reaches_its_sink_however_the_network_cuts_the_bytes(
     bodies: list[bytes], cuts: list[int]
 ) -> None:
     async def story() -> None:
-        here, got = Below(), list[Any]()
-        ConsumeTap(here.library_channel(), lambda _, *delivery: got.append(delivery))
+        offline, got = OfflineStream(), list[Any]()
+        ConsumeTap(offline.library_channel(), lambda _, *delivery: got.append(delivery))
         # Given arrivals between other frames
         others = [
             marshalled(Channel.Flow(True), channel=number % 3 + (number % 3 == BUSY)) for number in range(6)
@@ -116,14 +116,14 @@ def test_each_frame_reaches_its_sink_however_the_network_cuts_the_bytes(
         at, number = 0, 0
         while at < len(sent):
             step = cuts[number % len(cuts)]
-            here.stream.data_received(sent[at : at + step])
+            offline.stream.data_received(sent[at : at + step])
             at, number = at + step, number + 1
         # Then the arrivals are whole and in order, and the library gets the rest byte for byte
         assert [(tag, redelivered, body) for tag, redelivered, _, body in got] == [
             (tag, tag % 2 == 0, body) for tag, body in enumerate(bodies, 1)
         ]
         assert all(p.message_type == "a.v1" and p.headers == {"x": 1} for _, _, p, _ in got)
-        assert here.fed == b"".join(others[: len(bodies) + 1])
+        assert offline.fed == b"".join(others[: len(bodies) + 1])
 
     asyncio.run(story())
 
@@ -141,12 +141,12 @@ def test_each_frame_reaches_its_sink_however_the_network_cuts_the_bytes(
 )
 def test_the_library_reads_the_written_frames(body: bytes, key: str, **given_: Any) -> None:
     async def story() -> None:
-        here = Below()
+        offline = OfflineStream()
         out = Outgoing("exchange", key, body, "answer.v1", **given_)
         ready = EncodedPublish.of(out)
-        PublishTap(here.library_channel()).publish(ready, within=5).cancel()
+        PublishTap(offline.library_channel()).publish(ready, within=5).cancel()
         frames: list[Any] = []
-        rest = here.transport.written
+        rest = offline.transport.written
         while rest:
             consumed, channel, frame = pamqp.frame.unmarshal(rest)
             assert channel == BUSY
@@ -168,13 +168,13 @@ def test_the_library_reads_the_written_frames(body: bytes, key: str, **given_: A
 
 
 async def test_each_publish_gets_its_own_confirm() -> None:
-    here = Below()
-    publishing = PublishTap(here.library_channel())
+    offline = OfflineStream()
+    publishing = PublishTap(offline.library_channel())
     ready = [EncodedPublish.of(Outgoing("", "q", b"%d" % number)) for number in range(6)]
     words = [publishing.publish(each, within=5) for each in ready]
     # The third is returned before its Ack, the first two are confirmed together, the fifth is refused
     returned = Basic.Properties(message_id=ready[2].message_id)
-    here.stream.data_received(
+    offline.stream.data_received(
         marshalled(Basic.Return(312, "NO_ROUTE", "", "q"), ContentHeader(0, 1, returned), ContentBody(b"2"))
         + marshalled(Basic.Ack(2, multiple=True), Basic.Ack(3), Basic.Ack(4), Basic.Nack(5))
     )
@@ -187,52 +187,54 @@ async def test_each_publish_gets_its_own_confirm() -> None:
     ]
     # The sixth, without an answer, fails when the channel closes
     assert not words[5].done()
-    here.channel.is_closed = True
-    here.channel.closing.set_exception(ConnectionResetError("gone"))
+    offline.channel.is_closed = True
+    offline.channel.closing.set_exception(ConnectionResetError("gone"))
     with pytest.raises(RabbitAway, match="gone"):
         await words[5]
     with pytest.raises(RabbitAway):
         publishing.publish(ready[0], within=5)
-    assert here.fed == b""
+    assert offline.fed == b""
 
 
 async def test_a_publish_without_an_answer_times_out() -> None:
-    here = Below()
-    word = PublishTap(here.library_channel()).publish(EncodedPublish.of(Outgoing("", "q", b"")), within=0.01)
+    offline = OfflineStream()
+    word = PublishTap(offline.library_channel()).publish(
+        EncodedPublish.of(Outgoing("", "q", b"")), within=0.01
+    )
     with pytest.raises(RabbitAway, match="no answer in time"):
         await word
 
 
 async def test_bytes_that_are_no_frame_go_to_the_library_with_all_that_follow() -> None:
-    here = Below()
+    offline = OfflineStream()
     good = marshalled(Heartbeat(), channel=0)
-    here.stream.data_received(good + b"AMQP\x00\x00\x09\x01")
-    assert here.fed == good + b"AMQP\x00\x00\x09\x01"
-    here.stream.data_received(b"more")
-    assert here.fed == good + b"AMQP\x00\x00\x09\x01more"
-    here.stream.eof_received()
-    assert here.fed == good + b"AMQP\x00\x00\x09\x01more", "nothing is given twice"
+    offline.stream.data_received(good + b"AMQP\x00\x00\x09\x01")
+    assert offline.fed == good + b"AMQP\x00\x00\x09\x01"
+    offline.stream.data_received(b"more")
+    assert offline.fed == good + b"AMQP\x00\x00\x09\x01more"
+    offline.stream.eof_received()
+    assert offline.fed == good + b"AMQP\x00\x00\x09\x01more", "nothing is given twice"
 
 
 async def test_the_library_gets_a_heartbeat_for_frames_that_bypassed_it() -> None:
-    here = Below()
-    ConsumeTap(here.library_channel(), lambda *_: None)
-    here.stream.data_received(delivered(1, b"x"))
-    assert here.fed == b""
-    here.stream._fed_at -= 2 * transport.ALIVE_EVERY_S
-    here.stream.data_received(delivered(2, b"x") + delivered(3, b"x"))
-    assert here.fed == transport.HEARTBEAT
+    offline = OfflineStream()
+    ConsumeTap(offline.library_channel(), lambda *_: None)
+    offline.stream.data_received(delivered(1, b"x"))
+    assert offline.fed == b""
+    offline.stream._fed_at -= 2 * transport.ALIVE_EVERY_S
+    offline.stream.data_received(delivered(2, b"x") + delivered(3, b"x"))
+    assert offline.fed == transport.HEARTBEAT
 
 
 async def test_an_alarm_makes_a_tap_unusable_until_it_ends() -> None:
-    here = Below()
-    publishing = PublishTap(here.library_channel())
+    offline = OfflineStream()
+    publishing = PublishTap(offline.library_channel())
     assert publishing.usable
     blocked = b"\x00\x0a\x00\x3c\x03low"
     frame = transport.HEAD.pack(1, 0, len(blocked)) + blocked + b"\xce"
-    here.stream.data_received(frame)
+    offline.stream.data_received(frame)
     assert not publishing.usable
-    here.stream.data_received(transport.HEAD.pack(1, 0, 4) + b"\x00\x0a\x00\x3d\xce")
+    offline.stream.data_received(transport.HEAD.pack(1, 0, 4) + b"\x00\x0a\x00\x3d\xce")
     assert publishing.usable
 
 

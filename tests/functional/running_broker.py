@@ -1,7 +1,7 @@
-"""A whole broker as its users have it, for tests: real processes, real RabbitMQ, PostgreSQL and HTTP servers.
+"""A whole broker for tests: real processes, RabbitMQ, PostgreSQL and HTTP servers.
 
-`Stage` starts broker processes against a virtual host, a database and a sandbox; `Frontend` is a Jobnet frontend;
-`audit` compares what citizens were told with the ledger's last word and the booking systems' books.
+`RunningBroker` starts broker processes with a virtual host, a database and a sandbox; `Frontend` is a Jobnet frontend;
+`audit` compares the answers with the ledger and with the meetings in the booking systems.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ class Process:
 
 
 @dataclass
-class Stage:
-    """Where a broker plays: its servers, its configuration, its processes."""
+class RunningBroker:
+    """A broker with its servers, its configuration and its processes."""
 
     amqp_url: str
     dsn: str
@@ -184,7 +184,7 @@ class Stage:
         self.keys = generate_keys()
 
     def environment(self, changes: Mapping[str, str] = {}) -> dict[str, str]:
-        """What a broker process gets; nothing of it is on a command line."""
+        """The environment of a broker process; its secrets are on no command line."""
         keys = {
             f"JOBNET_BROKER__KEYS__{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in self.keys.items()
@@ -250,7 +250,7 @@ class Stage:
         return any(line.get("event") == "readiness" and line.get("ready") for line in process.lines())
 
     async def close(self) -> None:
-        """Leave no process behind."""
+        """End all processes."""
         for process in self.processes:
             if process.popen.poll() is None:
                 process.thaw()
@@ -259,7 +259,7 @@ class Stage:
                 process.kill()
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """What the ledger's tables hold."""
+        """The rows of a query on the ledger's database."""
         connection = await asyncpg.connect(self.dsn)
         try:
             return list(await connection.fetch(query, *arguments))
@@ -268,7 +268,7 @@ class Stage:
 
 
 class Frontend:
-    """A Jobnet frontend: sends requests, keeps every answer and outcome event it ever gets, by request id."""
+    """A Jobnet frontend: sends requests, and keeps every answer and outcome event by request id."""
 
     def __init__(self, amqp_url: str) -> None:
         self._url = amqp_url
@@ -361,26 +361,26 @@ def request(number: int = 0, jobcenter: str = "90001", **fields: Any) -> dict[st
     return {name: value for name, value in body.items() if value is not None}
 
 
-def booking(stage: Stage, number: int, jobcenter: str = "90001", **fields: Any) -> dict[str, Any]:
+def booking(broker: RunningBroker, number: int, jobcenter: str = "90001", **fields: Any) -> dict[str, Any]:
     """A booking of the `number`th slot of a jobcenter's calendar by the `number`th citizen: all distinct."""
     caseworker, place = divmod(number, TIMES_A_CASEWORKER)
     day, time = divmod(place, ROOM.times_a_day)
     slot = {
         "kontaktgruppe": "1",
         "moedetilbudId": str(offer_id(jobcenter, ROOM.name)),
-        "starttidspunkt": slot_time(stage.sandbox.layout.starts_on, day, time).isoformat(),
+        "starttidspunkt": slot_time(broker.sandbox.layout.starts_on, day, time).isoformat(),
         "moedeform": THREE[number % 3],
         "sagsbehandlerId": f"{jobcenter}-{ROOM.name}-{caseworker + 1}",
     }
     return request(number, jobcenter, **{**slot, **fields})
 
 
-async def settled(stage: Stage, ids: Iterable[str], *, within: float = 60) -> dict[str, str]:
+async def settled(broker: RunningBroker, ids: Iterable[str], *, within: float = 60) -> dict[str, str]:
     """The last word of the ledger on each of these requests, when there is one on all; by request id."""
     wanted = [UUID(each) for each in ids]
 
     async def final() -> dict[str, str] | None:
-        rows = await stage.rows(
+        rows = await broker.rows(
             "SELECT request_id, status FROM requests WHERE state = 'settled' AND request_id = ANY($1)", wanted
         )
         return {str(row[0]): row[1] for row in rows} if len(rows) == len(wanted) else None
@@ -389,8 +389,8 @@ async def settled(stage: Stage, ids: Iterable[str], *, within: float = 60) -> di
     return dict(found)
 
 
-def told(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a citizen was told, copies counted as one; `uncertain` is a promise, not an answer yet."""
+def final_answers(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different final answers to one request; `uncertain` is none yet."""
     different: list[dict[str, Any]] = []
     for answer in answers:
         if answer not in different and answer["status"] != "uncertain":
@@ -399,7 +399,7 @@ def told(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def audit(
-    stage: Stage, frontend: Frontend, sent: list[dict[str, Any]], *, within: float = 60
+    broker: RunningBroker, frontend: Frontend, sent: list[dict[str, Any]], *, within: float = 60
 ) -> dict[str, int]:
     """Every request has one last word, told honestly and once, and the books agree. Returns how many of each."""
     ids = [body["requestId"] for body in sent]
@@ -408,16 +408,16 @@ async def audit(
         timeout=within,
         what=f"answers to all requests; missing {sum(not frontend.answers[each] for each in ids)}",
     )
-    last_word = await settled(stage, ids, within=within)
+    last_word = await settled(broker, ids, within=within)
     meetings = {
         str(invitation): meeting
-        for system in stage.sandbox.booking_systems.values()
+        for system in broker.sandbox.booking_systems.values()
         for invitation, meeting in system.book.meetings.items()
     }
     counts: dict[str, int] = defaultdict(int)
     for body in sent:
         request_id = body["requestId"]
-        answers = told(frontend.answers[request_id])
+        answers = final_answers(frontend.answers[request_id])
         assert len(answers) <= 1, f"{request_id} was told different things: {answers}"
         exists = str(invitation_of(UUID(request_id))) in meetings
         assert exists == (last_word[request_id] == "done"), (request_id, last_word[request_id], exists)
@@ -427,8 +427,8 @@ async def audit(
     citizens = [meeting.citizen for meeting in meetings.values()]
     assert len(citizens) == len(set(citizens)), "a citizen has two meetings"
     assert {citizen_token(body["cpr"]) for body in sent} >= set(citizens)
-    assert stage.sandbox.disagreements() == []
-    assert stage.sandbox.breaches() == []
+    assert broker.sandbox.disagreements() == []
+    assert broker.sandbox.breaches() == []
     return dict(counts)
 
 

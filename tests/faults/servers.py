@@ -104,8 +104,8 @@ def _limit_files(postgres: PostgresNode, limit: int) -> None:
                 process.rlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
 
-class Grounds:
-    """`with Grounds(folder, mounts=…) as grounds`: servers up for any number of seeds, one after the other."""
+class Servers:
+    """`with Servers(folder, mounts=…) as servers`: servers up for any number of seeds, one after the other."""
 
     def __init__(self, folder: Path, *, mounts: bool) -> None:
         self._folder = folder
@@ -153,4 +153,4 @@ class Grounds:
         return {"log of PostgreSQL": self.postgres.log, **rabbit}
 
 
-__all__ = ["Disk", "Grounds", "StartFailed", "faketime_library", "own_mounts"]
+__all__ = ["Disk", "Servers", "StartFailed", "faketime_library", "own_mounts"]

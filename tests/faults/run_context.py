@@ -1,4 +1,4 @@
-"""One run's stage: two workers behind links that faults can touch, restarted as a supervisor would, and the citizens."""
+"""All parts of one run: two workers behind links that faults can break, restarted as by a supervisor, and the citizens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from broker.ledger.postgres.versions import bring_up_to_date
 from sandbox.servers import Sandbox
-from tests.faults.grounds import Grounds, faketime_library
 from tests.faults.links import Link
 from tests.faults.matrix import Fault, Plan
-from tests.functional.stage import ANSWERS, FAST, Frontend, Process, Stage, layout
+from tests.faults.servers import Servers, faketime_library
+from tests.functional.running_broker import ANSWERS, FAST, Frontend, Process, RunningBroker, layout
 from tests.support import poll
 
 WORKERS = 2
@@ -56,11 +56,11 @@ class Citizens(Frontend):
         await super()._on_answer(message)
 
 
-class Crew:
+class Workers:
     """The workers. One that ended is started again after half a second, unless a fault holds it down."""
 
-    def __init__(self, stage: Stage, changes: list[dict[str, str]]) -> None:
-        self._stage = stage
+    def __init__(self, broker: RunningBroker, changes: list[dict[str, str]]) -> None:
+        self._broker = broker
         self._changes = changes
         self._workers: list[Process] = []
         self._down_until = [0.0] * len(changes)
@@ -70,7 +70,7 @@ class Crew:
 
     async def start(self) -> None:
         """All ready, and watched."""
-        started = [self._stage.start(changes=changes) for changes in self._changes]
+        started = [self._broker.start(changes=changes) for changes in self._changes]
         self._workers = list(await asyncio.gather(*started))
         self._watching = asyncio.create_task(self._watch())
 
@@ -98,7 +98,7 @@ class Crew:
                         self.killed_at.append(datetime.now(UTC))
                     self._down_until[number] = time.monotonic() + START_AGAIN_S
                     changes = self._changes[number]
-                    self._workers[number] = await self._stage.start(ready=False, changes=changes)
+                    self._workers[number] = await self._broker.start(ready=False, changes=changes)
 
     async def stop(self) -> list[str]:
         """SIGTERM to all; a sentence for each that did not stop well."""
@@ -126,7 +126,7 @@ def last_words(worker: Process) -> str:
 
 @dataclass
 class Window:
-    """When a fault really was there."""
+    """The time in which a fault was active."""
 
     fault: Fault
     began: datetime
@@ -134,44 +134,44 @@ class Window:
 
 
 @dataclass
-class Scene:
-    """Everything of one run."""
+class RunContext:
+    """All parts of one run."""
 
     plan: Plan
-    grounds: Grounds
-    stage: Stage
+    servers: Servers
+    broker: RunningBroker
     citizens: Citizens
-    crew: Crew
+    workers: Workers
     links: dict[str, Link]
     clock: Path
     windows: list[Window] = field(default_factory=list)
-    hands: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Whoever starts or stops a server; two faults of a pair may want the same one."""
+    # Held while a fault starts or stops a server: two faults of a pair may want the same one.
+    server_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @asynccontextmanager
-async def scene_of(plan: Plan, grounds: Grounds, folder: Path) -> AsyncIterator[Scene]:
+async def run_context(plan: Plan, servers: Servers, folder: Path) -> AsyncIterator[RunContext]:
     """All up and ready for the load; all down afterwards."""
     name = f"faults_{plan.seed}_{time.time_ns()}"
-    server = grounds.cluster if plan.on_a_cluster else grounds.rabbit
+    server = servers.cluster if plan.on_a_cluster else servers.rabbit
     url = await asyncio.to_thread(server.create_vhost, name)
-    dsn = grounds.postgres.create_database(name)
+    dsn = servers.postgres.create_database(name)
     await bring_up_to_date(dsn)
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             Sandbox(layout(systems=2, suppliers=("contract", "webhook"), breaker_failures=20))
         )
-        links = await _links(stack, plan, grounds, sandbox, url, dsn)
+        links = await _links(stack, plan, servers, sandbox, url, dsn)
         front = url if not plan.on_a_cluster else _through(url, links["cluster"])
-        stage = Stage(front, dsn, folder, sandbox, settings=SETTINGS)
+        broker = RunningBroker(front, dsn, folder, sandbox, settings=SETTINGS)
         directory = folder / "directory.toml"
         text = directory.read_text()
         for system, link in links.items():
             if system in sandbox.systems:
                 text = text.replace(f":{sandbox.systems[system].port}", f":{link.port}")
         directory.write_text(text)
-        stack.push_async_callback(stage.close)
-        await stage.prepare()
+        stack.push_async_callback(broker.close)
+        await broker.prepare()
         clock = folder / "clock"
         clock.write_text("+0\n")
         changes = [
@@ -182,20 +182,20 @@ async def scene_of(plan: Plan, grounds: Grounds, folder: Path) -> AsyncIterator[
             }
             for number in range(WORKERS)
         ]
-        crew = Crew(stage, changes)
+        workers = Workers(broker, changes)
         # Some seconds before the first fault: RabbitMQ 3.10 may lose a queue that is killed as soon as it is declared.
         citizens = await stack.enter_async_context(Citizens(front))
-        await crew.start()
-        yield Scene(plan, grounds, stage, citizens, crew, links, clock)
+        await workers.start()
+        yield RunContext(plan, servers, broker, citizens, workers, links, clock)
     with suppress(RuntimeError, OSError, LookupError):
         await asyncio.to_thread(server.delete_vhost, name)
-        grounds.postgres.drop_database(name)
+        servers.postgres.drop_database(name)
 
 
 async def _links(
-    stack: AsyncExitStack, plan: Plan, grounds: Grounds, sandbox: Sandbox, url: str, dsn: str
+    stack: AsyncExitStack, plan: Plan, servers: Servers, sandbox: Sandbox, url: str, dsn: str
 ) -> dict[str, Link]:
-    rabbits = [m.amqp_url for m in grounds.cluster.members] if plan.on_a_cluster else [url]
+    rabbits = [m.amqp_url for m in servers.cluster.members] if plan.on_a_cluster else [url]
     targets = {
         "rabbitmq": rabbits,
         "postgresql": [dsn],
@@ -229,14 +229,14 @@ def _false_clock(clock: Path) -> dict[str, str]:
     }
 
 
-async def quiet(scene: Scene, within: float) -> list[str]:
+async def quiet(context: RunContext, within: float) -> list[str]:
     """Wait until nothing is under way any more; sentences for what still was when the time was over."""
     last: list[str] = ["not looked at yet"]
 
     async def still() -> bool:
         nonlocal last
         try:
-            last = await _under_way(scene)
+            last = await _under_way(context)
         except OSError as away:
             last = [f"PostgreSQL is away: {type(away).__name__}"]
         await asyncio.sleep(0.5)
@@ -249,8 +249,8 @@ async def quiet(scene: Scene, within: float) -> list[str]:
     return last
 
 
-async def _under_way(scene: Scene) -> list[str]:
-    rows = await scene.stage.rows(
+async def _under_way(context: RunContext) -> list[str]:
+    rows = await context.broker.rows(
         "SELECT 'request ' || request_id || ' is ' || state FROM requests WHERE state IN ('running', 'uncertain')"
         " UNION ALL SELECT 'report ' || report_id || ' is ' || state FROM reports"
         " WHERE state NOT IN ('delivered', 'dead', 'discarded')"
