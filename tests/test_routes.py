@@ -1,4 +1,4 @@
-"""The table of routes holds what its neighbours promise (DESIGN 2, 3 and 10)."""
+"""The table of routes holds what its neighbours promise (docs/contract.md#messages, docs/rules.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_no_booking_query_or_time_without_a_contact_group() -> None:
 
 
 def test_only_bookings_take_their_citizens_turn_and_all_of_them_can_be_looked_up() -> None:
-    """Rule 9, and DESIGN 5: "only verification settles it"."""
+    """R9, and docs/architecture.md#unknown."""
     for route in ROUTES.values():
         assert route.turn == (route.queue == BOOKINGS) == (route.lookup is not None)
         assert route.claimed == (route.queue in (BOOKINGS, CITIZEN_REPORTS))

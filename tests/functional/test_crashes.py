@@ -1,4 +1,4 @@
-"""The crash guard: a request that kills every process that touches it is set apart, then left to a person (DESIGN 8)."""
+"""A request that kills every process that handles it is quarantined, then a dead letter (docs/architecture.md#claim)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marked CPR numbers through every path, then looked for everywhere they may not be (DESIGN 9)."""
+"""Marked CPR numbers through every path, then looked for everywhere they may not be (docs/privacy.md)."""
 
 from __future__ import annotations
 

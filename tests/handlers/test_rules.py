@@ -1,4 +1,4 @@
-"""The business rules of DESIGN 3 that live in handlers: pure tables, no I/O."""
+"""The business rules of docs/rules.md that handlers apply: pure tables, no I/O."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def booking(**changes: object) -> Booking:
 
 
 class TestMoving:
-    """DESIGN 4: "rebook: read the booking (may it be moved?)"."""
+    """A rebooking reads the booking first: may it be moved? (docs/contract.md#calls)"""
 
     @pytest.mark.parametrize(
         ("held", "reason"),
