@@ -1,4 +1,4 @@
-"""What the console shows is told by commands too: overview, suppliers, pages of dead letters (issue 5)."""
+"""What the console shows is told by commands too: overview, suppliers, pages of dead letters."""
 
 from __future__ import annotations
 

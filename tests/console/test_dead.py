@@ -1,4 +1,4 @@
-"""Dead letters on pages: groups, search, pages, one letter (issue 5). The acts over them are in test_acts.py."""
+"""Dead letters on pages: groups, search, pages, one letter. The acts over them are in test_acts.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hundred thousand dead letters, and the pages still come at once (issue 5).
+"""A hundred thousand dead letters, and the pages still come at once.
 
 The bound is generous, so that a busy machine fails nothing; alone, no page takes half a second, with a million requests
 beside them. Why that is so is in tests/ledger/test_plans.py.

@@ -1,4 +1,4 @@
-"""The overview renews itself: one look for all who watch; streams end with sessions and with the console (issue 5)."""
+"""The overview renews itself: one look for all who watch; streams end with sessions and with the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first page: what is wrong, the figures, small charts (issue 5)."""
+"""The first page: what is wrong, the figures, small charts."""
 
 from __future__ import annotations
 

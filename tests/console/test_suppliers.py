@@ -1,4 +1,4 @@
-"""Suppliers on pages: figures, one lane and its history (issue 5). Pause and resume are in test_acts.py."""
+"""Suppliers on pages: figures, one lane and its history. Pause and resume are in test_acts.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group commit: gathered, repeated row by row on a row's error, never on a lost connection (DESIGN 7)."""
+"""Group commit: gathered, repeated row by row on a row's error, never on a lost connection (docs/architecture.md#ledger)."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ async def test_an_unknown_request_is_new_and_keeps_what_was_asked(ledger: Ledger
 
 
 async def test_a_settled_request_gives_its_stored_answer_again(ledger: Ledger) -> None:
-    """Rule 8: the same requestId twice gives the same answer and one effect."""
+    """R8: the same requestId twice gives the same answer and one effect."""
     wanted = ask()
     await ledger.requests.settle(
         await claimed(ledger, wanted), ending(Status.FAILED, b"so it was", error_code=4)
@@ -83,7 +83,7 @@ async def test_a_request_that_another_live_process_carries_is_running(opened: Op
 
 @pytest.mark.parametrize("state", ["running", "settled", "uncertain", "unverified"])
 async def test_other_business_fields_are_a_conflict_in_every_state(ledger: Ledger, state: str) -> None:
-    """Rule 8: with other business fields it is refused `conflict`."""
+    """R8: with other business fields it is refused `conflict`."""
     wanted = ask()
     claim = await claimed(ledger, wanted)
     if state == "settled":
@@ -114,7 +114,7 @@ async def test_the_deadline_and_transport_do_not_count_as_business_fields(ledger
 
 
 async def test_a_second_booking_of_a_citizen_is_busy_until_the_first_ends(ledger: Ledger) -> None:
-    """Rule 9: one booking action per citizen at a time."""
+    """R9: one booking action per citizen at a time."""
     cpr = citizen()
     first, second = ask(cpr), ask(cpr)
     claim = await claimed(ledger, first)
@@ -124,7 +124,7 @@ async def test_a_second_booking_of_a_citizen_is_busy_until_the_first_ends(ledger
 
 
 async def test_an_uncertain_booking_keeps_its_citizen_busy(ledger: Ledger) -> None:
-    """Rule 9: while an earlier one is uncertain, a new one first verifies it."""
+    """R9: while an earlier one is uncertain, a new one first verifies it."""
     cpr = citizen()
     first = ask(cpr)
     await left_uncertain(ledger, first)
@@ -281,7 +281,7 @@ async def test_two_ledgers_race_for_the_same_citizens_and_each_has_one_turn(open
 
 
 async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Openers) -> None:
-    """DESIGN 7: compared with the key that the stored row names."""
+    """Compared with the key that the stored row names."""
     old = await opened(tokens=("t1",))
     wanted = ask(business=b"same")
     await old.requests.settle(await claimed(old, wanted), ending())
@@ -295,7 +295,7 @@ async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Opener
 
 
 async def test_old_and_new_keys_exclude_each_other_on_one_citizens_turn(opened: Openers) -> None:
-    """DESIGN 7: the per-citizen hold uses the oldest live key."""
+    """The per-citizen lock uses the oldest live key (docs/privacy.md#blind-index)."""
     old, new = await opened(tokens=("t1",)), await opened(tokens=("t1", "t2"))
     cpr = citizen()
     first = ask(cpr)

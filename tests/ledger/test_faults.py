@@ -1,4 +1,4 @@
-"""PostgreSQL killed, hanging, cut off, and commits whose fate nobody knows (DESIGN 7)."""
+"""PostgreSQL killed, hanging, cut off, and commits of unknown outcome (docs/architecture.md#ledger)."""
 
 from __future__ import annotations
 

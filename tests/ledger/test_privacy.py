@@ -1,4 +1,4 @@
-"""No CPR number stands in clear in any column of any table (DESIGN 9)."""
+"""No CPR number stands in clear in any column of any table (docs/privacy.md#sealing)."""
 
 from __future__ import annotations
 

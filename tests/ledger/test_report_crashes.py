@@ -1,4 +1,4 @@
-"""Reports whose process died, froze or lost PostgreSQL in the middle (DESIGN 6, "Scheduler")."""
+"""Reports whose process died, froze or lost PostgreSQL in the middle (docs/architecture.md#scheduler)."""
 
 from __future__ import annotations
 

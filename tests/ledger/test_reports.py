@@ -1,4 +1,4 @@
-"""The way of a report through the ledger: made with its request, handed over, claimed, finished (DESIGN 6)."""
+"""A report in the ledger: made with its request, handed over, claimed, finished (docs/architecture.md#reports)."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_an_overtaken_settle_makes_no_report(ledger: Ledger, sql: Sql) -> 
 
 
 async def test_a_citizens_report_is_claimed_without_a_turn(ledger: Ledger) -> None:
-    """Rule 9 is about bookings."""
+    """R9 is about bookings."""
     booking = await claimed(ledger, ask(ANN))
     assert await claimed(ledger, ask(ANN, type="report.citizen.v1", turn=False))
     assert booking
@@ -337,7 +337,6 @@ async def test_a_counted_failure_waits_for_its_delay_and_not_less(
 async def test_the_x_request_id_stays_only_after_an_unanswered_attempt(
     ledger: Ledger, rules: Settings, sql: Sql
 ) -> None:
-    """DESIGN 4."""
     report_id = await reported(ledger)
     errors = [down(), unanswered(), None]
     ids = []

@@ -1,4 +1,4 @@
-"""Migrations: from nothing, again, several at once, refused when newer; the embedded server (DESIGN 7)."""
+"""Migrations: from nothing, again, at once, refused when newer; the embedded server (docs/architecture.md#ledger)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_an_upgrade_that_postgresql_refuses_says_why(dsn: str, sql: Sql) -
 
 
 async def test_a_token_key_that_open_turns_use_cannot_be_retired(opened: Openers) -> None:
-    """DESIGN 7: the oldest live key is retired only when nothing open uses it."""
+    """The oldest live key is retired only when nothing open uses it."""
     old = await opened(tokens=("t1", "t2"))
     claim = await claimed(old, ask())
     with pytest.raises(LedgerMisfit, match="token key t1"):

@@ -1,4 +1,4 @@
-"""Uncertain bookings: due, verified, postponed, given up, swept (DESIGN 5, "Unknown" and section 7)."""
+"""Uncertain bookings: due, verified, postponed, given up, swept (docs/architecture.md#unknown)."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_two_processes_share_what_is_due_and_double_nothing(opened: Opener
 async def test_giving_up_frees_the_turn_keeps_the_answer_and_leaves_an_event(
     ledger: Ledger, sql: Sql
 ) -> None:
-    """Rule 9: the hold ends with the final answer, or when verification gives up (`unverified`)."""
+    """R9: the hold ends with the final answer, or when verification gives up (`unverified`)."""
     cpr = citizen()
     wanted = ask(cpr)
     await left_uncertain(ledger, wanted)

@@ -1,4 +1,4 @@
-"""Meetings are really booked, moved, accepted, cancelled; every refusal is a fault of DESIGN 4's list."""
+"""Meetings are really booked, moved, accepted, cancelled; every refusal is a fault of docs/contract.md#faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sandbox.conftest import ANNA, JOBCENTER, Plain, move
 
 
 async def test_a_reserved_time_can_be_booked_and_is_then_nobody_elses(anna: Plain, bo: Plain) -> None:
-    """The way of DESIGN 4: times, reserve, create."""
+    """Times, reserve, create (docs/contract.md#calls)."""
     before = len((await anna.times()).body["tider"])
     invitation = await anna.book(anna.wish())
     found = (await anna.find(invitation)).body

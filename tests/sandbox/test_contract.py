@@ -1,4 +1,4 @@
-"""What arrives is checked against DESIGN 4, and each breach written down without the number of anybody."""
+"""Each call is checked against docs/contract.md#calls, and each breach is written down without a CPR number."""
 
 from __future__ import annotations
 
