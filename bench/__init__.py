@@ -1,1 +1,1 @@
-"""The benchmark: the same job for this broker and for what a user would pick instead (docs/benchmarks.md)."""
+"""The benchmark: this broker and the usual alternatives do the same job (docs/benchmarks.md)."""

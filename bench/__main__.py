@@ -1,12 +1,12 @@
 """`python -m bench COMMAND [--quick]`: the commands behind `make bench`. Each rewrites its part of docs/benchmarks.*.
 
-throughput   every contestant at full load and at half of it (rates, CPU, times, memory)
-latency      the same, with longer loads: the tails need more messages
-delivery     failure reports: ours and a bare loop
-curves       workers, prefetch, size, the ledger's price, one dead of twenty
-backlog      memory beside a million waiting reports, and a million requests that are too old
+throughput   every contestant at full load and at half load: rates, CPU, response times, memory
+latency      the same with longer loads, because high percentiles need more messages
+delivery     delivery of failure reports by the broker and by a bare loop
+curves       worker processes, prefetch, request size, cost of the ledger, one dead system of twenty
+backlog      memory with a million waiting reports, and with a million expired requests
 all          throughput, delivery, curves, backlog: about half an hour; --quick: about four minutes
-pair         this version and another checkout in turns: pair ../other [--rounds N]; prints, writes nothing
+pair         this version and other checkouts at the same time: pair ../other [--rounds N]; prints only
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LATENCY_FACTOR = 3
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything; `seconds` is what one load lasts about."""
+    """The size of a benchmark; `seconds` is the approximate length of one load."""
 
     rounds: int
     seconds: float
@@ -52,13 +52,13 @@ QUICK = Size(
     rounds=1, seconds=4, reports=1000, curve_rounds=1, curve_count=600, waiting=20_000, watch_seconds=5
 )
 HALF_RATE = 200.0
-"""Bookings a second in the dead system's test, if the full rate was not measured yet."""
+"""Bookings per second in the test of a dead system, if the full rate has not been measured yet."""
 
 
 def throughput(servers: Servers, size: Size, factor: int = 1) -> dict[str, Any]:
-    found = contestants(servers, size.rounds, size.seconds * factor)
-    summaries = {name: summary(rounds) for name, rounds in found.items()}
-    return {"contestants": summaries, "ratios": ratios(found), "window": LoadOptions(0).window}
+    results = contestants(servers, size.rounds, size.seconds * factor)
+    summaries = {name: summary(rounds) for name, rounds in results.items()}
+    return {"contestants": summaries, "ratios": ratios(results), "window": LoadOptions(0).window}
 
 
 def latency(servers: Servers, size: Size) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def deliveries(servers: Servers, size: Size) -> dict[str, Any]:
 def all_curves(servers: Servers, size: Size) -> dict[str, Any]:
     measured = read_results().get("contestants", {}).get("jobnet-broker", {}).get("messages_per_second")
     rate = measured / 2 if measured else HALF_RATE
-    found = {"curves": curves(servers, size.curve_rounds, size.curve_count)}
+    results = {"curves": curves(servers, size.curve_rounds, size.curve_count)}
     dead = dead_system(servers, size.curve_rounds, size.seconds * 2, rate)
-    return found | {
+    return results | {
         "one_dead": {
             "bookings": dead,
             "reports": dead_supplier(servers, size.curve_rounds, size.seconds * 2),
@@ -103,7 +103,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("command", choices=[*COMMANDS, "pair"])
     parser.add_argument("trees", nargs="*", type=Path, help="other checkouts, for pair")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5, help="for pair")
+    parser.add_argument("--rounds", type=int, default=5, help="for pair: number of rounds")
     parser.add_argument("--count", type=int, default=3000, help="for pair: bookings in each run")
     return parser.parse_args()
 
@@ -114,21 +114,21 @@ def measure(command: str, size: Size, quick: bool) -> None:
         write_results(
             {"machine": machine(), "versions": versions(servers), "busy_elsewhere": busy, "quick": quick}
         )
-        for make in COMMANDS[command]:
-            say(f"{make.__name__} …")
-            write_results(make(servers, size))
+        for part in COMMANDS[command]:
+            say(f"{part.__name__} …")
+            write_results(part(servers, size))
     say(f"written: {TEXT.relative_to(ROOT)}, with its plot and its JSON")
 
 
 def main() -> int:
-    given = options()
+    arguments = options()
     try:
-        if given.command == "pair":
-            trees = {tree.resolve().name: tree.resolve() for tree in (ROOT, *given.trees)}
+        if arguments.command == "pair":
+            trees = {tree.resolve().name: tree.resolve() for tree in (ROOT, *arguments.trees)}
             with running_servers() as servers:
-                print(table(pair(servers, trees, given.rounds, given.count)))
+                print(table(pair(servers, trees, arguments.rounds, arguments.count)))
         else:
-            measure(given.command, QUICK if given.quick else FULL, given.quick)
+            measure(arguments.command, QUICK if arguments.quick else FULL, arguments.quick)
     except StartFailed as failed:
         print(failed, file=sys.stderr)
         return 1

@@ -1,10 +1,8 @@
-"""A million waiting: memory must be as flat with a million reports, or requests too old, as with none."""
+"""Memory with a backlog: it must not grow with a million waiting reports or a million expired requests."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from statistics import mean
 from typing import Any
@@ -12,62 +10,63 @@ from typing import Any
 import asyncpg
 
 from bench import job, waiting_reports
-from bench.launch import CONTESTANTS, ROOT, Setting
+from bench.launch import CONTESTANTS, Setting
 from bench.servers import Servers, Workspace
 from bench.usage import Memory
 from scripts.processes import StartFailed, say
 
 BROKER = CONTESTANTS["jobnet-broker"]
 REAL_REPORTS = 20_000
-"""The reports of a backlog that stand first and can be delivered; the rest are copies."""
+"""The first reports of a backlog can be delivered; the others are copies that cannot be opened."""
 FILL_S = 900.0
 
 
 def backlog(servers: Servers, count: int, seconds: float) -> dict[str, Any]:
-    """Both backlogs, each watched for so many seconds while the broker works at it."""
-    room = {"queues": {"max_length": 2 * count, "dead_max_length": 2 * count}}
+    """Measure both backlogs, each for `seconds` while the broker works on it."""
+    limits = {"queues": {"max_length": 2 * count, "dead_max_length": 2 * count}}
     reports = Setting(
-        before=lambda there: asyncio.run(waiting_reports.make(there.dsn, min(count, REAL_REPORTS), count))
+        before=lambda workspace: asyncio.run(
+            waiting_reports.make(workspace.dsn, min(count, REAL_REPORTS), count)
+        )
     )
-    old = Setting(toml=room, before=lambda there: _fill(there, count))
+    expired = Setting(toml=limits, before=lambda workspace: _fill(workspace, count))
     return {
-        "waiting_reports": _watched(servers, "waiting reports", reports, count, seconds, _delivered),
-        "too_old_requests": _watched(servers, "requests too old", old, count, seconds, _expired),
+        "waiting_reports": _measure(servers, "waiting reports", reports, count, seconds, _delivered),
+        "too_old_requests": _measure(servers, "expired requests", expired, count, seconds, _expired),
     }
 
 
 def _fill(workspace: Workspace, count: int) -> None:
-    words = [sys.executable, "-m", "bench.fill_queue", "requests", str(count)]
-    subprocess.run(words, cwd=ROOT, env=workspace.environment(), check=True)
-    until = time.monotonic() + FILL_S
+    workspace.fill_queue("requests", count)
+    deadline = time.monotonic() + FILL_S
     while workspace.servers.rabbit.queue_depth(job.BOOKINGS, workspace.name) < count:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise StartFailed("the queue was not filled")
         time.sleep(1)
 
 
-def _watched(
-    servers: Servers, what: str, setting: Setting, count: int, seconds: float, done: Any
+def _measure(
+    servers: Servers, what: str, setting: Setting, count: int, seconds: float, count_done: Any
 ) -> dict[str, float]:
     with servers.workspace() as workspace, BROKER.running(workspace, setting) as running:
-        before, began = asyncio.run(done(workspace)), time.monotonic()
+        before, started = asyncio.run(count_done(workspace)), time.monotonic()
         with Memory(running.popen.pid).watched() as memory:
             time.sleep(seconds)
-        after, took = asyncio.run(done(workspace)), time.monotonic() - began
+        after, elapsed = asyncio.run(count_done(workspace)), time.monotonic() - started
     samples = memory.samples
     fifth = max(1, len(samples) // 5)
-    found = {
+    results = {
         "waiting": count,
         "seconds": seconds,
-        "done_per_second": (after - before) / took,
+        "done_per_second": (after - before) / elapsed,
         "first_mib": mean(samples[:fifth]),
         "last_mib": mean(samples[-fifth:]),
         "peak_mib": memory.peak,
     }
     say(
-        f"{what}: {found['done_per_second']:.0f}/s, {found['first_mib']:.0f} MiB, later {found['last_mib']:.0f} MiB"
+        f"{what}: {results['done_per_second']:.0f}/s, {results['first_mib']:.0f} MiB, later {results['last_mib']:.0f} MiB"
     )
-    return found
+    return results
 
 
 async def _delivered(workspace: Workspace) -> int:

@@ -1,4 +1,4 @@
-"""What one knob does: worker processes, prefetch, size of the request, the ledger, one dead system of twenty."""
+"""The effect of worker processes, prefetch, request size and the ledger, and of one dead system of twenty."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BROKER = CONTESTANTS["jobnet-broker"]
 PREFETCHES = (20, 50, 200, 800)
 PADDINGS = (0, 4_096, 16_384, 49_152)
 IN_FLIGHT_PART = 10
-"""A system's cap of calls is a tenth of the prefetch (config/default.toml)."""
+"""A system's limit of concurrent calls is a tenth of the prefetch (config/default.toml)."""
 
 
 def curves(servers: Servers, rounds: int, count: int) -> dict[str, Any]:
-    """Every curve but the dead system's."""
+    """All curves except the dead system."""
     base = Setting()
     settings: dict[str, dict[str, tuple[Setting, LoadOptions]]] = {
         "workers": {str(n): (replace(base, processes=n), LoadOptions(count)) for n in (1, 2)},
@@ -38,9 +38,9 @@ def curves(servers: Servers, rounds: int, count: int) -> dict[str, Any]:
 
 
 def _prefetching(prefetch: int) -> Setting:
-    """The verifications take no more places than a system has, which the settings insist on."""
-    places = max(1, prefetch // IN_FLIGHT_PART)
-    return Setting(prefetch=prefetch, toml={"verification": {"batch": min(20, 2 * places)}})
+    """A setting with this prefetch, and a verification batch that fits the limit of concurrent calls."""
+    calls = max(1, prefetch // IN_FLIGHT_PART)
+    return Setting(prefetch=prefetch, toml={"verification": {"batch": min(20, 2 * calls)}})
 
 
 def _curve(
@@ -52,7 +52,7 @@ def _curve(
             with servers.workspace() as workspace, BROKER.running(workspace, setting) as running:
                 runs[point].append(measure_run(workspace, BROKER, running, load))
             say(f"{name} {point}: {runs[point][-1].rate:.0f}/s")
-    return {point: _medians(its) for point, its in runs.items()}
+    return {point: _medians(point_runs) for point, point_runs in runs.items()}
 
 
 def _medians(runs: list[Run]) -> dict[str, float]:
@@ -66,7 +66,7 @@ def _medians(runs: list[Run]) -> dict[str, float]:
 
 
 def dead_system(servers: Servers, rounds: int, seconds: float, rate: float) -> dict[str, Any]:
-    """p99 of the requests to nineteen booking systems, while the twentieth is well and while it is dead."""
+    """p99 of the requests to nineteen booking systems while the twentieth works and while it is dead."""
     found: dict[str, list[Run]] = {"all well": [], "one dead": []}
     with silent_server() as url:
         for _ in range(rounds):
@@ -77,7 +77,7 @@ def dead_system(servers: Servers, rounds: int, seconds: float, rate: float) -> d
                     BROKER.running(workspace, Setting(dead_system=dead)) as running,
                 ):
                     found[name].append(measure_run(workspace, BROKER, running, load, quiet=True))
-                say(f"{name}: the nineteen's p99 {found[name][-1].p99_ms:.1f} ms")
+                say(f"{name}: p99 of the nineteen {found[name][-1].p99_ms:.1f} ms")
     p99 = {name: median(run.p99_ms for run in runs) for name, runs in found.items()}
     p50 = {name: median(run.p50_ms for run in runs) for name, runs in found.items()}
     return {

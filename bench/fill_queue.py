@@ -1,6 +1,6 @@
-"""Fills a queue before a run: requests that are too old already, or whole reports for the bare delivery loop.
+"""Fills a queue before a run: with expired requests, or with whole reports for the bare delivery loop.
 
-`python -m bench.fill_queue requests|reports COUNT`. Without confirms, because the caller looks at the depth afterwards.
+`python -m bench.fill_queue requests|reports COUNT`. It uses no publisher confirms; the caller checks the queue depth.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pamqp.commands import Basic
 from bench import job
 from bench.load_generator import plain
 
-AT_ONCE = 500
+BATCH = 500
 TOO_OLD = timedelta(hours=2)
 
 
-async def main(what: str, count: int) -> None:
+async def main(kind: str, count: int) -> None:
     connection = await aiormq.connect(job.AMQP_URL)
     channel = await connection.channel(publisher_confirms=False)
     sent_at = (datetime.now(UTC) - TOO_OLD).isoformat()
-    for begin in range(0, count, AT_ONCE):
-        for number in range(begin, min(begin + AT_ONCE, count)):
-            if what == "reports":
+    for start in range(0, count, BATCH):
+        for number in range(start, min(start + BATCH, count)):
+            if kind == "reports":
                 exchange, key, properties, body = report(number)
             else:
                 exchange, key, properties, body = plain(*job.request(number, sent_at=sent_at))
@@ -38,7 +38,7 @@ async def main(what: str, count: int) -> None:
 
 
 def report(number: int) -> tuple[str, str, Basic.Properties, bytes]:
-    """A whole failure report, as the bare loop passes it on."""
+    """A whole failure report, as the bare loop forwards it."""
     body = {
         "cpr": job.cpr_of(number),
         "jobcenterkode": job.jobcenter_of(number),

@@ -1,7 +1,7 @@
 """The job that every contestant does: names, bodies, and the three calls that a booking makes.
 
-Standard library only, because it is imported in two virtual environments and by every contestant. The invented
-CPR numbers have birth dates in the 2030s, so that no person has them.
+Standard library only, because it is imported in two virtual environments and by every contestant. No person has the
+invented CPR numbers, because their birth dates are in the 2030s.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 REQUESTS, OUTCOMES = "jobnet.requests", "jobnet.outcomes"
 BOOKINGS, ANSWERS, EVENTS = "jobnet.bookings", "jobnet.answers.bench", "bench.events"
 REPORTS = "bench.reports"
-"""The queue of the bare delivery loop: whole reports, where the broker's lanes carry ids."""
+"""The queue of the bare delivery loop. It has whole reports, while the broker's lanes have ids."""
 TYPE, KEY = "booking.book.v1", "booking.book"
 SYSTEMS = 20
-"""Jobcenters, each with a booking system of its own: 90001 … 90020."""
+"""Number of jobcenters (90001 … 90020), each with its own booking system."""
 OFFER = "0b5c7d1e-6a40-5d3c-9d1a-1a3f60a1c001"
 STARTS_AT = "2035-03-01T09:00:00+01:00"
 FROM_AT, TO_AT = "2035-03-01T08:00:00+00:00", "2035-03-02T08:00:00+00:00"
@@ -42,12 +42,12 @@ def cpr_of(number: int) -> str:
 
 
 def jobcenter_of(number: int) -> str:
-    """Round and round over the systems."""
+    """The jobcenters in turn."""
     return f"{90001 + number % SYSTEMS}"
 
 
 def request(number: int, *, padding: int = 0, sent_at: str | None = None) -> tuple[str, bytes]:
-    """Request `number` of its run, by a citizen of its own: its id and its body, with so many unread bytes."""
+    """The id and body of request `number` of a run, each of another citizen; `padding` is in bytes."""
     request_id = str(uuid4())
     body: dict[str, Any] = {
         "requestId": request_id,
@@ -65,7 +65,7 @@ def request(number: int, *, padding: int = 0, sent_at: str | None = None) -> tup
     return request_id, json.dumps(body).encode()
 
 
-# -- what a contestant other than the broker does with a request -------------------------------------------
+# -- used by the contestants other than the broker ----------------------------------------------------------
 
 
 def invitation_of(body: Mapping[str, Any]) -> UUID:
@@ -73,7 +73,7 @@ def invitation_of(body: Mapping[str, Any]) -> UUID:
 
 
 def headers(body: Mapping[str, Any]) -> dict[str, str]:
-    """The headers of the contract; the broker sends these too."""
+    """The headers of the contract, as the broker sends them."""
     return {
         "x-civilregistrationIdentifier": body["cpr"],
         "x-requestId": str(uuid4()),
@@ -100,7 +100,7 @@ def wish(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_offered(body: Mapping[str, Any], times: Mapping[str, Any]) -> bool:
-    return any(each["starttidspunkt"] == body["starttidspunkt"] for each in times["tider"])
+    return any(time["starttidspunkt"] == body["starttidspunkt"] for time in times["tider"])
 
 
 def answer(body: Mapping[str, Any], booking: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How each contestant is started, made ready and ended. The broker runs as its users run it: `run`, nothing stubbed."""
+"""Starts and stops each contestant. The broker runs as in production: its command `run`, nothing stubbed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = os.environ.get("BENCH_PYTHON") or str(LOCAL / "bench-venv" / "bin" / "python")
 START_S, STOP_S = 60.0, 40.0
 KEYS = generate_keys()
-"""The broker's keys in every run: rows that the benchmark makes itself are sealed with them."""
+"""The broker's keys in every run; waiting_reports.py seals its rows with them."""
 
 DIRECTORY_HEAD = """
 [planners.planner]
@@ -49,7 +49,7 @@ supplier = "f{code}"
 
 @dataclass(frozen=True)
 class Setting:
-    """How a contestant runs: what differs from the settings that everybody uses otherwise."""
+    """The settings of a run that differ from the default."""
 
     prefetch: int = 200
     processes: int = 1
@@ -63,18 +63,19 @@ class Setting:
 
 @dataclass
 class RunningContestant:
-    """A contestant at work."""
+    """The process and log of a contestant that is ready."""
 
     popen: subprocess.Popen[bytes]
     log: Path
 
 
-Command = tuple[list[str], Callable[[str], bool]]
-
-
 @dataclass(frozen=True)
 class Contestant:
-    """One contestant: how its command is made, which envelope its requests need."""
+    """One contestant.
+
+    `prepare` returns its command and environment; `is_ready` says whether a log line means ready; `envelope` is the
+    message format of its requests and `answers` its answer queue.
+    """
 
     name: str
     prepare: Callable[[Workspace, Setting], tuple[list[str], dict[str, str]]]
@@ -84,7 +85,7 @@ class Contestant:
 
     @contextlib.contextmanager
     def running(self, workspace: Workspace, setting: Setting) -> Iterator[RunningContestant]:
-        """Started on its own core, and waited for until it says that it is ready."""
+        """Start it on its own core and wait until it is ready; stop it at the end. Raises StartFailed."""
         command, environment = self.prepare(workspace, setting)
         log = workspace.folder / f"{self.name}.log"
         with log.open("wb") as output:
@@ -104,10 +105,10 @@ class Contestant:
             _end(popen)
 
     def _wait(self, popen: subprocess.Popen[bytes], log: Path, setting: Setting) -> None:
-        until = time.monotonic() + START_S
+        deadline = time.monotonic() + START_S
         while sum(map(self.is_ready, log.read_text(errors="replace").splitlines())) < setting.processes:
-            if popen.poll() is not None or time.monotonic() > until:
-                raise StartFailed(f"{self.name} did not get ready:\n{tail(log)}")
+            if popen.poll() is not None or time.monotonic() > deadline:
+                raise StartFailed(f"{self.name} did not become ready:\n{tail(log)}")
             time.sleep(0.1)
 
 
@@ -124,7 +125,10 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
 
 
 def write_configuration(workspace: Workspace, setting: Setting) -> Path:
-    """Default settings but the prefetch; twenty jobcenters with a booking system and a supplier each."""
+    """Write broker.toml with default settings except the prefetch, and a directory of twenty jobcenters.
+
+    Each jobcenter has its own booking system and supplier.
+    """
     tables: dict[str, dict[str, float | int | str]] = {
         "queues": {"bookings_prefetch": setting.prefetch, "queries_prefetch": setting.prefetch}
     }
@@ -139,11 +143,11 @@ def write_configuration(workspace: Workspace, setting: Setting) -> Path:
     url = workspace.servers.stub.url
     text = DIRECTORY_HEAD.format(url=url)
     for number in range(job.SYSTEMS):
-        dead = number == job.SYSTEMS - 1
+        is_last = number == job.SYSTEMS - 1
         text += DIRECTORY_SYSTEM.format(
             code=job.jobcenter_of(number),
-            system_url=setting.dead_system if dead and setting.dead_system else url,
-            supplier_url=setting.dead_supplier if dead and setting.dead_supplier else url,
+            system_url=setting.dead_system if is_last and setting.dead_system else url,
+            supplier_url=setting.dead_supplier if is_last and setting.dead_supplier else url,
         )
     (workspace.folder / "directory.toml").write_text(text)
     return config
@@ -179,42 +183,42 @@ def _broker_is_ready(line: str) -> bool:
     return False
 
 
-# -- the others ------------------------------------------------------------------------------------------------
+# -- the other contestants -------------------------------------------------------------------------------------
 
 
-def bare_delivery(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
+def _bare_delivery(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     workspace.queue(job.REPORTS)
-    return [sys.executable, "-m", "bench.contestants.bare_delivery"], _others(workspace, setting)
+    return [sys.executable, "-m", "bench.contestants.bare_delivery"], _environment(workspace, setting)
 
 
 def _bare(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     workspace.declare_requests()
-    return [sys.executable, "-m", "bench.contestants.bare"], _others(workspace, setting)
+    return [sys.executable, "-m", "bench.contestants.bare"], _environment(workspace, setting)
 
 
 def _faststream(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     workspace.declare_requests()
     words = ["faststream", "run", "bench.contestants.faststream_app:app"]
-    return [PYTHON, "-m", *words], _others(workspace, setting)
+    return [PYTHON, "-m", *words], _environment(workspace, setting)
 
 
 def _dramatiq(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     words = ["dramatiq", "bench.contestants.dramatiq_app", "--queues", job.BOOKINGS]
     words += ["--processes", str(setting.processes), "--threads", "8"]
-    return [PYTHON, "-m", *words], _others(workspace, setting)
+    return [PYTHON, "-m", *words], _environment(workspace, setting)
 
 
 def _celery(workspace: Workspace, setting: Setting) -> tuple[list[str], dict[str, str]]:
     words = ["celery", "-A", "bench.contestants.celery_app", "worker", "-Q", job.BOOKINGS]
     words += ["--pool=threads", "--concurrency=8", "--loglevel=INFO"]
-    return [PYTHON, "-m", *words], _others(workspace, setting)
+    return [PYTHON, "-m", *words], _environment(workspace, setting)
 
 
-def _others(workspace: Workspace, setting: Setting) -> dict[str, str]:
+def _environment(workspace: Workspace, setting: Setting) -> dict[str, str]:
     return workspace.environment(BENCH_PREFETCH=str(setting.prefetch))
 
 
-BARE_DELIVERY = Contestant("bare", bare_delivery, lambda line: line == "ready")
+BARE_DELIVERY = Contestant("bare", _bare_delivery, lambda line: line == "ready")
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (

@@ -1,4 +1,4 @@
-"""Bars as SVG, in a few lines of our own."""
+"""Bar charts as SVG."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from html import escape
 
 WIDTH, LEFT, BAR, GAP, TOP = 760, 150, 22, 10, 34
 FONT = 'font-family="sans-serif" font-size="13"'
-OURS, OTHERS = "#1f5fa8", "#9aa7b4"
+BROKER, OTHERS = "#1f5fa8", "#9aa7b4"
 
 
 def chart(panels: Sequence[tuple[str, str, Mapping[str, float]]]) -> str:
-    """Panels one below the other, each with a title, a unit and a bar for every name."""
+    """Panels below each other, each with a title, a unit and one bar per name."""
     height = sum(TOP + len(bars) * (BAR + GAP) + GAP for _, _, bars in panels)
     lines, y = [], 0
     for title, unit, bars in panels:
@@ -30,7 +30,7 @@ def _bars(bars: Mapping[str, float], unit: str, y: int) -> list[str]:
     for number, (name, value) in enumerate(bars.items()):
         top = y + number * (BAR + GAP)
         width = max(1, round((WIDTH - LEFT - 130) * value / most))
-        colour = OURS if name == "jobnet-broker" else OTHERS
+        colour = BROKER if name == "jobnet-broker" else OTHERS
         lines.append(f'<text x="{LEFT - 8}" y="{top + 16}" text-anchor="end">{escape(name)}</text>')
         lines.append(f'<rect x="{LEFT}" y="{top}" width="{width}" height="{BAR}" fill="{colour}"/>')
         lines.append(f'<text x="{LEFT + width + 6}" y="{top + 16}">{value:,.0f} {escape(unit)}</text>')

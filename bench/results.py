@@ -1,6 +1,6 @@
-"""docs/benchmarks.json, .md and .svg, from what was measured; nobody edits them by hand.
+"""Writes docs/benchmarks.json, .md and .svg. They are not edited by hand.
 
-Each command of the benchmark replaces its own part of the JSON; the text and the plot are made anew from all of it.
+Each command of the benchmark replaces its own part of the JSON. Text and plot are generated from the whole JSON.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ JSON, TEXT, PLOT = (DOCS / f"benchmarks.{end}" for end in ("json", "md", "svg"))
 
 HOW = """\
 Written by `make bench`; do not edit. Every contestant does the same job on the same private RabbitMQ (quorum queues,
-persistent messages, publisher confirms) and the same nginx, which plays the booking systems: a booking request in; times,
-reserve and create over HTTP; a confirmed answer and a confirmed outcome event out; the request acknowledged last.
+persistent messages, publisher confirms) and the same nginx, which stands in for the booking systems: consume a booking
+request; call times, reserve and create over HTTP; publish an answer and an outcome event with confirms; acknowledge the
+request last.
 
-- **jobnet-broker**: this broker as it is installed, default settings: validation, claim and result in PostgreSQL, sealing,
-  deadlines, breakers, one log line for each message.
-- **bare**: a hand-written loop of aio-pika and aiohttp on uvloop. It validates nothing, remembers nothing, retries nothing,
-  and books twice after a crash.
-- **faststream**, **dramatiq**, **celery**: the same job as their documentation writes it; FastStream with aiohttp on
-  uvloop, the other two with `requests` in eight threads. They remember nothing either.
+- **jobnet-broker**: this broker as installed, with default settings: validation, claim and result in PostgreSQL,
+  sealing, deadlines, circuit breakers, one log line per message.
+- **bare**: a loop with aio-pika and aiohttp on uvloop. It does not validate, store or retry anything, and books twice
+  after a crash.
+- **faststream**, **dramatiq**, **celery**: the same job, written as their documentation describes; FastStream with
+  aiohttp on uvloop, the other two with `requests` in eight threads. They do not store anything either.
 
-A contestant has one core for itself{shared}. Each round runs all of them one after the other, in changing order; figures
-are medians over the rounds, ratios are medians of the ratios inside a round. Full load keeps {window} requests on their
-way; times are from request to answer at half of the contestant's own full rate. CPU is user and system time of the
-contestant's own processes; what RabbitMQ, PostgreSQL and nginx used for it is shown apart.
+Each contestant has a core of its own{shared}. A round runs all contestants one after the other, in alternating order.
+Figures are medians over the rounds; ratios are medians of the ratios in each round. Full load keeps {window} requests
+in flight. Response times (p50, p95, p99) are from request to answer, at half of the contestant's own full rate. CPU is
+user and system time of the contestant's own processes; that of RabbitMQ, PostgreSQL and nginx is shown separately.
 """
 
 
 def read_results() -> dict[str, Any]:
-    """What was measured so far."""
+    """All results so far, from docs/benchmarks.json."""
     found: dict[str, Any] = json.loads(JSON.read_text()) if JSON.exists() else {}
     return found
 
 
 def write_results(part: Mapping[str, Any]) -> None:
-    """Put this part in place of the old one, and write all three documents."""
+    """Replace this part of the results, and write all three documents."""
     found = read_results() | dict(part)
     DOCS.mkdir(exist_ok=True)
     JSON.write_text(json.dumps(_rounded(found), indent=2) + "\n")
@@ -63,8 +64,8 @@ def _rounded(value: Any) -> Any:
 
 def plot(contestants: Mapping[str, Mapping[str, float]]) -> str:
     panels = (
-        ("Bookings a second on one core", "/s", "messages_per_second"),
-        ("CPU of the contestant for each booking", "µs", "cpu_us_per_message"),
+        ("Bookings per second on one core", "/s", "messages_per_second"),
+        ("CPU time of the contestant per booking", "µs", "cpu_us_per_message"),
         ("p99 from request to answer at half load", "ms", "p99_ms"),
     )
     return chart(
@@ -73,7 +74,7 @@ def plot(contestants: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def text(found: Mapping[str, Any]) -> str:
-    """The whole page."""
+    """The text of docs/benchmarks.md."""
     parts = ["# Benchmarks\n", _how(found)]
     for key, make in SECTIONS.items():
         if key in found:
@@ -89,20 +90,22 @@ def _how(found: Mapping[str, Any]) -> str:
     lines.append(f"Machine: {cores} cores, {machine.get('memory_gib', '?')} GiB of memory.")
     if noise > NOISY:
         lines.append(
-            f"**Noisy machine**: before the start others used {noise:.0%} of it. Trust the ratios and the CPU time more"
-            " than the rates."
+            f"**Noisy machine**: before the start, other processes used {noise:.0%} of it. Ratios and CPU time are"
+            " more reliable than rates."
         )
     if found.get("quick"):
-        lines.append("**A quick run** (`QUICK=1`): few messages, few rounds; to try the tool, not to quote.")
+        lines.append("**A quick run** (`QUICK=1`): few messages and rounds; to try the tool, not to quote.")
     versions = dict(found.get("versions", {}))
     others = versions.pop("others", {})
     lines.append("\nVersions: " + ", ".join(f"{name} {v}" for name, v in versions.items()) + ".")
-    lines.append("The others' environment: " + ", ".join(f"{name} {v}" for name, v in others.items()) + ".\n")
+    lines.append(
+        "Versions of the other contestants: " + ", ".join(f"{name} {v}" for name, v in others.items()) + ".\n"
+    )
     return "\n".join(lines)
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A Markdown table; all columns but the first are numbers."""
+    """A Markdown table. All columns but the first are numbers."""
     lines = [_row(head), _row(("---", *("---:" for _ in head[1:])))]
     return "\n".join([*lines, *map(_row, rows)]) + "\n"
 
@@ -129,14 +132,16 @@ def _contestants(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return (
         "## Bookings\n\n![the figures of the table](benchmarks.svg)\n\n"
         + table(head, body)
-        + "\nCPU µs that the servers used for each booking:\n\n"
+        + "\nCPU µs of the servers per booking:\n\n"
         + table(("", "RabbitMQ", "PostgreSQL", "nginx"), beside)
     )
 
 
 def _ratios(rows: Mapping[str, Mapping[str, float]]) -> str:
     body = [(name, f"{row['rate']:.2f}", f"{row['cpu']:.2f}") for name, row in rows.items()]
-    return "The broker against each, in the same round:\n\n" + table(("", "rate", "CPU per booking"), body)
+    return "The broker in proportion to each other contestant in the same round:\n\n" + table(
+        ("", "rate", "CPU per booking"), body
+    )
 
 
 def _delivery(rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -144,22 +149,22 @@ def _delivery(rows: Mapping[str, Mapping[str, float]]) -> str:
     keys = ("reports_per_second", "cpu_us_per_report", "peak_mib")
     body = [(name, *(f"{row[key]:.0f}" for key in keys)) for name, row in rows.items()]
     return (
-        "## Delivery of failure reports\n\nTwenty suppliers. The broker hands over from the ledger, claims, writes down each"
-        " attempt before and after its call, and publishes the outcome; the bare loop consumes, posts and acknowledges.\n\n"
-        + table(head, body)
+        "## Delivery of failure reports\n\nTwenty suppliers. The broker takes reports from the ledger, claims them, records"
+        " each attempt before and after its call, and publishes the outcome. The bare loop consumes, posts and"
+        " acknowledges.\n\n" + table(head, body)
     )
 
 
-KNOBS = {
+SETTINGS = {
     "workers": (
         "Worker processes",
-        "`run --workers`; each with a core, which on a small machine the servers lose.",
+        "`run --workers`. Each has a core, which on a small machine the servers then do not have.",
     ),
-    "prefetch": ("Prefetch", "`queues.bookings_prefetch`; twice as many requests are on their way."),
-    "request_bytes": ("Bytes of a request", "Padded with a field that nobody reads."),
+    "prefetch": ("Prefetch", "`queues.bookings_prefetch`; twice as many requests are in flight."),
+    "request_bytes": ("Bytes of a request", "Padded with an unknown field."),
     "ledger": (
-        "The ledger's price",
-        "Stubbed inside the benchmark: claims and settles agree and write nothing.",
+        "Cost of the ledger",
+        "Stubbed: claims and settles succeed and write nothing.",
     ),
 }
 
@@ -175,7 +180,7 @@ def _curves(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     )
     parts = ["## Curves of the broker\n"]
     for name, points in found.items():
-        title, note = KNOBS[name]
+        title, note = SETTINGS[name]
         body = [(point, *(f"{row[key]:.0f}" for key in keys)) for point, row in points.items()]
         parts.append(f"### {title}\n\n{note}\n\n{table(head, body)}")
     return "\n".join(parts)
@@ -186,13 +191,13 @@ def _dead(found: Mapping[str, Mapping[str, float]]) -> str:
     keys = ("all_well_p99_ms", "one_dead_p99_ms")
     body = [(n, *(f"{row[key]:.1f}" for key in keys), f"{row['ratio']:.2f}") for n, row in found.items()]
     return (
-        "## One dead of twenty\n\nThe dead one takes connections and never answers. p99 is that of the other nineteen: of"
-        " bookings from request to answer, of reports from written to delivered.\n\n" + table(head, body)
+        "## One dead of twenty\n\nThe dead system accepts connections and never answers. p99 is that of the other nineteen:"
+        " for bookings from request to answer, for reports from creation to delivery.\n\n" + table(head, body)
     )
 
 
 def _backlog(found: Mapping[str, Mapping[str, float]]) -> str:
-    head = ("", "waiting", "done a second", "MiB at first", "MiB at last", "peak MiB")
+    head = ("", "waiting", "done per second", "MiB at the start", "MiB at the end", "peak MiB")
     body = [
         (
             name.replace("_", " "),
@@ -203,8 +208,8 @@ def _backlog(found: Mapping[str, Mapping[str, float]]) -> str:
         for name, row in found.items()
     ]
     return (
-        "## Backlogs\n\nThe broker's memory while it works at the front of a backlog; the means of the first and the last"
-        " fifth of the samples.\n\n" + table(head, body)
+        "## Backlogs\n\nThe broker's memory while it works on a backlog. Start and end are the means of the first and"
+        " the last fifth of the samples.\n\n" + table(head, body)
     )
 
 

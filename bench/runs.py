@@ -1,4 +1,4 @@
-"""One run of one contestant under a load, and rounds of such runs, one contestant after the other."""
+"""Measures one run of a contestant under a load, and rounds of runs of all contestants."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.usage import CpuReading, Memory
 from scripts.processes import StartFailed, say
 
 WARMUP = 0.15
-"""The part of the answers of a run that is not counted."""
-GUESS = 400.0
-"""Messages a second: sizes the first load of each contestant."""
+"""The fraction of a run that is not measured."""
+FIRST_RATE = 400.0
+"""Assumed messages per second, for the size of the first load of each contestant."""
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the load generator is asked for; `rate` 0 keeps `window` requests on their way instead."""
+    """Options of the load generator. With `rate` 0 it keeps `window` requests in flight."""
 
     count: int
     window: int = 400
@@ -38,7 +38,7 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Run:
-    """What one load on one contestant came to. CPU is in µs per request."""
+    """The figures of one load on one contestant. CPU is in µs per request."""
 
     rate: float
     p50_ms: float
@@ -61,14 +61,17 @@ def measure_run(
     *,
     quiet: bool = False,
 ) -> Run:
-    """Put the load on; the warm-up counts for memory only. Raises StartFailed if not all were done."""
+    """Run the load and measure it. Only memory is measured during the warm-up.
+
+    Raises StartFailed if the load did not finish or, unless `quiet`, if a booking did not succeed.
+    """
     pids = {
         "contestant": running.popen.pid,
         "rabbitmq": workspace.servers.rabbit.pid,
         "postgresql": workspace.servers.postgres.pid,
         "nginx": workspace.servers.stub.pid,
     }
-    # A closed load is measured between two full windows, so that no work of before or after is counted.
+    # A closed load is measured while its window is full, so that start and end do not count.
     tail = 0 if load.rate else load.window
     warmup = max(1, int(load.count * WARMUP), tail)
     load = replace(load, count=load.count + warmup + tail)
@@ -92,19 +95,19 @@ def measure_run(
         used = CpuReading.of(pids).since(before)
         last = loading.stdout.readline()
     if not last:
-        raise StartFailed(f"{contestant.name} did not carry the load, see {running.log}")
+        raise StartFailed(f"{contestant.name} did not finish the load, see {running.log}")
     figures: dict[str, Any] = json.loads(last)
-    wrong = {status: n for status, n in figures["statuses"].items() if status != "done"}
-    if wrong and not quiet:
-        # A refusal costs less than a booking: a rate that counts them would flatter whoever refuses.
-        raise StartFailed(f"{contestant.name}: not all were booked: {wrong}, see {running.log}")
-    per = 1e6 / figures["answered"]
+    not_done = {status: n for status, n in figures["statuses"].items() if status != "done"}
+    if not_done and not quiet:
+        # A refusal costs less than a booking and would make the rate too high.
+        raise StartFailed(f"{contestant.name}: not all requests were booked: {not_done}, see {running.log}")
+    us_per_request = 1e6 / figures["answered"]
     return Run(
         rate=figures["rate"],
         p50_ms=figures["p50_ms"],
         p95_ms=figures["p95_ms"],
         p99_ms=figures["p99_ms"],
-        cpu_us={name: seconds * per for name, seconds in used.items()},
+        cpu_us={name: seconds * us_per_request for name, seconds in used.items()},
         peak_mib=memory.peak,
         statuses=figures["statuses"],
     )
@@ -112,7 +115,7 @@ def measure_run(
 
 @dataclass(frozen=True)
 class FullAndHalf:
-    """One contestant's round: as fast as it can, then at half of that."""
+    """The runs of one contestant in one round: at full rate, then at half of that rate."""
 
     full: Run
     half: Run
@@ -121,7 +124,7 @@ class FullAndHalf:
 def full_and_half(
     servers: Servers, contestant: Contestant, setting: Setting, seconds: float, guess: float
 ) -> FullAndHalf:
-    """Each load lasts about so many seconds, if the contestant carries about `guess` a second."""
+    """Measure both loads. Each takes about `seconds` if the full rate is about `guess` per second."""
     with servers.workspace() as workspace, contestant.running(workspace, setting) as running:
         full = measure_run(workspace, contestant, running, LoadOptions(count=max(200, int(guess * seconds))))
         rate = full.rate / 2
@@ -139,18 +142,18 @@ def full_and_half(
 
 
 def contestants(servers: Servers, rounds: int, seconds: float) -> dict[str, list[FullAndHalf]]:
-    """Every contestant once a round, in changing order; the first round's rate sizes the loads that follow."""
+    """Run every contestant once per round, in alternating order. The first round sets the size of later loads."""
     found: dict[str, list[FullAndHalf]] = {name: [] for name in CONTESTANTS}
     for number in range(rounds):
         for name in list(CONTESTANTS)[:: 1 if number % 2 else -1]:
-            guess = found[name][0].full.rate if found[name] else GUESS
+            guess = found[name][0].full.rate if found[name] else FIRST_RATE
             found[name].append(full_and_half(servers, CONTESTANTS[name], Setting(), seconds, guess))
     return found
 
 
 def summary(rounds: list[FullAndHalf]) -> dict[str, Any]:
-    """Medians over the rounds; `spread` is the lowest and the highest rate."""
-    full, half = [each.full for each in rounds], [each.half for each in rounds]
+    """Medians over the rounds; `spread` has the lowest and the highest rate."""
+    full, half = [pair.full for pair in rounds], [pair.half for pair in rounds]
     rates = [run.rate for run in full]
     return {
         "messages_per_second": median(rates),
@@ -168,13 +171,13 @@ def summary(rounds: list[FullAndHalf]) -> dict[str, Any]:
 
 
 def ratios(rounds: Mapping[str, list[FullAndHalf]]) -> dict[str, dict[str, float]]:
-    """The broker against each other one: the median of the ratios inside each round."""
-    ours = rounds["jobnet-broker"]
+    """The broker in proportion to each other contestant: the median of the ratios in each round."""
+    broker = rounds["jobnet-broker"]
     return {
         name: {
-            "rate": median(a.full.rate / b.full.rate for a, b in zip(ours, its, strict=True)),
-            "cpu": median(a.full.own_cpu_us / b.full.own_cpu_us for a, b in zip(ours, its, strict=True)),
+            "rate": median(a.full.rate / b.full.rate for a, b in zip(broker, others, strict=True)),
+            "cpu": median(a.full.own_cpu_us / b.full.own_cpu_us for a, b in zip(broker, others, strict=True)),
         }
-        for name, its in rounds.items()
+        for name, others in rounds.items()
         if name != "jobnet-broker"
     }

@@ -1,13 +1,15 @@
-"""Where the benchmark plays: a private RabbitMQ, PostgreSQL and nginx, and a fresh virtual host for every run.
+"""The servers of the benchmark: a private RabbitMQ, PostgreSQL and nginx, and a new virtual host for every run.
 
-With two cores or more the contestant has the last one for itself (two for two processes), and everything else
-shares the others: what is compared is what one core of a contestant carries.
+With two cores or more, the contestant has the last core for itself (two cores for two processes) and everything else
+shares the others. So the benchmark compares what each contestant does on one core.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -17,12 +19,12 @@ from urllib.parse import quote
 from bench import job
 from bench.stub import Stub
 from scripts.postgres import PostgresNode
-from scripts.processes import LOCAL, private_folder
+from scripts.processes import LOCAL, ROOT, private_folder
 from scripts.rabbitmq import RabbitNode
 
 CORES = tuple(sorted(os.sched_getaffinity(0)))
 POLICIES = {
-    # Nobody reads the events, and the answers of a backlog: the oldest go, so that disks stay empty.
+    # Nothing consumes the events, nor the answers of a backlog. RabbitMQ drops the oldest, to save disk space.
     job.EVENTS: {"max-length": 10_000, "overflow": "drop-head"},
     job.ANSWERS: {"max-length": 100_000, "overflow": "drop-head"},
 }
@@ -40,7 +42,7 @@ class Servers:
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Workspace]:
-        """A virtual host, a database and a folder that nobody used before."""
+        """A new virtual host, database and folder; deleted at the end (the folder stays)."""
         name = f"bench_{next(_numbers)}"
         folder = self.folder / name
         folder.mkdir()
@@ -56,7 +58,7 @@ class Servers:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where one contestant runs once."""
+    """The virtual host, database and folder of one run of one contestant."""
 
     name: str
     folder: Path
@@ -73,7 +75,7 @@ class Workspace:
         }
 
     def declare(self) -> None:
-        """What all contestants have in common: answers and events go to quorum queues."""
+        """Declare the quorum queues for answers and events, which all contestants use."""
         for queue, definition in POLICIES.items():
             policy = {"pattern": f"^{queue}$", "definition": definition, "apply-to": "queues"}
             self.put("policies", queue, policy)
@@ -82,10 +84,15 @@ class Workspace:
         self.bind(job.OUTCOMES, job.EVENTS, "#")
 
     def declare_requests(self) -> None:
-        """The same queue as the broker's topology declares, for those who do not declare it themselves."""
+        """Declare the request queue like the broker's topology, for contestants that do not declare it themselves."""
         self.put("exchanges", job.REQUESTS, {"type": "topic", "durable": True})
         self.queue(job.BOOKINGS, **{"x-max-length": 100_000, "x-overflow": "reject-publish"})
         self.bind(job.REQUESTS, job.BOOKINGS, job.KEY)
+
+    def fill_queue(self, kind: str, count: int) -> None:
+        """Publish `count` expired `requests` or whole `reports` (fill_queue.py)."""
+        command = [sys.executable, "-m", "bench.fill_queue", kind, str(count)]
+        subprocess.run(command, cwd=ROOT, env=self.environment(), check=True)
 
     def queue(self, name: str, **arguments: object) -> None:
         self.put("queues", name, {"durable": True, "arguments": {"x-queue-type": "quorum", **arguments}})
@@ -94,14 +101,14 @@ class Workspace:
         path = f"/bindings/{self.name}/e/{quote(exchange)}/q/{quote(queue)}"
         self.servers.rabbit.api("POST", path, {"routing_key": key, "arguments": {}})
 
-    def put(self, what: str, name: str, body: Mapping[str, object]) -> None:
-        self.servers.rabbit.api("PUT", f"/{what}/{self.name}/{quote(name)}", body)
+    def put(self, kind: str, name: str, body: Mapping[str, object]) -> None:
+        self.servers.rabbit.api("PUT", f"/{kind}/{self.name}/{quote(name)}", body)
 
 
 @contextlib.contextmanager
 def running_servers() -> Iterator[Servers]:
-    """Start everything, off the contestants' core; stop everything at the end."""
-    everywhere = os.sched_getaffinity(0)
+    """Start the servers on the cores that contestants do not use; stop them at the end."""
+    all_cores = os.sched_getaffinity(0)
     if len(CORES) > 1:
         os.sched_setaffinity(0, CORES[:-1])  # inherited by all servers and by the load
     try:
@@ -113,7 +120,7 @@ def running_servers() -> Iterator[Servers]:
         ):
             yield Servers(folder, rabbit, postgres, stub)
     finally:
-        os.sched_setaffinity(0, everywhere)
+        os.sched_setaffinity(0, all_cores)
 
 
 def contestant_cores(processes: int = 1) -> set[int]:

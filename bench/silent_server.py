@@ -1,4 +1,4 @@
-"""A dead system: it takes connections and whatever is sent, and never says a word."""
+"""A dead system: a server that accepts connections and never answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silent_server() -> Iterator[str]:
-    """Its address, while it is (not) at work."""
+    """Run the server and yield its address."""
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
 
         def accept() -> None:

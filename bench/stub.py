@@ -1,6 +1,6 @@
-"""The outside world as an nginx that says what the contract says, from fixed texts; the booking's id is echoed.
+"""A stub for Planner, booking systems and suppliers: nginx with fixed answers that follow the contract.
 
-Each system has a path of its own (/s90001 …) on one port. A server in C, so that it is not what is measured.
+Each system has its own path (/s90001 …) on one port. nginx is fast enough not to limit the contestants.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ http {{
 
 
 def times() -> str:
-    """The times of one day, all with the same caseworker."""
+    """The body of an answer with the times of one day, all of one caseworker."""
     rows = [
         {
             "starttidspunkt": f"2035-03-01T{9 + n:02d}:00:00+01:00",
@@ -70,7 +70,7 @@ def times() -> str:
 
 
 class Stub:
-    """`with Stub(folder) as stub`: its `url`, and the pid of the process that answers."""
+    """`with Stub(folder) as stub`. `url` is its address, `pid` that of its keeper process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -86,7 +86,7 @@ class Stub:
         return self._kept.pid if self._kept else 0
 
     def requests(self) -> int:
-        """How many requests it has answered so far, this question included."""
+        """The number of requests that it has answered so far, including this one."""
         with urlopen(f"{self.url}/status", timeout=5) as response:  # noqa: S310  our own loopback server
             line: str = response.read().decode().splitlines()[2]
         return int(line.split()[2])

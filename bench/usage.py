@@ -1,4 +1,4 @@
-"""CPU time and memory of process trees, as the kernel counts them."""
+"""CPU time and memory of process trees, from the kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """The process and everything it started."""
+    """The process and its descendants; empty if it has ended."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -23,7 +23,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a tree so far, with that of its children that have ended."""
+    """User and system time of a tree, including descendants that have ended."""
     total = 0.0
     for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -33,7 +33,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mib(pid: int) -> float:
-    """Resident memory of a tree; pages that several of its processes share are counted once (PSS)."""
+    """Resident memory of a tree in MiB (PSS: pages shared by several of its processes count once)."""
     total = 0
     for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -43,7 +43,7 @@ def memory_mib(pid: int) -> float:
 
 @dataclass(frozen=True)
 class CpuReading:
-    """CPU seconds of the contestant and of the servers beside it, at one moment."""
+    """CPU seconds of the contestant and of the servers at one moment."""
 
     seconds: Mapping[str, float]
 
@@ -56,12 +56,12 @@ class CpuReading:
 
 
 class Memory:
-    """Samples a tree's memory while it works: `peak`, and all samples in order."""
+    """Samples the memory of a process tree: `peak`, and all samples in order, in MiB."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self.samples: list[float] = []
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
     @property
     def peak(self) -> float:
@@ -70,7 +70,7 @@ class Memory:
     def _sample(self) -> None:
         while True:
             self.samples.append(memory_mib(self._pid))
-            if self._over.wait(SAMPLE_S):
+            if self._stopped.wait(SAMPLE_S):
                 return
 
     @contextlib.contextmanager
@@ -80,5 +80,5 @@ class Memory:
         try:
             yield self
         finally:
-            self._over.set()
+            self._stopped.set()
             thread.join()

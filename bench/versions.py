@@ -1,4 +1,4 @@
-"""What was measured on what: versions, cores and memory; no names. And how busy the machine was with others."""
+"""The versions, cores and memory of a benchmark, and the load of other processes. No host names."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import psutil
 from bench.launch import PYTHON
 from bench.servers import Servers
 
-OURS = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop")
-THEIRS = ("faststream", "dramatiq", "celery", "kombu", "pika", "requests", "aio-pika", "aiohttp")
+BROKER_PACKAGES = ("aio-pika", "aiormq", "aiohttp", "asyncpg", "pydantic", "uvloop")
+OTHER_PACKAGES = ("faststream", "dramatiq", "celery", "kombu", "pika", "requests", "aio-pika", "aiohttp")
 NOISY = 0.05
-"""From this part of the machine's time in other hands the document says that it was noisy."""
+"""If other processes use more than this part of all cores, the document calls the machine noisy."""
 QUIET_S = 3.0
 
 
 def busy_elsewhere() -> float:
-    """The part of all cores that others use, before anything of ours runs."""
+    """The part of all cores that other processes use, measured before the benchmark starts."""
     return float(psutil.cpu_percent(interval=QUIET_S)) / 100
 
 
@@ -35,8 +35,11 @@ def machine() -> dict[str, Any]:
 
 
 def versions(servers: Servers) -> dict[str, Any]:
-    ask = f"import json; from importlib.metadata import version as v; print(json.dumps({{n: v(n) for n in {THEIRS!r}}}))"
-    theirs = subprocess.run([PYTHON, "-c", ask], capture_output=True, text=True, check=True).stdout
+    script = (
+        "import json; from importlib.metadata import version as v;"
+        f"print(json.dumps({{n: v(n) for n in {OTHER_PACKAGES!r}}}))"
+    )
+    others = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=True).stdout
     overview = servers.rabbit.api("GET", "/overview")
     return {
         "python": platform.python_version(),
@@ -44,6 +47,6 @@ def versions(servers: Servers) -> dict[str, Any]:
         "erlang": overview["erlang_version"],
         "postgresql": servers.postgres.psql("SHOW server_version"),
         "jobnet-broker": version("jobnet-broker"),
-        **{name: version(name) for name in OURS},
-        "others": json.loads(theirs),
+        **{name: version(name) for name in BROKER_PACKAGES},
+        "others": json.loads(others),
     }

@@ -1,7 +1,7 @@
-"""Waiting failure reports, written into the ledger by SQL with the broker's own sealing and its own insert.
+"""Inserts waiting failure reports into the ledger, with the broker's own sealing and INSERT statement.
 
-A million of them are copies: their sealed content belongs to another id and would not open, so they stand behind the
-real ones in the line and are never reached.
+The large number of them are copies, made by SQL. Their sealed content belongs to another id and cannot be opened, so
+they are due after the real reports and are not reached during a run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from schemas.failure_reports import Report
 from schemas.personal import Cpr
 
 TEXT = "Systemfejl i kontakten med jobcentrets bookingsystem."
-AT_ONCE = 1000
+BATCH = 1000
 COPIES = f"""
 INSERT INTO reports ({", ".join(COLUMNS)}, due_at)
 SELECT gen_random_uuid(), {", ".join(name for name in COLUMNS if name != "report_id")}, due_at + interval '1 second'
@@ -36,11 +36,11 @@ def supplier_of(number: int) -> str:
     return f"f{job.jobcenter_of(number)}"
 
 
-def rows(safe: FieldSealer, first: int, count: int) -> list[tuple[object, ...]]:
-    return [_row(safe, number) for number in range(first, first + count)]
+def rows(sealer: FieldSealer, first: int, count: int) -> list[tuple[object, ...]]:
+    return [_row(sealer, number) for number in range(first, first + count)]
 
 
-def _row(safe: FieldSealer, number: int) -> tuple[object, ...]:
+def _row(sealer: FieldSealer, number: int) -> tuple[object, ...]:
     report_id, request_id, at = uuid4(), uuid4(), datetime.now(UTC)
     report = Report(
         report_id=report_id,
@@ -67,30 +67,32 @@ def _row(safe: FieldSealer, number: int) -> tuple[object, ...]:
         content=report.to_json(),
         cpr=report.cpr,
     )
-    return report_entry(new, request_id, safe).row(1)
+    return report_entry(new, request_id, sealer).row(1)
 
 
-def safe() -> FieldSealer:
+def field_sealer() -> FieldSealer:
     return FieldSealer(Sealer(KeySettings.model_validate(KEYS)))
 
 
-async def insert(connection: asyncpg.Connection[asyncpg.Record], some: Sequence[tuple[object, ...]]) -> None:
-    """As the broker inserts them, with its word to the schedulers."""
-    arrays = [list(column) for column in zip(*some, strict=True)]
+async def insert(
+    connection: asyncpg.Connection[asyncpg.Record], report_rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Insert rows as the broker does, and notify the schedulers."""
+    arrays = [list(column) for column in zip(*report_rows, strict=True)]
     await connection.execute(INSERT, timedelta(0), *arrays)
     await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
 
 
 async def make(dsn: str, count: int, copies: int = 0) -> None:
-    """So many reports that can be delivered, spread over all suppliers, and so many copies behind them."""
+    """Insert `count` reports that can be delivered, for all suppliers, and about `copies` copies due after them."""
     connection = await asyncpg.connect(dsn, command_timeout=1200)
     try:
-        its = safe()
+        sealer = field_sealer()
         await connection.execute(LANES, [supplier_of(number) for number in range(job.SYSTEMS)])
-        for first in range(0, count, AT_ONCE):
-            await insert(connection, rows(its, first, min(AT_ONCE, count - first)))
+        for first in range(0, count, BATCH):
+            await insert(connection, rows(sealer, first, min(BATCH, count - first)))
         if copies:
-            each = min(count, AT_ONCE)
-            await connection.execute(COPIES, each, max(1, copies // each))
+            batch = min(count, BATCH)
+            await connection.execute(COPIES, batch, max(1, copies // batch))
     finally:
         await connection.close()

@@ -1,7 +1,7 @@
-"""The broker with a ledger that agrees to everything and writes nothing: only to see what the real one costs.
+"""The broker with a stubbed ledger whose claims and settles succeed and write nothing, to measure the ledger's cost.
 
-`python -m bench.without_ledger …` takes the broker's own command line. Heartbeat and scheduler stay real. It guarantees
-nothing and is used nowhere but in the benchmark's curves.
+`python -m bench.without_ledger …` takes the broker's own command line. Heartbeat and scheduler are real. It guarantees
+nothing; only the benchmark's curves use it.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class App:
             stack.push_async_callback(cancel_and_wait, (scheduling,))
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
-            ledger.heartbeat.consumer_status = self._vitals.sight
+            ledger.heartbeat.consumer_status = self._vitals.consumer_status
             self._listen(systems, ledger, consumer)
             for notice in notices(self._directory):
                 log.warning("configuration-notice", reason=notice)
@@ -142,7 +142,9 @@ class App:
         )
 
         async def pass_over() -> None:
-            self._vitals.saw_pass(await letters.reconcile(dead_queues(systems.directory.suppliers)))
+            self._vitals.record_reconciliation(
+                await letters.reconcile(dead_queues(systems.directory.suppliers))
+            )
 
         return [
             Chore(replayer.advance, settings.scheduler.tick_seconds),

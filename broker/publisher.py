@@ -33,6 +33,7 @@ from broker.ledger.model import DueEvent, RequestFacts, StoredAnswer
 from broker.ledger.reports.report_model import DueReportEvent, HandedOver
 from broker.rabbitmq import Arrival, Outgoing, Published, Rabbit
 from broker.rabbitmq.topology import OUTCOMES, SUSPECTS, WORK_QUEUES, dead_queue_of, lane_of
+from broker.retries import retry_from
 from broker.sealing import Sealer
 from broker.telemetry.log import get_logger
 from schemas.answers import ANSWER_TYPE
@@ -172,16 +173,7 @@ class Publisher:
 
     async def _insist_further(self, out: Outgoing, first: RabbitAway, tries: int | None) -> Published:
         """The tries after the first one; most publishes need none, and tenacity costs more than a publish."""
-        waiting: RabbitAway | None = first
-
-        async def publish() -> Published:
-            nonlocal waiting
-            if waiting is not None:
-                away, waiting = waiting, None
-                raise away  # tenacity counts the first failure too
-            return await self._rabbit.publish(out)
-
-        retrying = AsyncRetrying(
+        policy = AsyncRetrying(
             stop=stop_after_attempt(tries) if tries else stop_never,
             reraise=True,
             wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
@@ -190,7 +182,7 @@ class Publisher:
                 "publish-retried", type=out.type, attempt=state.attempt_number
             ),
         )
-        return await retrying(publish)
+        return await retry_from(first, lambda: self._rabbit.publish(out), policy)
 
 
 def home_of(arrival: Arrival) -> str:

@@ -1,7 +1,7 @@
-"""Seals what we write down about a person, and makes the tokens by which it is found again (DESIGN 9).
+"""Encrypts stored personal data (docs/privacy.md#sealing) and makes search tokens (docs/privacy.md#blind-index).
 
-AES-256-GCM with several keys for opening and one for sealing; the key id stands in clear in front of the
-sealed bytes. Bound to the business id and the field name: pasted elsewhere it does not open. Keeps no state.
+AES-256-GCM with one key for sealing and several for opening; the key id stands in the clear before the sealed bytes.
+The business id and the field name are bound as associated data: sealed bytes moved to another row or field do not open.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TAG_BYTES = 16
 
 
 class Keys(Protocol):
-    """What a Sealer needs: the section `keys` of the settings."""
+    """The section `keys` of the settings."""
 
     @property
     def sealing(self) -> Mapping[str, SecretBytes]: ...
@@ -38,11 +38,11 @@ class Keys(Protocol):
 
 
 class SealBroken(BrokerError):
-    """Sealed bytes do not open: damaged, moved from another place, or their key is not here."""
+    """Sealed bytes cannot be opened: damaged, moved from another row or field, or their key is missing."""
 
 
 class KeyMissing(SealBroken):
-    """A key id that is stored somewhere is not among the configured keys; `key_id` names it."""
+    """The id of a key in stored data is not among the configured keys; `key_id` has it."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__(f"no key {key_id!r} is configured")
@@ -51,7 +51,7 @@ class KeyMissing(SealBroken):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A keyed hash of a personal value, and the id of its key. Compare with `same`."""
+    """A blind-index token: the keyed hash of a personal value, and the id of its key. Compare with `same`."""
 
     key_id: str
     digest: bytes
@@ -60,15 +60,15 @@ class Token:
         return f"Token({self.key_id!r}, **********)"
 
     def same(self, other: Token) -> bool:
-        """Whether both are of the same key and value, in constant time."""
+        """Whether both have the same key and value; compares in constant time."""
         return self.key_id == other.key_id and hmac.compare_digest(self.digest, other.digest)
 
 
 class Sealer:
     """Seals, opens and makes tokens with one set of keys.
 
-    Random nonces allow 2**32 seals per key (NIST SP 800-38D, 8.3), years at any rate that Jobnet has; add a
-    new sealing key long before, and drop an old one only when nothing stored names it.
+    Random nonces allow 2**32 seals per key (NIST SP 800-38D, 8.3), which is many years of Jobnet's traffic. Add a new
+    sealing key long before, and remove an old one only when no stored data names it.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -83,19 +83,21 @@ class Sealer:
         return f"Sealer(sealing={sorted(self._ciphers)}, tokens={list(self._tokens)})"
 
     def seal(self, plain: bytes, *, of: str, field: str) -> bytes:
-        """`plain` sealed for the business id `of` (requestId, reportId) and this field only."""
+        """`plain`, sealed for the business id `of` (a requestId or reportId) and this field only."""
         nonce = os.urandom(NONCE_BYTES)
-        return self._header + nonce + self._sealing.encrypt(nonce, plain, _place(self._header, of, field))
+        return (
+            self._header + nonce + self._sealing.encrypt(nonce, plain, _associated(self._header, of, field))
+        )
 
     def open(self, sealed: bytes, *, of: str, field: str) -> bytes:
-        """What was sealed for this id and field. Raises SealBroken, or KeyMissing if its key is not here."""
+        """The bytes that were sealed for this id and field. Raises SealBroken, or its subclass KeyMissing."""
         header = sealed[: 2 + sealed[1]] if len(sealed) > 1 else b""
         body = sealed[len(header) :]
         if sealed[:1] != bytes([VERSION]) or len(body) < NONCE_BYTES + TAG_BYTES:
-            raise SealBroken(f"{field}: this is not sealed by us")
+            raise SealBroken(f"{field}: not sealed by the broker")
         try:
             return self._cipher(header).decrypt(
-                body[:NONCE_BYTES], body[NONCE_BYTES:], _place(header, of, field)
+                body[:NONCE_BYTES], body[NONCE_BYTES:], _associated(header, of, field)
             )
         except InvalidTag:
             raise SealBroken(f"{field}: damaged, or moved from another place") from None
@@ -107,14 +109,17 @@ class Sealer:
         return self._ciphers[key_id]
 
     def token(self, value: bytes, *, purpose: str, key_id: str | None = None) -> Token:
-        """HMAC-SHA256 of `value` for one purpose ("citizen", "business"), by the newest or the named key."""
+        """HMAC-SHA256 of `value` for one purpose ("citizen", "business"), with the newest or the given key.
+
+        Raises KeyMissing.
+        """
         key_id = key_id or self.newest_token_key
         if key_id not in self._tokens:
             raise KeyMissing(key_id)
         return Token(key_id, hmac.digest(self._tokens[key_id], _sized(purpose) + value, "sha256"))
 
     def all_tokens(self, value: bytes, *, purpose: str) -> tuple[Token, ...]:
-        """The tokens of `value` under every key, newest first: what a search must look for."""
+        """The tokens of `value` under every key, newest first; a search must look for all of them."""
         return tuple(self.token(value, purpose=purpose, key_id=key_id) for key_id in reversed(self._tokens))
 
 
@@ -123,8 +128,8 @@ def _header(key_id: str) -> bytes:
     return bytes([VERSION, len(name)]) + name
 
 
-def _place(header: bytes, of: str, field: str) -> bytes:
-    """The associated data: lengths in front, so that no other id and field spell the same bytes."""
+def _associated(header: bytes, of: str, field: str) -> bytes:
+    """The associated data. Lengths stand before the texts, so that no other id and field give the same bytes."""
     return header + _sized(of) + _sized(field)
 
 

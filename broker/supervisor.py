@@ -1,7 +1,7 @@
-"""Several worker processes under one parent: starts them, passes signals on, starts again what died.
+"""Runs several worker processes under one parent: starts them, forwards signals, restarts dead ones.
 
-The parent holds no connection and no state; each worker is the same command with one process. A worker that dies
-again and again is started ever more slowly, never given up.
+The parent holds no connection and no state; each worker is the same command for one process. A worker that dies again
+and again is restarted with growing pauses, but always restarted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from config.sources import environment_with
 log = get_logger("workers")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before a dead worker is started again: doubled with each death, back to the first after a minute alive."""
+"""Seconds before a dead worker is restarted: doubled with each death, reset after STEADY_SECONDS alive."""
 STEADY_SECONDS = 60.0
 
 
@@ -34,7 +34,7 @@ class _Worker:
 
 
 def supervise(count: int, settings: Settings) -> int:
-    """Run `count` workers until SIGTERM or SIGINT; 0 when all of them then ended well in time."""
+    """Run `count` workers until SIGTERM or SIGINT. Returns 0 if all of them then exited with 0 in time, else 1."""
     return _Supervisor(count, settings).run()
 
 
@@ -45,7 +45,8 @@ class _Supervisor:
         self._health_port = settings.health.port
         self._stopping = False
         self._workers: list[_Worker] = []
-        for number in (signal.SIGTERM, signal.SIGINT):  # before the first worker, or a signal would orphan it
+        # Before the first worker starts: a signal in between would end the parent and orphan the worker.
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
         self._workers += [self._start(number) for number in range(count)]
@@ -54,13 +55,13 @@ class _Supervisor:
         while not self._stopping:
             for worker in self._workers:
                 self._look_after(worker)
-            time.sleep(0.2)  # the parent does nothing else; signals interrupt it
+            time.sleep(0.2)  # signals interrupt it
         return self._end()
 
     def _start(self, number: int) -> _Worker:
-        """Each has a health port of its own: the next one."""
+        """Start worker `number`; its health port is the configured one plus that number."""
         port = self._health_port and self._health_port + number
-        process = subprocess.Popen(  # noqa: S603  our own command line
+        process = subprocess.Popen(  # noqa: S603 - the command line of this process
             self._command, env=environment_with("health.port", str(port))
         )
         return _Worker(process, number, time.monotonic())

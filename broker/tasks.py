@@ -1,6 +1,4 @@
-"""Ending tasks for certain. Before Python 3.12 `asyncio.wait_for` may swallow a cancellation that comes together with
-its result; a task that was cancelled once and goes on would be waited for without an end.
-"""
+"""Cancelling asyncio tasks reliably."""
 
 from __future__ import annotations
 
@@ -8,11 +6,13 @@ import asyncio
 from collections.abc import Iterable
 
 AGAIN_S = 0.5
-"""How long a cancelled task may take before it is cancelled once more."""
+"""How long a cancelled task may take before it is cancelled again."""
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel, again and again, until every one is done. Their errors are theirs: nothing is raised."""
+    """Cancel the tasks, repeatedly, until all of them are done. Their exceptions are not raised."""
+    # Before Python 3.12 `asyncio.wait_for` may swallow a cancellation that arrives together with its result; the task
+    # would go on, and a single `cancel` would wait for it for ever.
     left = {task for task in tasks if not task.done()}
     while left:
         for task in left:

@@ -1,4 +1,4 @@
-"""Judges the log of a booking system's books: what may never have happened, each in a sentence. Pure."""
+"""Checks the log of a booking system for what must never happen, such as double bookings. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the books: what was done, for whom, by which x-requestId, when."""
+    """One entry of the log: what was done, for which citizen, by which x-requestId, when."""
 
     what: str  # booked, moved, accepted, cancelled, seeded, reserved
     invitation: UUID
@@ -25,44 +25,44 @@ class Entry:
 
 
 def disagreements(entries: Iterable[Entry]) -> list[str]:
-    """What may never be in any books, each in a sentence; empty when all is well.
+    """A sentence for each error in the log; empty if there is none.
 
-    Two citizens in one time, one invitation created twice, one citizen's same wish (offer, start and form)
-    booked twice, the same move made twice.
+    Errors are: two citizens in one time, one invitation created twice, the same wish of one citizen (offer, start and
+    form) booked twice, the same move made twice.
     """
-    live: dict[UUID, Entry] = {}
+    current: dict[UUID, Entry] = {}
     holders: dict[tuple[Any, ...], UUID] = {}
-    wrong: list[str] = []
+    errors: list[str] = []
     for entry in entries:
         if entry.what not in ("booked", "moved", "seeded", "cancelled"):
             continue
-        before = live.pop(entry.invitation, None)
+        before = current.pop(entry.invitation, None)
         if before is not None:
-            wrong += _repeated(before, entry)
+            errors += _repeated(before, entry)
             for key in (_slot(before), _wish(before)):
                 holders.pop(key, None)
         if entry.what != "cancelled":
-            live[entry.invitation] = entry
-            wrong += _held_by_others(entry, holders)
-    return wrong
+            current[entry.invitation] = entry
+            errors += _conflicts(entry, holders)
+    return errors
 
 
 def _repeated(before: Entry, new: Entry) -> list[str]:
     if new.what in ("booked", "seeded"):
-        return [f"{new.invitation} was {new.what} although it was there already"]
+        return [f"{new.invitation} was {new.what} although it already existed"]
     if new.what == before.what == "moved" and _slot(before) == _slot(new) and _wish(before) == _wish(new):
         return [f"{new.invitation} was moved twice to the same time"]
     return []
 
 
-def _held_by_others(new: Entry, holders: dict[tuple[Any, ...], UUID]) -> list[str]:
-    wrong = []
+def _conflicts(new: Entry, holders: dict[tuple[Any, ...], UUID]) -> list[str]:
+    errors = []
     claims = ((_slot(new), "the same time of the same caseworker"), (_wish(new), "one citizen's same wish"))
     for key, what in claims:
         if key in holders:
-            wrong.append(f"{holders[key]} and {new.invitation} are both booked for {what}")
+            errors.append(f"{holders[key]} and {new.invitation} are both booked for {what}")
         holders[key] = new.invitation
-    return wrong
+    return errors
 
 
 def _slot(entry: Entry) -> tuple[Any, ...]:

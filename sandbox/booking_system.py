@@ -1,6 +1,6 @@
-"""A stand-in booking system: the contract's paths over Books.
+"""A stand-in booking system: the paths of the contract (docs/contract.md#calls) over Books.
 
-Meetings are really booked, moved and cancelled; reservations really run out.
+It books, moves and cancels meetings, and its reservations expire.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SEED_FIELDS = {
 
 
 class BookingServer(System):
-    """One booking system and its books."""
+    """One booking system and its meetings."""
 
     def __init__(self, name: str, layout: Layout) -> None:
         super().__init__(
@@ -58,14 +58,14 @@ class BookingServer(System):
         ]
 
     async def _serve_times(self, request: web.Request) -> web.StreamResponse:
-        demand = OperationRules(query=("fra", "til", "sagsbehandlerId"))
+        rules = OperationRules(query=("fra", "til", "sagsbehandlerId"))
         query = dict(request.query)
-        return await self.handler("times", demand, lambda call: self._times(call, query))(request)
+        return await self.handler("times", rules, lambda call: self._times(call, query))(request)
 
     def _times(self, call: Call, query: dict[str, str]) -> web.Response:
         bounds: dict[str, datetime | None] = {n: instant(query[n]) for n in ("fra", "til") if n in query}
         if None in bounds.values():
-            self.journal.breach("times: query fra or til is no instant with an offset")
+            self.journal.breach("times: query fra or til is not a time with an offset")
             raise Refusal("ugyldig-besked")
         worker = query.get("sagsbehandlerId")
         free = self.book.times(UUID(call.offer), call.citizen, call.at)
@@ -78,51 +78,49 @@ class BookingServer(System):
         return web.json_response(_booking(self.book.find(UUID(call.invitation), call.citizen)))
 
     def _reserve(self, call: Call) -> web.Response:
-        until = self.book.reserve(_who(call), wish_of(call.body))
+        until = self.book.reserve(_context(call), wish_of(call.body))
         return web.json_response({"reserveretTil": until.isoformat()})
 
     def _create(self, call: Call) -> web.Response:
-        return web.json_response(_booking(self.book.create(_who(call), wish_of(call.body))), status=201)
+        return web.json_response(_booking(self.book.create(_context(call), wish_of(call.body))), status=201)
 
     def _accept(self, call: Call) -> web.Response:
-        return web.json_response(_booking(self.book.accept(_who(call))))
+        return web.json_response(_booking(self.book.accept(_context(call))))
 
     def _cancel(self, call: Call) -> web.Response:
-        self.book.cancel(_who(call))
+        self.book.cancel(_context(call))
         return web.Response(status=204)
 
     def before_work(self, step: Step, call: Call) -> None:
-        """`snatch`: somebody else is quicker."""
+        """The action `snatch`: another citizen books the time first."""
         if step.action == "snatch" and not call.problems and call.body:
             with contextlib.suppress(Refusal):
-                self.book.snatch(_who(call), wish_of(call.body))
+                self.book.snatch(_context(call), wish_of(call.body))
 
     def reset(self) -> None:
-        """As newly started."""
+        """Return to the state after a start."""
         super().reset()
         self.book.clear()
 
     def books(self) -> dict[str, Any]:
-        """Everything done, what is booked now, and what should never be (`disagreements`)."""
+        """The meetings, the log of all changes, and the errors found in it (`disagreements`)."""
         return self.book.snapshot()
 
-    def seed(self, wanted: dict[str, Any]) -> None:
-        """A meeting from before: SEED_FIELDS; `kind` is one of the layout's. Raises BadStep, Refusal."""
-        unknown = sorted(set(wanted) - SEED_FIELDS)
-        at = instant(wanted.get("starts_at"))
-        if unknown or at is None or not is_uuid(wanted.get("invitation")):
+    def seed(self, body: dict[str, Any]) -> None:
+        """Insert a meeting that existed before the test; `body` has SEED_FIELDS. Raises BadStep, Refusal."""
+        unknown = sorted(set(body) - SEED_FIELDS)
+        at = instant(body.get("starts_at"))
+        if unknown or at is None or not is_uuid(body.get("invitation")):
             raise BadStep(f"a seed needs starts_at and invitation; unknown fields: {unknown}")
-        wish = Wish(
-            offer_id(wanted["jobcenter"], wanted["kind"]), at, wanted["form"], wanted.get("caseworker_id")
-        )
-        who = CallContext(UUID(wanted["invitation"]), citizen_token(wanted["cpr"]), datetime.now(UTC), "seed")
-        meeting = self.book.seed(who, wish)
-        meeting.accepted = wanted.get("accepted", True)
+        wish = Wish(offer_id(body["jobcenter"], body["kind"]), at, body["form"], body.get("caseworker_id"))
+        context = CallContext(UUID(body["invitation"]), citizen_token(body["cpr"]), datetime.now(UTC), "seed")
+        meeting = self.book.seed(context, wish)
+        meeting.accepted = body.get("accepted", True)
         for name in ("rebook", "cancel"):
-            if not wanted.get(f"can_{name}", True):
+            if not body.get(f"can_{name}", True):
                 setattr(meeting, f"{name}_by", None)
-            elif f"{name}_by" in wanted:
-                setattr(meeting, f"{name}_by", instant(wanted[f"{name}_by"]))
+            elif f"{name}_by" in body:
+                setattr(meeting, f"{name}_by", instant(body[f"{name}_by"]))
 
 
 def _calendars(layout: Layout, served: tuple[str, ...]) -> dict[UUID, list[Slot]]:
@@ -130,7 +128,7 @@ def _calendars(layout: Layout, served: tuple[str, ...]) -> dict[UUID, list[Slot]
     return {offer_id(code, kind.name): slots_of(code, kind, day) for code in served for kind in layout.kinds}
 
 
-def _who(call: Call) -> CallContext:
+def _context(call: Call) -> CallContext:
     return CallContext(UUID(call.invitation), call.citizen, datetime.now(UTC), call.x_request_id)
 
 
@@ -151,7 +149,7 @@ def _time(slot: Slot) -> dict[str, Any]:
 def _booking(meeting: Meeting) -> dict[str, Any]:
     times = _time(meeting.slot)
     del times["moedeformer"]
-    told = {
+    fields = {
         "indkaldelseId": str(meeting.invitation),
         "moedetilbudId": str(meeting.slot.offer),
         "moedeform": meeting.form,
@@ -160,4 +158,4 @@ def _booking(meeting: Meeting) -> dict[str, Any]:
         "kanAflyses": meeting.cancel_by is not None,
     }
     deadlines = {"ombookingsfrist": meeting.rebook_by, "aflysningsfrist": meeting.cancel_by}
-    return times | told | {name: at.isoformat() for name, at in deadlines.items() if at is not None}
+    return times | fields | {name: at.isoformat() for name, at in deadlines.items() if at is not None}

@@ -1,6 +1,6 @@
-"""A booking system's books: times, reservations, meetings, and a log of all that was ever done with them.
+"""The books of a booking system: times, reservations, meetings, and a log of all changes.
 
-Pure state with the clock passed in; no HTTP. What the log may not say is judged in audit.py.
+Pure state; the caller passes the time. audit.py checks the log.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ CHANGE_NOTICE = timedelta(hours=2)
 
 
 def citizen_token(cpr: str) -> str:
-    """How books, calls and scripts name a citizen: the same for the same CPR number, and not the number."""
+    """A token that stands for a CPR number in books, calls and scripts; the same for the same number."""
     return "c-" + hashlib.sha256(cpr.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """One time of one caseworker for one offer; `forms` in the system's own order. Equal to itself only."""
+    """One time of one caseworker for one offer. Compared by identity."""
 
     offer: UUID
     jobcenter: str
@@ -39,7 +39,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a citizen asks to reserve or create. `offer` is None for a move of an existing meeting."""
+    """The time that a citizen asks to reserve or create. `offer` is None when an existing meeting is moved."""
 
     offer: UUID | None
     starts_at: datetime
@@ -49,7 +49,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class CallContext:
-    """Whose invitation it is about, when, and by which call."""
+    """The invitation, citizen, time and x-requestId of one call."""
 
     invitation: UUID
     citizen: str
@@ -59,7 +59,7 @@ class CallContext:
 
 @dataclass
 class Meeting:
-    """One booked meeting. A deadline is there exactly when the thing is possible."""
+    """One booked meeting. A deadline is None if rebooking or cancelling is not possible."""
 
     invitation: UUID
     citizen: str
@@ -71,7 +71,7 @@ class Meeting:
 
 
 class Refusal(Exception):
-    """A fault of the contract's list; the argument is its short name, such as `tid-optaget`."""
+    """A fault of docs/contract.md#faults; the argument is its short name, such as `tid-optaget`."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(fault)
@@ -95,17 +95,23 @@ def slots_of(jobcenter: str, kind: OfferKind, first_day: date) -> list[Slot]:
     ]
     return [
         Slot(
-            offer, jobcenter, who, name, at, at + timedelta(minutes=30), kind.forms[number % len(kind.forms)]
+            offer,
+            jobcenter,
+            caseworker_id,
+            name,
+            at,
+            at + timedelta(minutes=30),
+            kind.forms[number % len(kind.forms)],
         )
         for day in range(kind.days)
         for number in range(kind.times_a_day)
         for at in [slot_time(first_day, day, number)]
-        for who, name in people
+        for caseworker_id, name in people
     ]
 
 
 class Books:
-    """What one booking system knows. Methods raise Refusal as the contract says."""
+    """The state of one booking system. Methods raise Refusal with the faults of the contract."""
 
     def __init__(self, slots: dict[UUID, list[Slot]], reservation_seconds: float) -> None:
         self.slots = slots
@@ -114,79 +120,79 @@ class Books:
         self._by_start: dict[tuple[UUID, datetime], list[Slot]] = {}
         for slot in (s for offered in slots.values() for s in offered):
             self._by_start.setdefault((slot.offer, slot.starts_at), []).append(slot)
-        self._lasts = timedelta(seconds=reservation_seconds)
+        self._reservation_time = timedelta(seconds=reservation_seconds)
         self._booked: dict[Slot, UUID] = {}
         self._reserved: dict[Slot, _Reservation] = {}
 
     def clear(self) -> None:
-        """Forget everything but the calendar."""
-        for held in (self.meetings, self.entries, self._booked, self._reserved):
-            held.clear()
+        """Delete everything but the calendar."""
+        for part in (self.meetings, self.entries, self._booked, self._reserved):
+            part.clear()
 
     def times(self, offer: UUID, citizen: str, now: datetime) -> list[Slot]:
-        """The times that this citizen could have now."""
+        """The times that this citizen can reserve now."""
         if offer not in self.slots:
             raise Refusal("ukendt-moedetilbud")
         return [slot for slot in self.slots[offer] if self._is_free(slot, citizen, now)]
 
     def find(self, invitation: UUID, citizen: str) -> Meeting:
-        """The citizen's meeting; somebody else's is as unknown as none."""
+        """The citizen's meeting. The meeting of another citizen counts as unknown."""
         meeting = self.meetings.get(invitation)
         if meeting is None or meeting.citizen != citizen:
             raise Refusal("ukendt-booking")
         return meeting
 
-    def reserve(self, who: CallContext, wish: Wish) -> datetime:
-        """Hold the wished time for a while; returns until when."""
-        slot = self._pick(self._offer_of(who, wish), who, wish)
-        held = _Reservation(who.citizen, who.invitation, slot, who.now + self._lasts)
+    def reserve(self, context: CallContext, wish: Wish) -> datetime:
+        """Reserve the wished time; returns when the reservation expires."""
+        slot = self._pick(self._offer_of(context, wish), context, wish)
+        held = _Reservation(context.citizen, context.invitation, slot, context.now + self._reservation_time)
         self._reserved[slot] = held
-        self._write("reserved", who, slot, wish.form)
+        self._write("reserved", context, slot, wish.form)
         return held.until
 
-    def create(self, who: CallContext, wish: Wish) -> Meeting:
-        """Book (or, without an offer, move) what this citizen has reserved under this invitation."""
-        slot = self._held(self._offer_of(who, wish), who, wish)
-        moved = self.meetings.get(who.invitation)
+    def create(self, context: CallContext, wish: Wish) -> Meeting:
+        """Book (or, without an offer, move to) the time that this citizen has reserved under this invitation."""
+        slot = self._held(self._offer_of(context, wish), context, wish)
+        moved = self.meetings.get(context.invitation)
         if moved is not None:
             del self._booked[moved.slot]
         del self._reserved[slot]
-        return self._put("moved" if moved else "booked", who, slot, wish.form)
+        return self._put("moved" if moved else "booked", context, slot, wish.form)
 
-    def accept(self, who: CallContext) -> Meeting:
-        """Note that the citizen accepts the meeting; doing it again changes nothing but is written down."""
-        meeting = self.find(who.invitation, who.citizen)
-        self._write("accepted", who, meeting.slot, meeting.form)
+    def accept(self, context: CallContext) -> Meeting:
+        """Accept the meeting. A repeat changes nothing but is written to the log."""
+        meeting = self.find(context.invitation, context.citizen)
+        self._write("accepted", context, meeting.slot, meeting.form)
         meeting.accepted = True
         return meeting
 
-    def cancel(self, who: CallContext) -> None:
+    def cancel(self, context: CallContext) -> None:
         """Remove the meeting and free its time."""
-        meeting = self.find(who.invitation, who.citizen)
-        if meeting.cancel_by is None or who.now > meeting.cancel_by:
+        meeting = self.find(context.invitation, context.citizen)
+        if meeting.cancel_by is None or context.now > meeting.cancel_by:
             raise Refusal("aflysning-ikke-mulig")
-        self._write("cancelled", who, meeting.slot, meeting.form)
-        del self.meetings[who.invitation], self._booked[meeting.slot]
+        self._write("cancelled", context, meeting.slot, meeting.form)
+        del self.meetings[context.invitation], self._booked[meeting.slot]
 
-    def seed(self, who: CallContext, wish: Wish) -> Meeting:
-        """A meeting that was there before. Raises Refusal if its time does not exist or is taken."""
-        if wish.offer is None or who.invitation in self.meetings:
+    def seed(self, context: CallContext, wish: Wish) -> Meeting:
+        """Insert a meeting that existed before the test. Raises Refusal if its time does not exist or is taken."""
+        if wish.offer is None or context.invitation in self.meetings:
             raise Refusal("ugyldig-besked")
-        return self._put("seeded", who, self._pick(wish.offer, who, wish), wish.form)
+        return self._put("seeded", context, self._pick(wish.offer, context, wish), wish.form)
 
-    def snatch(self, who: CallContext, wish: Wish) -> None:
-        """Somebody else takes every time that would fit this wish, just now."""
-        for slot in self._fitting(self._offer_of(who, wish), wish):
+    def snatch(self, context: CallContext, wish: Wish) -> None:
+        """Book every time that fits this wish for another citizen."""
+        for slot in self._fitting(self._offer_of(context, wish), wish):
             if slot not in self._booked:
-                theirs = uuid4()
-                stranger = CallContext(theirs, f"{STRANGER}-{theirs}", who.now, "snatch")
+                invitation = uuid4()
+                stranger = CallContext(invitation, f"{STRANGER}-{invitation}", context.now, "snatch")
                 self._put("seeded", stranger, slot, slot.forms[0])
 
-    def _offer_of(self, who: CallContext, wish: Wish) -> UUID:
+    def _offer_of(self, context: CallContext, wish: Wish) -> UUID:
         if wish.offer is not None:
             return wish.offer
-        meeting = self.find(who.invitation, who.citizen)
-        if meeting.rebook_by is None or who.now > meeting.rebook_by:
+        meeting = self.find(context.invitation, context.citizen)
+        if meeting.rebook_by is None or context.now > meeting.rebook_by:
             raise Refusal("ombooking-ikke-mulig")
         return meeting.slot.offer
 
@@ -196,44 +202,57 @@ class Books:
         at_that_time = self._by_start.get((offer, wish.starts_at), [])
         return [s for s in at_that_time if wish.caseworker_id in (None, s.caseworker_id)]
 
-    def _pick(self, offer: UUID, who: CallContext, wish: Wish) -> Slot:
+    def _pick(self, offer: UUID, context: CallContext, wish: Wish) -> Slot:
         fitting = self._fitting(offer, wish)
         if fitting and not any(wish.form in slot.forms for slot in fitting):
             raise Refusal("moedeform-ikke-mulig")
         for slot in fitting:
-            if wish.form in slot.forms and self._is_free(slot, who.citizen, who.now):
+            if wish.form in slot.forms and self._is_free(slot, context.citizen, context.now):
                 return slot
         raise Refusal("tid-optaget")
 
-    def _held(self, offer: UUID, who: CallContext, wish: Wish) -> Slot:
+    def _held(self, offer: UUID, context: CallContext, wish: Wish) -> Slot:
         for slot in self._fitting(offer, wish):
             held = self._reserved.get(slot)
-            mine = held is not None and (held.citizen, held.invitation) == (who.citizen, who.invitation)
-            if held is not None and mine and who.now < held.until and wish.form in slot.forms:
+            is_own = held is not None and (held.citizen, held.invitation) == (
+                context.citizen,
+                context.invitation,
+            )
+            if held is not None and is_own and context.now < held.until and wish.form in slot.forms:
                 return slot
-        self._pick(offer, who, wish)  # gone to somebody else, or still free: two different faults
+        self._pick(offer, context, wish)  # raises tid-optaget if another citizen has it
         raise Refusal("reservation-udloebet")
 
     def _is_free(self, slot: Slot, citizen: str, now: datetime) -> bool:
         held = self._reserved.get(slot)
         return slot not in self._booked and (held is None or held.citizen == citizen or held.until <= now)
 
-    def _put(self, what: str, who: CallContext, slot: Slot, form: str) -> Meeting:
-        self._write(what, who, slot, form)
+    def _put(self, change: str, context: CallContext, slot: Slot, form: str) -> Meeting:
+        self._write(change, context, slot, form)
         until = slot.starts_at - CHANGE_NOTICE
-        meeting = Meeting(who.invitation, who.citizen, slot, form, True, until, until)
-        self.meetings[who.invitation] = meeting
-        self._booked[slot] = who.invitation
+        meeting = Meeting(context.invitation, context.citizen, slot, form, True, until, until)
+        self.meetings[context.invitation] = meeting
+        self._booked[slot] = context.invitation
         return meeting
 
-    def _write(self, what: str, who: CallContext, slot: Slot, form: str) -> None:
+    def _write(self, change: str, context: CallContext, slot: Slot, form: str) -> None:
         if len(self.entries) >= MAX_ENTRIES:
             raise MemoryError(f"the books are full ({MAX_ENTRIES} entries)")
-        where = (slot.offer, slot.caseworker_id, slot.starts_at)
-        self.entries.append(Entry(what, who.invitation, who.citizen, *where, form, who.x_request_id, who.now))
+        slot_key = (slot.offer, slot.caseworker_id, slot.starts_at)
+        self.entries.append(
+            Entry(
+                change,
+                context.invitation,
+                context.citizen,
+                *slot_key,
+                form,
+                context.x_request_id,
+                context.now,
+            )
+        )
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything that was done and what is booked now, as JSON can say it."""
+        """The meetings, the log and its errors, as JSON values."""
         return {
             "meetings": [_plain_meeting(m) for m in self.meetings.values()],
             "entries": [_plain(asdict(e)) for e in self.entries],

@@ -61,7 +61,7 @@ class Progress:
 
 def print_reports(results: list[ReportResult]) -> None:
     """Print the ends of the failure reports by supplier, and the causes of dead ones."""
-    rows = Counter((p.supplier or "nobody", p.end, p.cause or "", not p.problems) for p in results)
+    rows = Counter((p.supplier or "none", p.end, p.cause or "", not p.problems) for p in results)
     table = Table("supplier", "end", "cause", "reports", "as expected", title="Failure reports")
     for supplier, end, cause in sorted({row[:3] for row in rows}):
         good, bad = rows[supplier, end, cause, True], rows[supplier, end, cause, False]

@@ -1,7 +1,6 @@
-"""What the contract (DESIGN 4) demands of a request, checked on everything that arrives.
+"""Checks every call against the contract (docs/contract.md#calls).
 
-A breach is written down without any personal value. Decides nothing about bookings.
-"""
+The sentence about a breach contains no personal data."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ FAULT_STATUS = {
     "reservation-udloebet": 409,
     "allerede-modtaget": 409,
 }
-# As STAR's pages write it: days that the months have, 29 February in any year, no replacement numbers.
+# As STAR's pages define it: 29 February is valid in any year, replacement numbers are not valid.
 CPR = re.compile(
     r"((((0[1-9]|1[0-9]|2[0-9]|3[0-1])(01|03|05|07|08|10|12))"
     r"|((0[1-9]|1[0-9]|2[0-9]|30)(04|06|09|11))|((0[1-9]|1[0-9]|2[0-9])(02)))[0-9]{6})|0000000000"
@@ -46,9 +45,10 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 @dataclass(frozen=True)
 class OperationRules:
-    """What one operation asks of its requests: of the body (None: there is none) and of the query.
+    """What one operation requires of its requests.
 
-    `body` says in sentences what is wrong with a body.
+    `body` returns a sentence for each problem of a body; None means that the operation has no body. `query` are the
+    allowed query parameters, `needed` the required ones.
     """
 
     body: Callable[[dict[str, Any]], list[str]] | None = None
@@ -57,11 +57,11 @@ class OperationRules:
 
 
 async def read_call(
-    request: web.Request, operation: str, demand: OperationRules, served: tuple[str, ...], now: datetime
+    request: web.Request, operation: str, rules: OperationRules, served: tuple[str, ...], now: datetime
 ) -> Call:
-    """The call with every breach of the contract that it carries. The body is bounded by the server."""
-    body, problems = _body(await request.read(), request.content_type, demand)
-    problems += header_problems(request, served) + _address(request, demand)
+    """The call, with all its breaches of the contract. The server limits the size of the body."""
+    body, problems = _body(await request.read(), request.content_type, rules)
+    problems += header_problems(request, served) + _address(request, rules)
     offer = request.match_info.get("offer") or body.get("moedetilbudId") or ""
     invitation = request.match_info.get("invitation") or body.get("indkaldelseId") or ""
     return Call(
@@ -80,9 +80,9 @@ async def read_call(
 
 
 def header_problems(request: web.Request, served: tuple[str, ...]) -> list[str]:
-    """What is wrong with the headers of the contract."""
+    """A sentence for each problem with the headers of the contract."""
     headers = request.headers
-    wrong = [
+    problems = [
         f"header {name} is missing or breaks its pattern"
         for name, pattern in (
             ("x-civilregistrationIdentifier", CPR),
@@ -92,27 +92,29 @@ def header_problems(request: web.Request, served: tuple[str, ...]) -> list[str]:
         if len(headers.getall(name, [])) != 1 or not pattern.fullmatch(headers[name])
     ]
     if "traceparent" in headers and not TRACEPARENT.fullmatch(headers["traceparent"]):
-        wrong.append("header traceparent breaks its pattern")
-    if not wrong and headers["x-activeOrganisation"] not in served:
-        wrong.append("header x-activeOrganisation names a jobcenter that this system does not serve")
-    return wrong
+        problems.append("header traceparent breaks its pattern")
+    if not problems and headers["x-activeOrganisation"] not in served:
+        problems.append("header x-activeOrganisation names a jobcenter that this system does not serve")
+    return problems
 
 
-def _address(request: web.Request, demand: OperationRules) -> list[str]:
-    wrong = [f"query {name} is not in the contract" for name in request.query if name not in demand.query]
-    wrong += [f"query {name} is missing" for name in demand.needed if name not in request.query]
-    wrong += [
+def _address(request: web.Request, rules: OperationRules) -> list[str]:
+    problems = [f"query {name} is not in the contract" for name in request.query if name not in rules.query]
+    problems += [f"query {name} is missing" for name in rules.needed if name not in request.query]
+    problems += [
         f"query {name} is there twice" for name in set(request.query) if len(request.query.getall(name)) > 1
     ]
     cpr = request.headers.get("x-civilregistrationIdentifier", "")
     if cpr and cpr in request.raw_path:
-        wrong.append("the CPR number is in the address")
-    wrong += [f"path {name} is no UUID" for name, text in request.match_info.items() if not is_uuid(text)]
-    return wrong
+        problems.append("the CPR number is in the address")
+    problems += [
+        f"path {name} is not a UUID" for name, text in request.match_info.items() if not is_uuid(text)
+    ]
+    return problems
 
 
-def _body(raw: bytes, content_type: str, demand: OperationRules) -> tuple[dict[str, Any], list[str]]:
-    if demand.body is None:
+def _body(raw: bytes, content_type: str, rules: OperationRules) -> tuple[dict[str, Any], list[str]]:
+    if rules.body is None:
         return {}, ["a body where the contract has none"] if raw else []
     try:
         body = json.loads(raw)
@@ -120,14 +122,14 @@ def _body(raw: bytes, content_type: str, demand: OperationRules) -> tuple[dict[s
         return {}, ["the body is not JSON"]
     if not isinstance(body, dict):
         return {}, ["the body is not a JSON object"]
-    wrong = [] if content_type == "application/json" else ["content-type is not application/json"]
-    return body, wrong + demand.body(body)
+    problems = [] if content_type == "application/json" else ["content-type is not application/json"]
+    return body, problems + rules.body(body)
 
 
 def wish_problems(body: dict[str, Any]) -> list[str]:
-    """What is wrong with the body of reserver and create."""
+    """A sentence for each problem with the body of reserver and create."""
     known = {"moedetilbudId", "starttidspunkt", "moedeform", "sagsbehandlerId"}
-    wrong = unknown_fields(body, known)
+    problems = unknown_fields(body, known)
     worker = body.get("sagsbehandlerId", "x")
     checks = {
         "moedetilbudId": "moedetilbudId" not in body or is_uuid(body["moedetilbudId"]),
@@ -135,23 +137,23 @@ def wish_problems(body: dict[str, Any]) -> list[str]:
         "moedeform": body.get("moedeform") in THREE,
         "sagsbehandlerId": isinstance(worker, str) and 1 <= len(worker) <= 255,
     }
-    return wrong + failed_checks(checks)
+    return problems + failed_checks(checks)
 
 
 def unknown_fields(body: dict[str, Any], known: Collection[str]) -> list[str]:
-    """The fields that the contract does not have."""
+    """A sentence for each field that is not in the contract."""
     return [
         f"body has a field that is not in the contract: {name[:50]}" for name in body if name not in known
     ]
 
 
 def failed_checks(checks: dict[str, bool]) -> list[str]:
-    """A sentence for each field that is not good."""
+    """A sentence for each field whose check failed."""
     return [f"body {name} is missing or breaks its format" for name, good in checks.items() if not good]
 
 
 def wish_of(body: dict[str, Any]) -> Wish:
-    """The wish in a body that has been found good."""
+    """The wish in a body that wish_problems found valid."""
     at = instant(body["starttidspunkt"])
     assert at is not None  # noqa: S101 - checked by wish_problems
     offer = UUID(body["moedetilbudId"]) if "moedetilbudId" in body else None
@@ -159,14 +161,14 @@ def wish_of(body: dict[str, Any]) -> Wish:
 
 
 def is_uuid(text: Any) -> bool:
-    """8-4-4-4-12 hexadecimal digits, as STAR's pages have it."""
+    """Whether it is a text of 8-4-4-4-12 hexadecimal digits, as STAR's pages define it."""
     return isinstance(text, str) and bool(
         re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text)
     )
 
 
 def instant(text: Any) -> datetime | None:
-    """An instant with its offset, or None."""
+    """The time in an ISO 8601 text with an offset, or None."""
     try:
         at = datetime.fromisoformat(text)
     except (TypeError, ValueError):
@@ -175,7 +177,7 @@ def instant(text: Any) -> datetime | None:
 
 
 def problem(fault: str, status: int | None = None) -> web.Response:
-    """A fault of the contract's list as problem+json."""
+    """A response with a fault of docs/contract.md#faults as problem+json."""
     code = status or FAULT_STATUS[fault]
     body = {"type": URN + fault, "title": fault, "status": code}
     return web.json_response(body, status=code, content_type="application/problem+json")

@@ -1,6 +1,6 @@
-"""What a sample day is written with: lines, citizens and times that are given away once, control steps.
+"""Builds the lines of a sample day: bodies, expected outcomes, control steps, citizens and times that are used once.
 
-Knows the sandbox's layout, not what a day should hold (make_day.py, day_outages.py).
+The content of the day is in make_day.py and the modules that it uses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BIRK, LIND = ("90001", "90002", "90003", "90004"), ("90005", "90006", "90007", "
 HEALTHY = BIRK + LIND
 DOWN, HANGS, GARBAGE, ROEN = "90009", "90010", "90011", "90012"
 SYSTEM = dict.fromkeys(BIRK, "birk") | dict.fromkeys(LIND, "lind")
-# Roen serves a jobcenter of each supplier that is well: all its lines may be ill, one citizen at a time.
+# Roen serves one jobcenter of each supplier that works. It fails for one citizen at a time.
 ROEN_WEBHOOK, ROEN_CONTRACT = "90013", "90014"
 SYSTEM |= {DOWN: "pil", HANGS: "hassel", GARBAGE: "tjoern"} | dict.fromkeys(
     (ROEN, ROEN_WEBHOOK, ROEN_CONTRACT), "roen"
@@ -34,24 +34,24 @@ Line = dict[str, Any]
 
 
 def refused(reason: str, *fields: str) -> dict[str, Any]:
-    """The expectation of a business no."""
+    """The expected answer of a refused request."""
     return {"status": "refused", "reason": reason} | ({"fields": list(fields)} if fields else {})
 
 
 def report_on(body: Line, code: int, end: str = "delivered", **more: Any) -> Line:
-    """What must become of a report about this body; its ids are those that the body names."""
+    """The expected report about a request with this body; it names the same offer and meeting."""
     ids = {name: body[name] for name in ("moedetilbudId", "indkaldelseId") if body.get(name)}
     supplier = SUPPLIER.get(body["jobcenterkode"], "")
     return {"end": end, "supplier": supplier, "fejlkode": code} | ids | more
 
 
 def automatic(body: Line, code: int, **more: Any) -> Line | None:
-    """The report that a failure leads to by itself, if its supplier wants to hear of that code."""
+    """The expected automatic report of a failure, or None if the supplier does not want this fejlkode."""
     return report_on(body, code, **more) if code in WANTED[SUPPLIER[body["jobcenterkode"]]] else None
 
 
 class DayBuilder:
-    """The lines so far, and what has been given away: citizens and times."""
+    """The lines so far. Citizens and times are given out once."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -64,31 +64,31 @@ class DayBuilder:
         return next(self._citizens)
 
     def jobcenter(self) -> str:
-        """The healthy ones in turn."""
+        """The healthy jobcenters in turn."""
         return next(self._healthy)
 
     def time(self, code: str, kind: str, form: str = IN_PERSON) -> tuple[int, int]:
-        """A time (day, number) that no other line uses and that has this form."""
+        """A time (day, number) that no other line uses and that offers this form."""
         plan = next(k for k in KINDS if k.name == kind)
         if (code, kind) not in self._free:
             self._free[code, kind] = iter(itertools.product(range(plan.days), range(plan.times_a_day)))
         return next(t for t in self._free[code, kind] if form in plan.forms[t[1] % len(plan.forms)])
 
     def add(self, name: str, type: str, body: dict[str, Any], expect: dict[str, Any], **more: Any) -> str:
-        """One line; returns its id. A failure leads to a report if `report` (None: to none) does not say it."""
+        """Add a line and return its id. A failure expects an automatic report unless `report` is given (None: none)."""
         line_id = f"{len(self.lines):03}-{name}"
         if "report" not in more and expect.get("status") == "failed":
             more["report"] = automatic(body, expect["fejlkode"])
-        told = {key: value for key, value in more.items() if value is not None}
-        self.lines.append({"id": line_id, "type": type, "body": body, "expect": expect} | told)
+        given = {key: value for key, value in more.items() if value is not None}
+        self.lines.append({"id": line_id, "type": type, "body": body, "expect": expect} | given)
         return line_id
 
     def person(self, code: str, citizen: int | None = None) -> dict[str, Any]:
-        """The fields that every request has."""
+        """The fields of every request."""
         return {"cpr": f"@citizen:{citizen or self.citizen()}", "jobcenterkode": code}
 
     def query(self, code: str, **fields: Any) -> dict[str, Any]:
-        """A query's body."""
+        """The body of a query."""
         return self.person(code) | {"kontaktgruppe": "2"} | fields
 
     def times(self, code: str, kind: str, **fields: Any) -> dict[str, Any]:
@@ -96,55 +96,57 @@ class DayBuilder:
         return self.query(code, moedetilbudId=f"@offer:{code}/{kind}") | fields
 
     def wish(self, code: str, kind: str = "samtale", form: str = IN_PERSON, worker: int | None = 1) -> Line:
-        """The body of a book or immediate, at a time of its own."""
+        """The body of a booking.book or booking.immediate at a time that no other line uses."""
         day, number = self.time(code, kind, form)
         wanted = {"starttidspunkt": f"@slot:{day}/{number}", "moedeform": form}
-        who = {"sagsbehandlerId": f"{code}-{kind}-{worker}"} if worker else {}
-        return self.times(code, kind) | wanted | who
+        caseworker = {"sagsbehandlerId": f"{code}-{kind}-{worker}"} if worker else {}
+        return self.times(code, kind) | wanted | caseworker
 
     def move(self, code: str, name: str, citizen: int, form: str = IN_PERSON) -> Line:
-        """The body of a rebook of the meeting `name`."""
+        """The body of a booking.rebook of the meeting `name`."""
         wanted = self.wish(code, "samtale", form)
         del wanted["moedetilbudId"]
         return wanted | self.person(code, citizen) | {"indkaldelseId": name}
 
     def seed(self, code: str, name: str, citizen: int, **more: Any) -> dict[str, Any]:
-        """The control step that puts a meeting there beforehand."""
+        """The control step that inserts a meeting before the line is sent."""
         day, number = self.time(code, "samtale")
         wanted = {"jobcenter": code, "kind": "samtale", "invitation": name, "cpr": f"@citizen:{citizen}"}
         wanted |= {"starts_at": f"@slot:{day}/{number}", "form": IN_PERSON}
         return control(code, "seed", wanted | {"caseworker_id": f"{code}-samtale-1"} | more)
 
     def on_meeting(
-        self, name: str, type: str, code: str, expect: Line, ill: Line | None = None, **seed: Any
+        self, name: str, type: str, code: str, expect: Line, fault: Line | None = None, **seed: Any
     ) -> str:
-        """A rebook, accept or cancel of a meeting of its own that was there before."""
+        """Add a rebook, accept or cancel of a meeting inserted before it. `fault`: a script step for its citizen."""
         citizen = self.citizen()
         meeting = f"@invitation:{len(self.lines)}"
         steps = [self.seed(code, meeting, citizen, **seed)]
-        if ill:
-            steps.append(citizen_fault(code, citizen, **ill))
+        if fault:
+            steps.append(citizen_fault(code, citizen, **fault))
         person = self.person(code, citizen) | {"indkaldelseId": meeting}
         body = self.move(code, meeting, citizen) if type == REBOOK else person
         return self.add(name, type, body, expect, before=steps)
 
-    def faulty(self, name: str, type: str, code: str, expect: Line, *illnesses: Line, **more: Any) -> str:
-        """A book or immediate of a citizen for whom the system is ill; `post`: and the supplier, too."""
+    def faulty(self, name: str, type: str, code: str, expect: Line, *faults: Line, **more: Any) -> str:
+        """Add a booking for whose citizen the booking system fails; `supplier_fault`: a step for the supplier, too."""
         kind = "straks" if type == IMMEDIATE else "samtale"
         citizen = self.citizen()
         body = self.wish(code, kind) | self.person(code, citizen)
-        steps = [citizen_fault(code, citizen, **step) for step in illnesses]
-        if post := more.pop("post", None):
-            steps.append(citizen_fault(code, citizen, at=SUPPLIER, operation="report", **post))
+        steps = [citizen_fault(code, citizen, **step) for step in faults]
+        if supplier_fault := more.pop("supplier_fault", None):
+            steps.append(citizen_fault(code, citizen, systems=SUPPLIER, operation="report", **supplier_fault))
         return self.add(name, type, body, expect, before=steps, **more)
 
 
-def control(code: str, do: str, what: dict[str, Any], at: dict[str, str] = SYSTEM) -> dict[str, Any]:
-    """A call to the control door of a jobcenter's booking system (or supplier)."""
-    return {"system": at[code], "do": do, "with": what}
+def control(code: str, do: str, what: dict[str, Any], systems: dict[str, str] = SYSTEM) -> dict[str, Any]:
+    """A control step for the booking system of a jobcenter, or (`systems=SUPPLIER`) for its supplier."""
+    return {"system": systems[code], "do": do, "with": what}
 
 
-def citizen_fault(code: str, citizen: int, *, at: dict[str, str] = SYSTEM, **step: Any) -> dict[str, Any]:
-    """A script step for one citizen only."""
-    whose = {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"}
-    return control(code, "script", whose | step, at)
+def citizen_fault(
+    code: str, citizen: int, *, systems: dict[str, str] = SYSTEM, **step: Any
+) -> dict[str, Any]:
+    """A control step that adds a script step for one citizen only."""
+    citizen_filter = {"citizen": f"@token:{citizen}", "label": f"@citizen-label:{citizen}"}
+    return control(code, "script", citizen_filter | step, systems)

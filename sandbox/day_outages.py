@@ -1,6 +1,6 @@
-"""The part of the sample day in which booking systems are ill: refusals in the middle, silence, uncertainty.
+"""The part of the sample day in which booking systems fail: late refusals, outages, short faults, uncertain results.
 
-Used by make_day.py, which says how the systems are shared out.
+Used by make_day.py, which says which system has which fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sandbox.day_builder import (
 
 
 def refused_midway(day: DayBuilder) -> None:
-    """Refused by the booking system in the middle, with a fault of the contract's list."""
+    """The booking system refuses during the booking, with a fault of docs/contract.md#faults."""
     for code in ("90001", "90005", ROEN, ROEN):
         day.faulty(
             "slot-taken-meanwhile",
@@ -54,7 +54,7 @@ def refused_midway(day: DayBuilder) -> None:
 
 
 def failing_systems(day: DayBuilder) -> None:
-    """One is down, one hangs, one answers garbage: fejlkode 4, and nobody else notices."""
+    """One system is down, one hangs, one answers garbage: fejlkode 4. The other systems are not affected."""
     for code, name in ((DOWN, "down"), (HANGS, "hangs"), (GARBAGE, "garbage")):
         for type, kind in ((BOOK, "samtale"), (BOOK, "tre-former"), (IMMEDIATE, "straks")):
             day.add(f"{name}-book", type, day.wish(code, kind), FAILED)
@@ -70,7 +70,7 @@ AFTER: Line = {"after_work": True}
 
 
 def short_faults(day: DayBuilder) -> None:
-    """Roen falters for one citizen: what can be known or repeated inside the patience ends well."""
+    """Roen fails for one citizen for a short time: what can be looked up or retried before the deadline succeeds."""
     step: Line
     for action in ("reset", "reset", "half", "garbage", "html", "hang"):
         day.faulty(
@@ -100,12 +100,12 @@ def short_faults(day: DayBuilder) -> None:
         day.faulty(f"times-{action}", BOOK, ROEN, FAILED, step)
     for status in (401, 404, 405):
         step = {"operation": "reserve", "action": "status", "status": status, "times": None}
-        # A wrong address or credential is our set-up: no supplier hears of it.
+        # A wrong address or credential is an error in the broker's set-up, so it is not reported to the supplier.
         day.faulty(f"reserve-{status}", BOOK, ROEN, FAILED, step, report=None)
 
 
 def uncertain_bookings(day: DayBuilder) -> None:
-    """Nobody can know in time: uncertain first, the truth later, on jobnet.outcomes."""
+    """The result is not known in time: the answer is `uncertain`, the final outcome comes on jobnet.outcomes."""
     silent: Line = {"operation": "find", "action": "status", "status": 503, "times": None}
     until_cleared = {"status": "uncertain"}
     for type, final in ((BOOK, "done"), (IMMEDIATE, "done"), (BOOK, "failed"), (IMMEDIATE, "failed")):
@@ -115,26 +115,26 @@ def uncertain_bookings(day: DayBuilder) -> None:
             "times": None,
             "after_work": final == "done",
         }
-        ended = day.faulty(f"uncertain-then-{final}", type, ROEN, until_cleared, create, silent)
-        add_recovery(day, ended, final)
+        line_id = day.faulty(f"uncertain-then-{final}", type, ROEN, until_cleared, create, silent)
+        add_recovery(day, line_id, final)
     for type, operation in ((REBOOK, "create"), (ACCEPT, "accept"), (CANCEL, "cancel")):
         for final in ("done", "failed"):
             cut = {"operation": operation, "action": "reset", "times": None, "after_work": final == "done"}
-            ended = day.on_meeting(
+            line_id = day.on_meeting(
                 f"uncertain-{operation}-then-{final}", type, ROEN, until_cleared, cut, accepted=type != ACCEPT
             )
             citizen = int(day.lines[-1]["body"]["cpr"].partition(":")[2])
             day.lines[-1]["before"].append(citizen_fault(ROEN, citizen, **silent))
-            if type == REBOOK:  # it reads the meeting once before it moves it
+            if type == REBOOK:  # a rebooking reads the meeting before it moves it
                 day.lines[-1]["before"].insert(
                     -1, citizen_fault(ROEN, citizen, operation="find", action="ok")
                 )
-            add_recovery(day, ended, final)
+            add_recovery(day, line_id, final)
     blocked_by_uncertain(day, silent)
 
 
-def add_recovery(day: DayBuilder, ended: str, final: str) -> None:
-    """The system is well again for this citizen once the line is answered, and the last word follows."""
+def add_recovery(day: DayBuilder, line_id: str, final: str) -> None:
+    """Let the system work again for this citizen when the line has been answered, and expect the final outcome."""
     line = day.lines[-1]
     line["afterwards"] = [control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})]
     line["final"] = {"outcome": final}
@@ -144,7 +144,7 @@ def add_recovery(day: DayBuilder, ended: str, final: str) -> None:
 
 
 def blocked_by_uncertain(day: DayBuilder, silent: Line) -> None:
-    """While a citizen's booking is uncertain, a new one is refused (rule 9); then the first is found."""
+    """While a citizen's booking is uncertain, a second one is refused (R9). Then the first booking is found."""
     create = {"operation": "create", "action": "reset", "times": None} | AFTER
     first = day.faulty("uncertain-holds", BOOK, ROEN, {"status": "uncertain"}, create, silent)
     line = day.lines[-1]
@@ -156,23 +156,19 @@ def blocked_by_uncertain(day: DayBuilder, silent: Line) -> None:
 
 
 def one_at_a_time(day: DayBuilder) -> None:
-    """Rule 9: a citizen's second booking waits for the first, or is refused when it has no time for that."""
+    """A citizen's second booking waits for the first, or is refused if its deadline is too short for that (R9)."""
     slow = {"operation": "reserve", "action": "slow", "seconds": 1.2}
-    stuck = {
-        "operation": "reserve",
-        "action": "hang",
-        "times": None,
-        "seconds": 10,
-    }  # until the second is refused
+    # Longer than the deadline of the second booking.
+    stuck = {"operation": "reserve", "action": "hang", "times": None, "seconds": 10}
     for number in range(5):
         waits = number < 3
         first = day.faulty("first-of-two", BOOK, ROEN, DONE, slow if waits else stuck)
         line = day.lines[-1]
-        seen = {"system": "roen", "operation": "reserve", "of": first}
+        first_call = {"system": "roen", "operation": "reserve", "of": first}
         body = day.wish(ROEN) | {"cpr": line["body"]["cpr"]}
         if waits:
-            day.add("second-waits", BOOK, body, DONE, when=seen)
+            day.add("second-waits", BOOK, body, DONE, when=first_call)
         else:
             clear = control(ROEN, "clear", {"label": line["before"][-1]["with"]["label"]})
             body["deadline"] = "@now:+2"
-            day.add("second-is-busy", BOOK, body, refused("busy"), when=seen, afterwards=[clear])
+            day.add("second-is-busy", BOOK, body, refused("busy"), when=first_call, afterwards=[clear])

@@ -1,6 +1,6 @@
-"""The part of the sample day that is refused before any call leaves: no kontaktgruppe, invalid_messages, too late.
+"""The part of the sample day that is refused before any call: no kontaktgruppe, invalid messages, too late.
 
-Used by make_day.py, which says how the systems are shared out.
+Used by make_day.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sandbox.day_builder import BOOK, CANCEL, HEALTHY, IMMEDIATE, OFFERS, REBOOK
 
 
 def no_contact_group(day: DayBuilder) -> None:
-    """No kontaktgruppe, no booking (release note 3.3); cancel, accept need none, as `bookings` shows."""
+    """No kontaktgruppe, no booking (R1). Cancel and accept need none; see `bookings` in make_day.py."""
     for absent in ({"kontaktgruppe": None}, {"kontaktgruppe": ""}):
         code = day.jobcenter()
         bodies = {
@@ -48,7 +48,7 @@ BAD_CPRS: dict[str, Any] = {
 
 
 def invalid_messages(day: DayBuilder) -> None:
-    """What is wrong is named by its field (rules 6 and 7), whatever queue it came on."""
+    """The answer names the invalid field (R6, R7), whichever queue the message came on."""
     for number, (what, cpr) in enumerate(BAD_CPRS.items()):
         body = day.wish("90001") if number % 2 else day.query("90002")
         day.add(f"cpr-{what}", BOOK if number % 2 else OFFERS, body | {"cpr": cpr}, refused("invalid", "cpr"))
@@ -85,7 +85,7 @@ def invalid_messages(day: DayBuilder) -> None:
 
 
 def too_late(day: DayBuilder) -> None:
-    """Nothing is called for a request that nobody waits for any more."""
+    """A request whose deadline has passed leads to no call."""
     late = {"sentAt": "@now:-60"}
     expect = {"status": "expired"}
     for code in HEALTHY[:2]:

@@ -1,6 +1,6 @@
-"""The part of the sample day that is about failure reports: what suppliers do with them, and what citizens write.
+"""The part of the sample day about failure reports: how suppliers answer, and what citizens write.
 
-Used by make_day.py, which says how systems and suppliers are shared out.
+Used by make_day.py, which says which system and supplier has which fault.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ LETTERS = "Æblegrød på Ærø - 😀 "
 
 
 def failed_booking(
-    day: DayBuilder, name: str, code: str, post: Line | None, end: str = "delivered", **report: Any
+    day: DayBuilder, name: str, code: str, supplier_fault: Line | None, end: str = "delivered", **report: Any
 ) -> str:
-    """A booking that fails technically, and what the supplier does with the report about it."""
-    line_id = day.faulty(name, BOOK, code, FAILED, WEB_PAGE, post=post)
+    """Add a booking that fails technically; `supplier_fault` is the supplier's answer to the report about it."""
+    line_id = day.faulty(name, BOOK, code, FAILED, WEB_PAGE, supplier_fault=supplier_fault)
     line = day.lines[-1]
     line["report"] = report_on(line["body"], 4, end, **report)
     return line_id
 
 
 def suppliers(day: DayBuilder) -> None:
-    """DESIGN 5, third column: only a 204 from the right place is delivered; what is answered for good is dead."""
+    """The supplier's answers decide whether the report is delivered or dead (docs/architecture.md#outcomes)."""
     for number in range(3):
         failed_booking(day, "report", (ROEN, ROEN_CONTRACT, ROEN_WEBHOOK)[number], None)
-    for name, post in _RETRIED.items():
-        failed_booking(day, f"report-{name}", ROEN_CONTRACT, post)
+    for name, fault in _RETRIED.items():
+        failed_booking(day, f"report-{name}", ROEN_CONTRACT, fault)
     failed_booking(day, "report-500-after", ROEN_CONTRACT, _status(500) | AFTER, times=2)
-    for name, (post, cause) in _FINAL_REFUSALS.items():
-        failed_booking(day, f"report-{name}", ROEN_CONTRACT, post, "dead", cause=cause)
+    for name, (fault, cause) in _FINAL_REFUSALS.items():
+        failed_booking(day, f"report-{name}", ROEN_CONTRACT, fault, "dead", cause=cause)
 
 
 def _status(status: int, fault: str | None = None, **more: Any) -> Line:
@@ -60,7 +60,7 @@ def _status(status: int, fault: str | None = None, **more: Any) -> Line:
 
 _RETRIED: dict[str, Line] = {
     "cut-before": {"action": "reset"},
-    "cut-after": {"action": "reset"} | AFTER,  # the same x-requestId again, and a 412
+    "cut-after": {"action": "reset"} | AFTER,  # the retry has the same x-requestId and gets a 412
     "hangs-after": {"action": "hang", "seconds": 10} | AFTER,
     "500": _status(500),
     "login-page": {"action": "redirect"},
@@ -75,23 +75,23 @@ _FINAL_REFUSALS: dict[str, tuple[Line, str]] = {
 
 
 def webhooks(day: DayBuilder) -> None:
-    """The same for the supplier that takes signed webhooks; a repeat has the same webhook-id."""
-    falters: dict[str, Line] = {
-        "wrong-address": _status(404),  # bare: the lane is parked, no report is to blame
+    """The same for the supplier that takes signed webhooks. A retry has the same webhook-id."""
+    faults: dict[str, Line] = {
+        "wrong-address": _status(404),  # without a fault: an error of the set-up, so the lane is parked
         "wrong-key": _status(401),
         "only-accepted": _status(202),
         "busy": _status(503, retry_after="1"),
         "login-page": {"action": "redirect"},
     }
-    for name, post in falters.items():
-        failed_booking(day, f"webhook-{name}", ROEN_WEBHOOK, post)
+    for name, fault in faults.items():
+        failed_booking(day, f"webhook-{name}", ROEN_WEBHOOK, fault)
     failed_booking(day, "webhook-cut-after", ROEN_WEBHOOK, {"action": "reset"} | AFTER, times=2)
     failed_booking(day, "webhook-gone", ROEN_WEBHOOK, _status(410), "dead", cause="rejected")
     failed_booking(day, "webhook-500-all-day", ROEN_WEBHOOK, _status(500, times=None), "waiting")
 
 
 def merges(day: DayBuilder) -> None:
-    """People press refresh: equal failures are one report. The same request again is no new failure."""
+    """Equal failures are merged into one report (R13). A repeated request is no new failure."""
     for code, kind in (("90001", "fuld"), ("90002", "fuld")):
         body = day.times(code, kind)
         first = last = day.add("refresh", TIMES, body, {"status": "failed", "fejlkode": 2})
@@ -104,18 +104,20 @@ def merges(day: DayBuilder) -> None:
 
 
 def report_body(day: DayBuilder, code: str, text: Any = TEXT, error: Any = 4, **more: Any) -> Line:
-    """The body of a citizen's own report."""
+    """The body of a report.citizen."""
     return day.person(code) | {"fejlkode": error, "fejltekst": text} | more
 
 
 def citizen_report(day: DayBuilder, name: str, body: Line, *, arrives: str | None = None, **more: Any) -> str:
-    """A citizen's report that is taken in, and delivered in the citizen's own words."""
-    report = report_on(body, body["fejlkode"], fejltekst=arrives or body["fejltekst"]) | more.pop("about", {})
+    """Add a citizen's report that is accepted and delivered; `arrives` is the delivered text if it differs."""
+    report = report_on(body, body["fejlkode"], fejltekst=arrives or body["fejltekst"]) | more.pop(
+        "expected", {}
+    )
     return day.add(name, REPORT, body, DONE, report=report, **more)
 
 
 def citizens(day: DayBuilder) -> None:
-    """Release note 3.2, rules 4 and 5: without a failed request, long ones, odd ones."""
+    """Citizens' reports without a failed request (release note 3.2), with each fejlkode (R4) and long texts (R5)."""
     for number, code in enumerate(HEALTHY):
         ids = {"moedetilbudId": f"@offer:{code}/samtale"} if number % 2 else {}
         citizen_report(day, "citizen", report_body(day, code, error=2 + number % 3, **ids))
@@ -132,9 +134,9 @@ def citizens(day: DayBuilder) -> None:
         arrives="Først dette.\nSå dette.",
     )
     citizen_report(day, "citizen-late", report_body(day, "90007") | {"sentAt": "@now:-3600"})
-    for _ in range(2):  # own words are never merged away
+    for _ in range(2):  # citizens' reports are never merged
         citizen_report(day, "citizen-again", report_body(day, "90004") | {"cpr": "@citizen:9999"})
-    for _ in range(4):  # their supplier is down until noon
+    for _ in range(4):  # the supplier is down until noon
         citizen_report(day, "citizen-in-the-morning", report_body(day, DOWN))
         citizen_report(day, "citizen-in-the-morning", report_body(day, HANGS))
     first = citizen_report(day, "citizen-twice", report_body(day, "90003"))
@@ -142,11 +144,11 @@ def citizens(day: DayBuilder) -> None:
     day.add("citizen-twice-again", REPORT, body, {"same_as": first}, after=first)
     day.add("citizen-other-body", REPORT, body | {"fejlkode": 3}, refused("conflict"), after=first)
     lost = {"end": "dead", "supplier": "", "cause": "unroutable"}
-    citizen_report(day, "citizen-unknown-jobcenter", report_body(day, "99999"), about=lost)
+    citizen_report(day, "citizen-unknown-jobcenter", report_body(day, "99999"), expected=lost)
 
 
 def refusals(day: DayBuilder) -> None:
-    """What a citizen's report may not be, by name of field."""
+    """Invalid reports of citizens; the answer names the field."""
     wrong: list[tuple[str, Any, Any]] = [
         ("501", "x" * 501, "fejltekst"),
         ("501-in-nfc", "é" * 501, "fejltekst"),
@@ -169,7 +171,7 @@ def refusals(day: DayBuilder) -> None:
 
 
 def joins(day: DayBuilder) -> None:
-    """A report names the failed request: the broker fills in what the citizen did not say."""
+    """The report names the failed request, and the broker completes it from there (R14)."""
     for code in (ROEN_CONTRACT, ROEN_WEBHOOK, GARBAGE, DOWN):
         first = (
             failed_booking(day, "failed-then-told", code, None)
@@ -188,8 +190,8 @@ def joins(day: DayBuilder) -> None:
     citizen_report(day, "citizen-joins-nothing", none)
     for code in (ROEN_CONTRACT, ROEN_WEBHOOK):
         first = failed_booking(day, "failed-for-another", code, None)
-        theirs = report_body(day, code, failedRequestId=f"@request:{first}")
-        citizen_report(day, "citizen-joins-anothers", theirs, after=first)
+        body = report_body(day, code, failedRequestId=f"@request:{first}")
+        citizen_report(day, "citizen-joins-anothers", body, after=first)
 
 
 def _failed(day: DayBuilder, code: str) -> str:
@@ -197,14 +199,14 @@ def _failed(day: DayBuilder, code: str) -> str:
 
 
 def report_on_failed(day: DayBuilder, name: str, first: str, **more: Any) -> str:
-    """The report of the citizen whose line `first` fails, with nothing but its id."""
+    """Add the report of the citizen whose line `first` fails. It names that request only."""
     failed = next(line for line in day.lines if line["id"] == first)
     body = report_body(day, failed["body"]["jobcenterkode"], failedRequestId=f"@request:{first}")
     body["cpr"] = failed["body"]["cpr"]
     known = ("moedetilbudId", "indkaldelseId")
     filled = {n: failed["body"][n] for n in known if n in failed["body"]}
     filled |= {"requestId": f"@request:{first}", "requestType": failed["type"]}
-    return citizen_report(day, name, body, about=filled, **more)
+    return citizen_report(day, name, body, expected=filled, **more)
 
 
 REPORT_PARTS = (suppliers, webhooks, merges, citizens, refusals, joins)

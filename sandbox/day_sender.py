@@ -112,7 +112,7 @@ class DaySender:
         return await self._check_later(line, raw, LineResult(line, str(answer.get("status")), problems))
 
     def _limit(self, line: Line) -> asyncio.Semaphore:
-        """The limit for this line. Lines with an exact time of sending, and those that call no system, have their own."""
+        """The limit for this line. Lines that must be sent at a certain time, or call no system, have their own."""
         system = self._systems.get(str(line.body.get("jobcenterkode")), "")
         separate = line.when or (line.report or {}).get("into") or line.type == REPORT
         return self._limits[f"{system}, separate" if separate else system]

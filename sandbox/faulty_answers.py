@@ -1,6 +1,6 @@
-"""Acts out a step on a real connection: late, wrong, cut or endless answers.
+"""Carries out a script step on an HTTP connection: late, wrong, cut-off or very large answers.
 
-Knows HTTP and sockets, nothing of bookings. Every wait and every size is bounded by the step's own limits.
+The step limits every wait and every size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WRONG_SHAPE = (
 async def act(
     step: Step, request: web.Request, work: Work, released: asyncio.Event
 ) -> web.StreamResponse | None:
-    """The answer that this step gives, or None when the connection was cut. `work` does what was asked."""
+    """The answer of this step, or None if the connection was cut. `work` carries out the call."""
     if step.action == "slow" and not step.after_work:
         await asyncio.sleep(step.seconds)
     if step.action in ("ok", "slow", "snatch") or step.after_work:
@@ -38,7 +38,7 @@ async def act(
         await asyncio.sleep(step.seconds)
     if step.action in ("ok", "slow", "snatch"):
         return answer
-    return await _BAD[step.action](step, request, released)
+    return await _FAULTS[step.action](step, request, released)
 
 
 async def _hang(step: Step, request: web.Request, released: asyncio.Event) -> None:
@@ -101,8 +101,8 @@ async def _bomb(step: Step, request: web.Request, released: asyncio.Event) -> we
     return web.Response(body=packed, headers={"Content-Type": "application/json", "Content-Encoding": "gzip"})
 
 
-Bad = Callable[[Step, web.Request, asyncio.Event], Awaitable[web.StreamResponse | None]]
-_BAD: dict[str, Bad] = {
+Fault = Callable[[Step, web.Request, asyncio.Event], Awaitable[web.StreamResponse | None]]
+_FAULTS: dict[str, Fault] = {
     "hang": _hang,
     "status": _status,
     "garbage": _garbage,
@@ -117,14 +117,14 @@ _BAD: dict[str, Bad] = {
 
 
 def cut(request: web.Request, *, gently: bool = False) -> None:
-    """End the connection: with a reset (RST), or gently after what was written has left."""
+    """End the connection with a reset (RST) or, if `gently`, after the data written so far has been sent."""
     transport = request.transport
     if transport is None:
         return
     if gently:
         transport.close()
         return
-    plug = transport.get_extra_info("socket")
-    if plug is not None:
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

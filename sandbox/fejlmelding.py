@@ -1,6 +1,6 @@
-"""What a supplier demands of a failure report, in both formats (DESIGN 4, domain.md 1.3), and how it reads one.
+"""Checks and reads failure reports in both formats: docs/contract.md#fejlmelding and docs/contract.md#webhook.
 
-A breach is a sentence without any personal value. Keeps nothing: inbox.py does.
+The sentence about a breach contains no personal data. inbox.py stores the reports.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ WEBHOOK_FIELDS = CONTRACT_FIELDS | {
 }
 KINDS = ("automatic", "citizen")
 SIGNATURE = "the signature does not verify"
-# Line breaks are the only control characters that a fejltekst may hold.
+# Line breaks are the only control characters that a fejltekst may contain.
 _CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def report_problems(body: dict[str, Any]) -> list[str]:
-    """What is wrong with the body of a Fejlmelding."""
+    """A sentence for each problem with the body of a Fejlmelding."""
     return unknown_fields(body, CONTRACT_FIELDS) + failed_checks(_common(body))
 
 
 def webhook_problems(body: dict[str, Any]) -> list[str]:
-    """What is wrong with the body of a signed webhook."""
+    """A sentence for each problem with the body of a signed webhook."""
     count = body.get("antal")
-    own = {
+    checks = {
         "reportId": is_uuid(body.get("reportId")),
         "kind": body.get("kind") in KINDS,
         "cpr": isinstance(body.get("cpr"), str) and bool(CPR.fullmatch(body["cpr"])),
@@ -55,7 +55,7 @@ def webhook_problems(body: dict[str, Any]) -> list[str]:
         "requestType": "requestType" not in body or isinstance(body["requestType"], str),
         "antal": type(count) is int and count >= 1,
     }
-    return unknown_fields(body, WEBHOOK_FIELDS) + failed_checks(_common(body) | own)
+    return unknown_fields(body, WEBHOOK_FIELDS) + failed_checks(_common(body) | checks)
 
 
 def _common(body: dict[str, Any]) -> dict[str, bool]:
@@ -74,7 +74,7 @@ def _is_text(text: Any) -> bool:
 
 
 def signature_problems(raw: bytes, headers: dict[str, str], secrets: Iterable[str]) -> list[str]:
-    """Judged by the library's own verifier; one live secret that verifies is enough."""
+    """Verify the signature with the standardwebhooks library. One secret that verifies is enough."""
     for secret in secrets:
         try:
             Webhook(secret).verify(raw, headers, json_parse=False)
@@ -87,7 +87,7 @@ def signature_problems(raw: bytes, headers: dict[str, str], secrets: Iterable[st
 async def read_webhook(
     request: web.Request, secrets: Iterable[str], served: tuple[str, ...], now: datetime
 ) -> Call:
-    """The call with every breach that it carries. The body is bounded by the server."""
+    """The call, with all its breaches of the contract. The server limits the size of the body."""
     raw, headers = await request.read(), dict(request.headers)
     problems = signature_problems(raw, headers, secrets)
     try:
@@ -95,7 +95,7 @@ async def read_webhook(
     except ValueError:
         body = None
     if isinstance(body, dict):
-        problems += webhook_problems(body) + _of_headers(request, body, served)
+        problems += webhook_problems(body) + _header_problems(request, body, served)
     else:
         problems.append("the body is not a JSON object")
         body = {}
@@ -114,7 +114,7 @@ async def read_webhook(
     )
 
 
-def _of_headers(request: web.Request, body: dict[str, Any], served: tuple[str, ...]) -> list[str]:
+def _header_problems(request: web.Request, body: dict[str, Any], served: tuple[str, ...]) -> list[str]:
     headers, cpr = request.headers, str(body.get("cpr", ""))
     checks = (
         ("content-type is not application/json", request.content_type == "application/json"),
@@ -125,7 +125,7 @@ def _of_headers(request: web.Request, body: dict[str, Any], served: tuple[str, .
         ),
         (
             "header traceparent breaks its pattern",
-            bool(TRACEPARENT.fullmatch(headers.get("traceparent", _TRACE))),
+            bool(TRACEPARENT.fullmatch(headers.get("traceparent", _ANY_TRACE))),
         ),
         ("the address has a query", not request.query_string),
         ("the CPR number is in a header", not cpr or not any(cpr in value for value in headers.values())),
@@ -133,4 +133,4 @@ def _of_headers(request: web.Request, body: dict[str, Any], served: tuple[str, .
     return [sentence for sentence, good in checks if not good]
 
 
-_TRACE = f"00-{'0' * 32}-{'0' * 16}-00"
+_ANY_TRACE = f"00-{'0' * 32}-{'0' * 16}-00"

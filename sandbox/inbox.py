@@ -1,6 +1,6 @@
-"""A supplier's own books: every failure report that it took in, how often, and by which calls.
+"""The inbox of a supplier: every failure report that it accepted, how often, and by which calls.
 
-Also judges them: what may never have happened, each in a sentence. Pure state; no HTTP.
+It also checks for what must never happen, such as a repeat without a reason. Pure state; no HTTP.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Facts = tuple[str, ...]
 
 @dataclass
 class ReceivedReport:
-    """One report. `identity`: its webhook-id, or for the contract format a name made of its facts."""
+    """One report. `identity` is its webhook-id or, in the contract format, an id derived from its facts."""
 
     identity: str
     facts: Facts
@@ -30,11 +30,11 @@ class ReceivedReport:
     times: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """All seven fields (the citizen as a token), what a webhook says more, and each arrival."""
+        """All fields (the citizen as a token) and each arrival."""
         body = self.call.body
         fields = ("fejlkode", "fejltekst", "fejlOphav", "fejlTidspunkt", "kind", "reportId", "requestId")
-        told: dict[str, Any] = {name: body.get(name) for name in (*fields, "requestType", "antal")}
-        told |= {
+        result: dict[str, Any] = {name: body.get(name) for name in (*fields, "requestType", "antal")}
+        result |= {
             "citizen": self.call.citizen,
             "moedetilbudId": body.get("moedetilbudId"),
             "indkaldelseId": body.get("indkaldelseId"),
@@ -42,7 +42,7 @@ class ReceivedReport:
         arrivals = [
             {"at": c.at.isoformat(), "xRequestId": c.x_request_id, "status": c.status} for c in self.arrivals
         ]
-        return told | {
+        return result | {
             "identity": self.identity,
             "jobcenterkode": self.call.jobcenter,
             "times": self.times,
@@ -57,7 +57,7 @@ class Inbox:
         self.reports: dict[str, ReceivedReport] = {}
 
     def take(self, identity: str | None, call: Call) -> None:
-        """A report has been taken in; the same identity again is the same report."""
+        """Add a report that was accepted. The same identity again counts as another arrival."""
         facts = facts_of(call)
         name = identity or str(uuid5(NAMESPACE_OID, repr(facts)))
         if name not in self.reports and len(self.reports) >= MAX_REPORTS:
@@ -68,7 +68,7 @@ class Inbox:
             report.arrivals.append(call)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Delete all reports."""
         self.reports.clear()
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -76,59 +76,61 @@ class Inbox:
         return [report.to_json() for report in self.reports.values()]
 
     def disagreements(self) -> list[str]:
-        """See `disagreements`."""
+        """The errors in this inbox; see the function `disagreements`."""
         return disagreements(self.reports.values())
 
 
 def facts_of(call: Call) -> Facts:
-    """What makes a report this report, whatever it is called: equal in every try."""
+    """The content that is the same in every delivery attempt of one report."""
     body = call.body
-    told = (body.get(n) for n in ("moedetilbudId", "indkaldelseId", "fejlkode", "fejltekst", "fejlTidspunkt"))
-    return (call.citizen, call.jobcenter, *(str(value) for value in told))
+    values = (
+        body.get(n) for n in ("moedetilbudId", "indkaldelseId", "fejlkode", "fejltekst", "fejlTidspunkt")
+    )
+    return (call.citizen, call.jobcenter, *(str(value) for value in values))
 
 
 def disagreements(reports: Iterable[ReceivedReport]) -> list[str]:
-    """What may never be in any inbox.
+    """A sentence for each error in an inbox; empty if there is none.
 
-    One report under two identities, other content under the same one, and a repeat without a reason: it came
-    again although it had been taken over with a 204, or under another x-requestId although nobody had answered.
+    Errors are: one report under two identities, different content under one identity, and a repeat without a reason,
+    that is after a 204, or with another x-requestId although the first call was not answered.
     """
     named: dict[Facts, list[str]] = defaultdict(list)
-    wrong: list[str] = []
+    errors: list[str] = []
     for report in reports:
         named[report.facts].append(report.identity)
         for before, again in zip(report.arrivals, report.arrivals[1:], strict=False):
-            wrong += [f"{report.identity} {what}" for what in _repeat(before, again)]
-    wrong += [f"{' and '.join(names)} are one report" for names in named.values() if len(names) > 1]
-    return wrong
+            errors += [f"{report.identity} {what}" for what in _repeat(before, again)]
+    errors += [f"{' and '.join(names)} are one report" for names in named.values() if len(names) > 1]
+    return errors
 
 
 def _repeat(before: Call, again: Call) -> list[str]:
-    wrong = []
+    errors = []
     if facts_of(before) != facts_of(again):
-        wrong.append("came again with other content")
+        errors.append("came again with other content")
     same_id = before.x_request_id == again.x_request_id
     if before.status == 204 and not same_id:
-        wrong.append("came again although it had been answered 204")
+        errors.append("came again although it had been answered 204")
     if before.status is None and not same_id:
-        wrong.append("came again under another x-requestId although nobody had answered")
-    return wrong
+        errors.append("came again under another x-requestId although it had not been answered")
+    return errors
 
 
 @dataclass
 class RetryAfterCheck:
-    """What a supplier asked for with Retry-After, and whether it was obeyed."""
+    """Checks that no call comes before the time that the supplier gave with Retry-After."""
 
     asked_at: datetime | None = None
     until: datetime | None = None
 
     def ask(self, now: datetime, until: datetime) -> None:
-        """It answered: not before then."""
+        """Note a Retry-After; the latest time counts."""
         if self.until is None or until > self.until:
             self.asked_at, self.until = now, until
 
     def is_obeyed(self, at: datetime, grace: float) -> bool:
-        """Whether a call may come now; `grace` in seconds is for those that were already on their way."""
+        """Whether a call may come at `at`; `grace` in seconds allows for calls that were already under way."""
         if self.asked_at is None or self.until is None or at >= self.until:
             return True
         return (at - self.asked_at).total_seconds() <= grace

@@ -1,6 +1,6 @@
-"""What a system remembers of the calls that came: the last ones, their breaches, the x-requestIds of a week.
+"""The record of the calls to a system: the last calls, their breaches of the contract, the x-requestIds of a week.
 
-Decides nothing; a breach is a sentence without any personal value.
+The sentence about a breach contains no personal data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REMEMBERED_FOR = timedelta(days=7)
 
 @dataclass
 class Call:
-    """One call that arrived, and how it ended. `worked`: the system did what was asked, whatever it said."""
+    """One call and how it ended. `worked`: the system did the work, whatever it answered."""
 
     operation: str
     jobcenter: str
@@ -41,30 +41,30 @@ class Call:
 
 
 class RequestIds:
-    """The x-requestIds of the last seven days, at most MAX_REMEMBERED (the oldest go first)."""
+    """The x-requestIds of the last seven days, at most MAX_REMEMBERED; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, datetime] = OrderedDict()
 
     def seen(self, x_request_id: str, now: datetime) -> bool:
-        """Whether it came before within seven days."""
+        """Whether it came within the last seven days."""
         at = self._seen.get(x_request_id)
         return at is not None and now - at < REMEMBERED_FOR
 
     def remember(self, x_request_id: str, now: datetime) -> None:
-        """Note that it came."""
+        """Add an x-requestId."""
         self._seen[x_request_id] = now
         self._seen.move_to_end(x_request_id)
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Delete all x-requestIds."""
         self._seen.clear()
 
 
 class Journal:
-    """The last calls and the breaches of one system. More breaches than the bound are only counted."""
+    """The last calls and the breaches of one system. Breaches beyond MAX_BREACHES are only counted."""
 
     def __init__(self) -> None:
         self.calls: deque[Call] = deque(maxlen=MAX_CALLS)
@@ -74,7 +74,7 @@ class Journal:
         self.most_in_flight = 0
 
     def begin(self, call: Call) -> None:
-        """A call has arrived."""
+        """Add a call that has arrived, and its breaches."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         call.in_flight = self.in_flight
@@ -83,13 +83,13 @@ class Journal:
             self.breach(f"{call.operation}: {problem}")
 
     def breach(self, sentence: str) -> None:
-        """The contract was broken, in this way."""
+        """Add a breach of the contract."""
         self.breach_count += 1
         if len(self.breaches) < MAX_BREACHES:
             self.breaches.append(sentence)
 
     def clear(self) -> None:
-        """Forget all that has ended."""
+        """Delete calls and breaches. Calls in flight stay counted."""
         self.calls.clear()
         self.breaches.clear()
         self.breach_count, self.most_in_flight = 0, self.in_flight

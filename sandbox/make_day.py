@@ -1,9 +1,9 @@
-"""Writes samples/day.jsonl, some 400 requests, each with its end. Run as `python -m sandbox.make_day`.
+"""Writes samples/day.jsonl: about 400 requests, each with its expected outcome. `python -m sandbox.make_day`.
 
-Always the same file. Every line is independent of the others unless it says `after`: each has its own citizen
-and its own time, and each way for a system to be ill has a system of its own (pil is down, hassel hangs,
-tjoern answers garbage, roen is ill for one citizen at a time). day_reports.py has what suppliers do, and what
-citizens report. samples.py explains what `@` stands for.
+The file is the same each time. Every line is independent of the others unless it has `after`: it has its own citizen
+and its own time. Each kind of fault has its own booking system: pil is down, hassel hangs, tjoern answers garbage, and
+roen fails for one citizen at a time. The other parts of the day are in day_outages.py, day_refusals.py and
+day_reports.py; samples.py explains the placeholders (`@…`).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ FILE = Path(__file__).parent / "samples" / "day.jsonl"
 
 
 def set_up(day: DayBuilder) -> None:
-    """Before the first request: who is ill all day."""
+    """The faults that last all day, set before the first request."""
     hang = {"operation": "any", "action": "hang", "times": None, "seconds": 30}
     garbage = {"operation": "any", "action": "garbage", "times": None}
-    # Supplier havn is down until noon; supplier bro asks the first ones to come later.
+    # Supplier havn is down until noon. Supplier bro answers the first reports with 503 and Retry-After.
     wait = {"operation": "report", "action": "status", "status": 503, "retry_after": "3", "times": 4}
     down = {"mode": "down"}
     steps = [control(HANGS, "script", hang), control(GARBAGE, "script", garbage), control(DOWN, "mode", down)]
@@ -59,15 +59,15 @@ def set_up(day: DayBuilder) -> None:
 
 
 def at_noon(day: DayBuilder) -> None:
-    """Supplier havn comes back when all that failed in the morning has failed."""
+    """Supplier havn comes back when the failing requests of the morning have been answered."""
     morning = [line["id"] for line in day.lines if line["id"][4:].startswith(("down-", "hangs-"))]
     day.lines[0] |= {"morning": morning, "noon": [control(DOWN, "mode", {"mode": "up"}, SUPPLIER)]}
 
 
 def queries(day: DayBuilder) -> None:
-    """Offers and times of healthy systems: rules 2, 4 and 10; release note 3.1."""
+    """Offers and times (R2), and their fejlkoder when there are none or the system fails (R4, R10)."""
     for number, code in enumerate(HEALTHY * 2):
-        group: Any = 2 if number % 3 == 0 else "2"  # a number on the wire is as good
+        group: Any = 2 if number % 3 == 0 else "2"  # the contract allows a JSON number, too
         day.add("offers", OFFERS, day.query(code, kontaktgruppe=group), DONE | {"count": 4})
     for code in HEALTHY:
         day.add("offers-immediate", OFFERS, day.query(code, straksbooking=True), DONE | {"count": 2})
@@ -93,7 +93,7 @@ def queries(day: DayBuilder) -> None:
 
 
 def bookings(day: DayBuilder) -> None:
-    """What goes well at once."""
+    """Bookings that succeed at once."""
     for number in range(36):
         code = day.jobcenter()
         form = (IN_PERSON, TELEPHONE, DIGITAL)[number % 3]
@@ -113,7 +113,7 @@ def bookings(day: DayBuilder) -> None:
 
 
 def whole_course(day: DayBuilder, code: str) -> None:
-    """One citizen books, moves, accepts and cancels."""
+    """One citizen books, moves, accepts and cancels a meeting."""
     citizen = day.citizen()
     first = day.add("life-book", BOOK, day.wish(code) | day.person(code, citizen), DONE)
     meeting = f"@booked:{first}"
@@ -124,7 +124,7 @@ def whole_course(day: DayBuilder, code: str) -> None:
 
 
 def not_offered(day: DayBuilder) -> None:
-    """Business noes of the times, the offers and the meetings themselves (rule 3)."""
+    """Refusals because of the times, the offers or the meetings themselves (R3)."""
     for number, code in enumerate(HEALTHY[:6]):
         body = day.wish(code, "samtale", TELEPHONE) | {"moedeform": DIGITAL}
         body["starttidspunkt"] = f"@slot:9/{2 if number % 2 else 7}"  # telephone only
@@ -150,31 +150,31 @@ def not_offered(day: DayBuilder) -> None:
             day.add("unknown-booking", type, day.person(code) | nowhere, refused("unknown-booking"))
         body = day.move(code, "@invitation:none", day.citizen())
         day.add("rebook-unknown", REBOOK, body, refused("unknown-booking"))
-    theirs = day.on_meeting("accept-own", ACCEPT, "90007", DONE, accepted=False)
+    owner = day.on_meeting("accept-own", ACCEPT, "90007", DONE, accepted=False)
     body = day.person("90007") | {"indkaldelseId": day.lines[-1]["body"]["indkaldelseId"]}
-    day.add("cancel-somebody-elses", CANCEL, body, refused("unknown-booking"), after=theirs)
+    day.add("cancel-somebody-elses", CANCEL, body, refused("unknown-booking"), after=owner)
 
 
 def taken_before(day: DayBuilder, code: str) -> None:
-    """The wished caseworker's time is gone before the request comes; a rebook to it is the booking system's to refuse."""
+    """Another citizen has the caseworker's time. The broker refuses a booking, the booking system a rebooking."""
     citizen, other = day.citizen(), day.citizen()
     steps = [day.seed(code, f"@invitation:{len(day.lines)}-other", other)]
     taken = steps[0]["with"]["starts_at"]
     body = day.wish(code) | {"starttidspunkt": taken}
-    day.add("taken-before", BOOK, body, refused("caseworker-not-offered"), before=steps)  # others have it
-    mine = f"@invitation:{len(day.lines)}-mine"
-    both = [day.seed(code, f"{mine}-other", other), day.seed(code, mine, citizen)]
-    body = day.move(code, mine, citizen) | {"starttidspunkt": both[0]["with"]["starts_at"]}
+    day.add("taken-before", BOOK, body, refused("caseworker-not-offered"), before=steps)
+    own = f"@invitation:{len(day.lines)}-mine"
+    both = [day.seed(code, f"{own}-other", other), day.seed(code, own, citizen)]
+    body = day.move(code, own, citizen) | {"starttidspunkt": both[0]["with"]["starts_at"]}
     day.add("rebook-to-taken", REBOOK, body, refused("slot-taken"), before=both)
 
 
 def repeats(day: DayBuilder) -> None:
-    """Rule 8: the same again, the same answer and one effect; the same id for another wish, a conflict."""
+    """A repeated request has the same answer and one effect; the same id with another body is a conflict (R8)."""
     for number in range(8):
         code = day.jobcenter()
         type, kind = ((BOOK, "samtale"), (IMMEDIATE, "straks"))[number % 2]
         first = day.add("twice", type, day.wish(code, kind), DONE)
-        again: Line = {"after": first} if number < 4 else {}  # the others go out together
+        again: Line = {"after": first} if number < 4 else {}  # the other copies are sent concurrently
         body = day.lines[-1]["body"] | {"requestId": f"@request:{first}"}
         day.add("twice-again", type, body, {"same_as": first}, **again)
     for number in range(4):
@@ -186,7 +186,7 @@ def repeats(day: DayBuilder) -> None:
 
 
 def make() -> str:
-    """The file's text."""
+    """The text of the file."""
     day = DayBuilder()
     set_up(day)
     parts = (

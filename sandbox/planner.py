@@ -1,4 +1,4 @@
-"""A stand-in Planner: which offers a jobcenter has for a citizen's contact group. Keeps no books."""
+"""A stand-in Planner: the offers of a jobcenter for a citizen's contact group. It stores nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class PlannerServer(System):
 
     def routes(self) -> list[web.RouteDef]:
         """The one path of a Planner."""
-        demand = OperationRules(query=("kontaktgruppe", "straksbooking"), needed=("kontaktgruppe",))
+        rules = OperationRules(query=("kontaktgruppe", "straksbooking"), needed=("kontaktgruppe",))
 
         async def serve(request: web.Request) -> web.StreamResponse:
             asked = request.query.get("kontaktgruppe", ""), request.query.get("straksbooking", "false")
-            return await self.handler("offers", demand, lambda call: self._offers(call, *asked))(request)
+            return await self.handler("offers", rules, lambda call: self._offers(call, *asked))(request)
 
         return [web.get("/v1/BorgerBooking/Moedetilbud", serve)]
 

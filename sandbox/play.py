@@ -84,7 +84,7 @@ async def send_day(services: Services) -> bool:
 async def last_reports(
     lines: list[Line], run: Run, frontend: Frontend, desk: DeskClient, services: Services
 ) -> tuple[list[ReportResult], list[str]]:
-    """Check the failure reports until they are as expected or REPORTS_S are over; the results and unexpected reports."""
+    """Check the failure reports until they are as expected, at most REPORTS_S; results and unexpected reports."""
     suppliers = list(default_layout().suppliers)
     until = time.monotonic() + REPORTS_S
     while True:

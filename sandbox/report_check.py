@@ -94,7 +94,7 @@ class ReportCheck:
         return [self._result(line, about) for line, about in reported]
 
     def unexpected(self, lines: Sequence[Line]) -> list[str]:
-        """Reports that no line expects, in the inboxes (after `results`) and, for this run's requests, in the ledger."""
+        """Reports that no line expects: in the inboxes (after `results`) and, for this run, in the ledger."""
         problems = [
             f"{supplier}: a report that no line leads to (fejlkode {report['fejlkode']}, {report['jobcenterkode']})"
             for supplier, reports in self._left.items()

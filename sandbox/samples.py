@@ -1,9 +1,11 @@
-"""Reads a sample day, makes its lines into requests of one run, judges answers by their lines' expectation.
+"""Reads a sample day, turns its lines into the requests of one run, and compares answers with the expected ones.
 
-What `@` stands for in a line: `@citizen:7` an invented CPR number, `@token:7` and `@citizen-label:7` how the
-sandbox and its script name that citizen, `@offer:JOBCENTER/KIND`, `@slot:DAY/NUMBER` (`+15`: minutes later),
-`@now:-60` (seconds from the sending), `@invitation:NAME` and `@request:LINE` an id of this run,
-`@booked:LINE` the indkaldelseId in that line's answer. Sends nothing.
+Placeholders in a line, replaced when it is sent:
+
+- `@citizen:7`: an invented CPR number; `@token:7`, `@citizen-label:7`: that citizen in the sandbox's books and scripts
+- `@offer:JOBCENTER/KIND`: a moedetilbudId; `@slot:DAY/NUMBER` or `@slot:DAY/NUMBER+15`: a start, 15 minutes later
+- `@now:-60`: seconds from now; `@invitation:NAME`, `@request:LINE`: ids of this run
+- `@booked:LINE`: the indkaldelseId in the answer to that line
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from uuid import UUID, uuid5
 from sandbox.books import citizen_token
 from sandbox.system_layout import offer_id, slot_time
 
-# Birth dates in the 2030s (7th digit 4 with years 30 to 36): numbers that no person has.
+# No person has these numbers: their birth dates are in the 2030s (7th digit 4 with years 30 to 36).
 YEARS, MONTHS, DAYS, SERIALS = range(30, 37), range(1, 13), range(1, 29), range(4000, 5000)
 CITIZENS = len(YEARS) * len(MONTHS) * len(DAYS) * len(SERIALS)
 
@@ -33,7 +35,7 @@ def invented_cpr(number: int) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a sample day; see make_day.py for how they come about."""
+    """One line of a sample day. make_day.py writes them."""
 
     id: str
     type: str
@@ -50,23 +52,23 @@ class Line:
 
     @property
     def key(self) -> str:
-        """The routing key: the type without its version, if the line does not say otherwise."""
+        """The routing key: the line's own, or the type without its version."""
         return self.routing_key or self.type.rpartition(".v")[0]
 
     @property
     def is_copy(self) -> bool:
-        """Whether it repeats another line and so has no effect of its own."""
+        """Whether it repeats another line; then it has no effect of its own."""
         return "same_as" in self.expect
 
     @property
     def ends(self) -> str:
-        """How it must end in the end."""
+        """The expected final status."""
         return str(self.final["outcome"] if self.final else self.expect.get("status", ""))
 
 
 @dataclass(frozen=True)
 class SetUp:
-    """What the sandbox is told: before the first request, and at noon, when the lines `morning` have ended."""
+    """Control steps: `controls` before the first request, `noon` after the lines `morning` have been answered."""
 
     controls: list[dict[str, Any]]
     morning: list[str] = field(default_factory=list)
@@ -74,14 +76,14 @@ class SetUp:
 
 
 def read_day(path: Path) -> tuple[SetUp, list[Line]]:
-    """The first line, and the requests. Raises ValueError, TypeError for a bad file."""
+    """The set-up (first line) and the requests. Raises ValueError or TypeError if the file is invalid."""
     raw = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     first = {name: value for name, value in raw[0].items() if name != "id"}
     return SetUp(**first), [Line(**line) for line in raw[1:]]
 
 
 class Run:
-    """One sending of a sample day: gives `@` its meaning. `answers` fills up with the lines' answers."""
+    """One run of a sample day: replaces its placeholders. `answers` has the answers so far, by line."""
 
     def __init__(self, run_id: UUID, first_day: date) -> None:
         self.run_id = run_id
@@ -90,7 +92,7 @@ class Run:
         self._first_citizen = run_id.int % CITIZENS
 
     def resolve(self, value: Any) -> Any:
-        """`value` with every `@…` replaced, as of now."""
+        """`value` with every placeholder replaced; times are relative to now."""
         if isinstance(value, dict):
             return {name: self.resolve(part) for name, part in value.items()}
         if isinstance(value, list):
@@ -101,18 +103,18 @@ class Run:
         return value
 
     def body(self, line: Line) -> bytes:
-        """The request as it goes out now."""
+        """The body of the request, if it is sent now."""
         if line.raw is not None:
             return line.raw.encode()
-        usual = {"requestId": f"@request:{line.id}", "sentAt": "@now:0"}
-        return json.dumps(self.resolve(usual | line.body), ensure_ascii=False).encode()
+        defaults = {"requestId": f"@request:{line.id}", "sentAt": "@now:0"}
+        return json.dumps(self.resolve(defaults | line.body), ensure_ascii=False).encode()
 
     def request_id(self, line: Line) -> str:
         """The requestId of a line."""
         return str(self.resolve(line.body.get("requestId", f"@request:{line.id}")))
 
     def token(self, body: dict[str, Any]) -> str:
-        """How the sandbox names the citizen of a line's body."""
+        """The token by which the sandbox's books name the citizen of a line's body."""
         return citizen_token(str(self.resolve(body.get("cpr", ""))))
 
     def _citizen(self, number: str) -> str:
@@ -149,10 +151,10 @@ class Run:
 
 
 def mismatches(line: Line, sent: dict[str, Any], answer: dict[str, Any]) -> list[str]:
-    """What in an answer is not as the line expects, in sentences; empty when it is met."""
+    """Sentences about what in an answer is not as the line expects; empty if all is."""
     result = answer.get("result") or {}
     booking = result.get("booking") or {}
-    seen = {
+    actual = {
         "status": answer.get("status"),
         "reason": answer.get("reason"),
         "fejlkode": answer.get("fejlkode"),
@@ -160,21 +162,23 @@ def mismatches(line: Line, sent: dict[str, Any], answer: dict[str, Any]) -> list
         "count": len(result.get("tider", result.get("moedetilbud", ()))),
         "form": booking.get("moedeform"),
     }
-    wanted = {name: value for name, value in line.expect.items() if name in seen}
-    wrong = [f"{name} is {seen[name]}, not {value}" for name, value in wanted.items() if seen[name] != value]
+    expected = {name: value for name, value in line.expect.items() if name in actual}
+    problems = [
+        f"{name} is {actual[name]}, not {value}" for name, value in expected.items() if actual[name] != value
+    ]
     if (
         booking
         and "starttidspunkt" in sent
         and not _same_time(booking["starttidspunkt"], sent["starttidspunkt"])
     ):
-        wrong.append("the booking is at another time than asked for")
-    if wrong and answer.get("fejltekst"):
-        wrong.append(f"fejltekst: {answer['fejltekst']}")
-    return wrong
+        problems.append("the booking is at another time than requested")
+    if problems and answer.get("fejltekst"):
+        problems.append(f"fejltekst: {answer['fejltekst']}")
+    return problems
 
 
 def final_mismatches(final: dict[str, Any], event: dict[str, Any]) -> list[str]:
-    """The same for the last word on an uncertain booking."""
+    """The same for the event with the final outcome of an uncertain booking."""
     return [
         f"final {name} is {event.get(name)}, not {value}"
         for name, value in final.items()
@@ -182,5 +186,5 @@ def final_mismatches(final: dict[str, Any], event: dict[str, Any]) -> list[str]:
     ]
 
 
-def _same_time(one: str, other: str) -> bool:
-    return datetime.fromisoformat(one) == datetime.fromisoformat(other)
+def _same_time(first: str, second: str) -> bool:
+    return datetime.fromisoformat(first) == datetime.fromisoformat(second)

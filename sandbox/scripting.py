@@ -1,6 +1,6 @@
-"""What a system shall do with its next calls: an ordered, bounded list of steps.
+"""The script of a system: an ordered list of steps that say how it treats its next calls.
 
-Data and matching only; faulty_answers.py acts it out.
+Data and matching only; faulty_answers.py carries the steps out.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from sandbox.journal import Call
 
 OPERATIONS = ("offers", "times", "find", "reserve", "create", "accept", "cancel", "report")
 ACTIONS = (
-    "ok",  # as it should be: lets some calls pass before the next step
+    "ok",  # answers normally: lets some calls pass before the next step
     "slow",  # waits `seconds`, then works and answers
-    "hang",  # holds the connection until released, cut by the client, or `seconds` are over; then drops it
+    "hang",  # no answer until released, closed by the client, or `seconds` are over; then cuts the connection
     "status",  # answers `status`, with `fault` as problem+json, with `retry_after` as a header
-    "garbage",  # 200 and no JSON
+    "garbage",  # 200 and invalid JSON
     "wrong_shape",  # 200 and JSON of another shape
     "html",  # 200 and a web page
     "redirect",  # 302
     "reset",  # cuts the connection without an answer
-    "half",  # half an answer, then cut
+    "half",  # sends half an answer, then cuts the connection
     "huge",  # 200 and `size` bytes
     "bomb",  # 200 and gzip that unpacks to `size` bytes
-    "snatch",  # somebody else takes the wished time first; then as it should be
+    "snatch",  # another citizen books the wished time first; then answers normally
 )
 MAX_STEPS = 10_000
 MAX_SECONDS = 300.0
@@ -33,15 +33,15 @@ MAX_SIZE = 64 * 1024 * 1024
 
 
 class BadStep(ValueError):
-    """A step that cannot be acted out; the text says which field and why."""
+    """An invalid step; the text names the field and the reason."""
 
 
 @dataclass
 class Step:
-    """One step, for `times` calls or (None) until cleared. Filters that are None fit every call.
+    """One step, for `times` calls or (None) until cleared. A filter that is None fits every call.
 
-    `after_work`: the work is done first, then the bad answer given. `remember`: the x-requestId counts as
-    received even if the work is not done. `size` in bytes; `label`: to clear it by.
+    `after_work`: the work is done before the faulty answer. `remember`: the x-requestId counts as received even if the
+    work is not done. `size` is in bytes. Steps can be cleared by their `label`.
     """
 
     operation: str = "any"
@@ -61,7 +61,7 @@ class Step:
     label: str | None = None
 
     def __post_init__(self) -> None:
-        wrong = [
+        invalid = [
             name
             for name, good in (
                 ("operation", self.operation in (*OPERATIONS, "any")),
@@ -74,19 +74,19 @@ class Step:
             )
             if not good
         ]
-        if wrong:
-            raise BadStep(f"out of range: {', '.join(wrong)}")
+        if invalid:
+            raise BadStep(f"out of range: {', '.join(invalid)}")
 
     def fits(self, call: Call) -> bool:
-        """Whether this step is for that call."""
-        wanted = (self.citizen, self.offer, self.jobcenter, self.invitation)
-        has = (call.citizen, call.offer, call.jobcenter, call.invitation)
-        pairs = zip(wanted, has, strict=True)
+        """Whether this step applies to the call."""
+        filters = (self.citizen, self.offer, self.jobcenter, self.invitation)
+        actual = (call.citizen, call.offer, call.jobcenter, call.invitation)
+        pairs = zip(filters, actual, strict=True)
         return self.operation in ("any", call.operation) and all(want in (None, got) for want, got in pairs)
 
 
 def step_from(raw: Any) -> Step:
-    """A step from JSON. Raises BadStep naming what is unknown or wrong."""
+    """A step from JSON. Raises BadStep with the unknown or invalid fields."""
     if not isinstance(raw, dict):
         raise BadStep("a step is a JSON object")
     unknown = sorted(set(raw) - {f.name for f in fields(Step)})
@@ -99,19 +99,19 @@ def step_from(raw: Any) -> Step:
 
 
 class Script:
-    """The steps of one system; the first that fits a call is used."""
+    """The steps of one system. The first step that fits a call is used."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
 
     def add(self, step: Step) -> None:
-        """Put a step last. Raises BadStep when there are too many."""
+        """Append a step. Raises BadStep when there are too many."""
         if len(self._steps) >= MAX_STEPS:
             raise BadStep(f"more than {MAX_STEPS} steps")
         self._steps.append(step)
 
     def take(self, call: Call) -> Step | None:
-        """The step for this call, used up by one."""
+        """The step for this call, or None; its `times` goes down by one."""
         step = next((s for s in self._steps if s.fits(call)), None)
         if step is not None and step.times is not None:
             step.times -= 1
@@ -120,9 +120,9 @@ class Script:
         return step
 
     def clear(self, label: str | None = None) -> None:
-        """Forget all steps, or those with this label."""
+        """Remove all steps, or those with this label."""
         self._steps = [s for s in self._steps if label is not None and s.label != label]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """What is still to come."""
+        """The remaining steps."""
         return [asdict(step) for step in self._steps]

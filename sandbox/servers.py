@@ -1,7 +1,7 @@
-"""The whole sandbox in one async with, or as a process: each system on its own port, and a desk for all.
+"""The whole sandbox, as an async context manager or as a process: each system on its own port, and the desk.
 
-The desk answers for a system that is down, too: POST /{system}/_control/mode. Writes the directory.toml that
-tells the broker the ports.
+The desk is the control interface of all systems on one port. It also answers for a system that is down, for example
+POST /{system}/_control/mode. The module writes the directory.toml that tells the broker the ports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sandbox.system import STOP_S, System
 from sandbox.system_layout import Layout, SupplierPlan, SystemPlan, default_layout, load_layout
 
 TEST_CITIZEN = "0101364999"
-"""Whom the sandbox's suppliers take test reports of; born in 2036, so nobody (docs/adr/0007)."""
+"""The citizen of test reports to the sandbox's suppliers. Born in 2036, so no person has the number (ADR 7)."""
 
 P = TypeVar("P", SystemPlan, SupplierPlan)
 
@@ -47,11 +47,11 @@ class Sandbox:
 
     @classmethod
     async def start(cls, layout: Layout | None = None) -> Sandbox:
-        """Everything up. Raises OSError when a given port is taken."""
+        """Start everything. Raises OSError when a given port is taken."""
         return await cls(layout).__aenter__()
 
     async def stop(self) -> None:
-        """Everything down; calls in flight are cut."""
+        """Stop everything. Calls in flight are cut off."""
         await asyncio.gather(*(system.down() for system in self.systems.values()))
         if self._desk is not None:
             await self._desk.cleanup()
@@ -70,15 +70,15 @@ class Sandbox:
         await self.stop()
 
     def booking_system_of(self, jobcenter: str) -> BookingServer:
-        """Who keeps this jobcenter's calendar."""
+        """The booking system of this jobcenter."""
         return self.booking_systems[self.layout.jobcenters[jobcenter].booking_system]
 
     def planner_of(self, jobcenter: str) -> PlannerServer:
-        """Who makes this jobcenter's offers."""
+        """The Planner of this jobcenter."""
         return self.planners[self.layout.jobcenters[jobcenter].planner]
 
     def supplier_of(self, jobcenter: str) -> SupplierServer:
-        """Who hears of failures at this jobcenter."""
+        """The supplier that gets the failure reports of this jobcenter."""
         return self.suppliers[self.layout.jobcenters[jobcenter].supplier]
 
     def breaches(self) -> list[str]:
@@ -86,7 +86,7 @@ class Sandbox:
         return [f"{name}: {breach}" for name, system in self.systems.items() for breach in system.breaches]
 
     def disagreements(self) -> list[str]:
-        """Everything that may not be in any books, with the system's name."""
+        """Every error in the books and inboxes, with the system's name."""
         return [f"{name}: {what}" for name, s in self.systems.items() for what in s.books()["disagreements"]]
 
     async def _open_desk(self) -> None:
@@ -102,22 +102,22 @@ class Sandbox:
         return self.systems[request.match_info["system"]]
 
     async def _index(self, _: web.Request) -> web.Response:
-        known = {name: self._told(name, system) for name, system in self.systems.items()}
+        systems = {name: self._description(name, system) for name, system in self.systems.items()}
         jobcenters = {code: dataclasses.asdict(plan) for code, plan in self.layout.jobcenters.items()}
         first_day = self.layout.starts_on.isoformat()
-        return web.json_response({"first_day": first_day, "systems": known, "jobcenters": jobcenters})
+        return web.json_response({"first_day": first_day, "systems": systems, "jobcenters": jobcenters})
 
-    def _told(self, name: str, system: System) -> dict[str, Any]:
+    def _description(self, name: str, system: System) -> dict[str, Any]:
         kind = (
             "planner" if name in self.planners else "supplier" if name in self.suppliers else "booking system"
         )
-        told = {"base_url": system.base_url, "up": system.is_up, "kind": kind, "serves": system.served}
-        return told | ({"format": system.format} if isinstance(system, SupplierServer) else {})
+        description = {"base_url": system.base_url, "up": system.is_up, "kind": kind, "serves": system.served}
+        return description | ({"format": system.format} if isinstance(system, SupplierServer) else {})
 
     def directory_toml(self, host: str | None = None) -> str:
-        """A directory.toml for the broker with the real ports; `host`: how others reach this sandbox.
+        """The directory.toml for the broker. `host` is the name by which the broker reaches the sandbox.
 
-        A webhook's secret is in a file beside it, named in it: see `write_directory`.
+        It names files with the secrets of webhooks; `write_directory` writes them.
         """
         lines = ["# Written by the sandbox; its ports change with every start."]
         for table, systems in (("planners", self.planners), ("booking_systems", self.booking_systems)):
@@ -140,7 +140,7 @@ class Sandbox:
         return table | files | plan.limits
 
     def write_directory(self, path: Path, host: str | None = None) -> None:
-        """The directory.toml at `path`, and beside it, for their owner only, the webhook secrets that it names."""
+        """Write directory.toml to `path` and the webhook secrets beside it, readable by their owner only."""
         path.parent.mkdir(parents=True, exist_ok=True)
         for supplier in self.suppliers.values():
             for file, secret in zip(_secret_files(supplier), supplier.secrets, strict=True):
@@ -167,7 +167,7 @@ def _toml(value: Any) -> str:
 
 
 def _with_ports(layout: Layout, host: str, desk_port: int, base_port: int | None) -> Layout:
-    """The same layout on `host`; ports from `base_port`: the desk, the Planners, the booking systems, suppliers."""
+    """The layout on `host`. Ports from `base_port`: the desk, then Planners, booking systems and suppliers."""
     layout = dataclasses.replace(layout, host=host, desk_port=desk_port)
     if base_port is None:
         return layout
@@ -186,37 +186,37 @@ def _numbered(plans: dict[str, P], ports: Iterator[int]) -> dict[str, P]:
 
 
 def _arguments() -> argparse.Namespace:
-    options = argparse.ArgumentParser(prog="python -m sandbox.servers", description=__doc__)
-    options.add_argument("--layout", type=Path, help="a TOML file; without it the built-in layout")
-    options.add_argument(
-        "--directory-out", type=Path, help="where to write the directory.toml for the broker"
-    )
-    options.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    options.add_argument(
+    parser = argparse.ArgumentParser(prog="python -m sandbox.servers", description=__doc__)
+    parser.add_argument("--layout", type=Path, help="a TOML file; without it the built-in layout")
+    parser.add_argument("--directory-out", type=Path, help="where to write the directory.toml for the broker")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument(
         "--public-host", help="the name by which the broker reaches this machine (in directory.toml)"
     )
-    options.add_argument(
-        "--desk-port", type=int, default=0, help="the desk's port; the systems' are chosen free"
+    parser.add_argument(
+        "--desk-port", type=int, default=0, help="the port of the desk; the systems get free ports"
     )
-    options.add_argument("--base-port", type=int, help="the desk's port; the systems take the following ones")
-    return options.parse_args()
+    parser.add_argument(
+        "--base-port", type=int, help="the port of the desk; the systems get the following ports"
+    )
+    return parser.parse_args()
 
 
-async def serve(chosen: argparse.Namespace) -> None:
-    """Run until SIGINT or SIGTERM. The desk's address is the one line on standard output, when all is up."""
-    layout = load_layout(chosen.layout) if chosen.layout else default_layout()
-    ended = asyncio.Event()
+async def serve(options: argparse.Namespace) -> None:
+    """Run until SIGINT or SIGTERM. When all is up, print the address of the desk, the only line of output."""
+    layout = load_layout(options.layout) if options.layout else default_layout()
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with Sandbox(_with_ports(layout, chosen.host, chosen.desk_port, chosen.base_port)) as sandbox:
-        if chosen.directory_out:
-            sandbox.write_directory(chosen.directory_out, chosen.public_host)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Sandbox(_with_ports(layout, options.host, options.desk_port, options.base_port)) as sandbox:
+        if options.directory_out:
+            sandbox.write_directory(options.directory_out, options.public_host)
         print(sandbox.desk_url, flush=True)
-        await ended.wait()
+        await stop.wait()
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a broker may be reading it. Readable by its owner only."""
+    """Write atomically, because a broker may read the file. Readable by its owner only."""
     new = path.with_name(path.name + ".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
@@ -224,7 +224,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def main() -> int:
-    """The process."""
+    """Run the process. Returns its exit code."""
     asyncio.run(serve(_arguments()))
     return 0
 

@@ -1,7 +1,7 @@
-"""A stand-in supplier of booking systems: takes failure reports in, in its own format, and keeps them in its books.
+"""A stand-in supplier of booking systems: accepts failure reports in its own format and keeps them in its inbox.
 
-Contract: `POST /v1/BorgerBooking/Fejlmelding`. Webhook: `POST /webhooks/jobnet`, verified by the
-`standardwebhooks` library. Both answer 204, empty. Fetches nothing, replies to nobody.
+Format `contract`: `POST /v1/BorgerBooking/Fejlmelding`. Format `webhook`: `POST /webhooks/jobnet`, verified by the
+`standardwebhooks` library. Both answer 204 with an empty body.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from sandbox.system_layout import WEBHOOK, Layout
 CONTRACT_PATH = "/v1/BorgerBooking/Fejlmelding"
 WEBHOOK_PATH = "/webhooks/jobnet"
 SECRET_BYTES = 32
-# Calls that had left before a Retry-After was known to the caller.
+# Allows for calls that were sent before their caller had received a Retry-After.
 GRACE_S = 1.0
 
 
 def new_secret() -> str:
-    """A webhook secret as Standard Webhooks writes it."""
+    """A new webhook secret in the notation of Standard Webhooks."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 class SupplierServer(System):
-    """One supplier and its inbox. `secrets`: those a webhook may be signed with (two while they are changed)."""
+    """One supplier and its inbox. A webhook may be signed with any of `secrets` (two while they are rotated)."""
 
     def __init__(self, name: str, layout: Layout) -> None:
         plan = layout.supplier_plans[name]
@@ -42,10 +42,10 @@ class SupplierServer(System):
         self.format = plan.format
         self.received = Inbox()
         self.secrets = [new_secret()] if plan.format == WEBHOOK else []
-        self._patience = RetryAfterCheck()
-        self._impatient: list[str] = []
+        self._retry_after = RetryAfterCheck()
+        self._early_calls: list[str] = []
 
-    # A webhook's receiver knows a repeat by its webhook-id and answers it as it answered the first.
+    # The receiver of a webhook recognises a repeat by its webhook-id and answers it like the first call.
     @property
     def remembers_ids(self) -> bool:
         """Whether a repeated x-requestId gives 412."""
@@ -53,7 +53,7 @@ class SupplierServer(System):
 
     @property
     def path(self) -> str:
-        """What the directory adds to the address: a webhook's whole path, nothing for the contract."""
+        """The path in the directory's base_url: that of the webhook, or empty for the contract format."""
         return WEBHOOK_PATH if self.format == WEBHOOK else ""
 
     def routes(self) -> list[web.RouteDef]:
@@ -72,42 +72,46 @@ class SupplierServer(System):
         return web.Response(status=204)
 
     def refusal(self, call: Call) -> web.Response:
-        """401 where the signature is wrong, as a login would be; else a fault of the contract's list."""
+        """401 if the signature is wrong, otherwise a fault of docs/contract.md#faults."""
         return web.Response(status=401) if SIGNATURE in call.problems else problem("ugyldig-besked")
 
     def on_call(self, call: Call) -> None:
-        """Was it asked to wait?"""
-        if not self._patience.is_obeyed(call.at, GRACE_S) and len(self._impatient) < 100:
-            self._impatient.append("a report came before the time that Retry-After had said")
+        """Note a call that came before the time of Retry-After."""
+        if not self._retry_after.is_obeyed(call.at, GRACE_S) and len(self._early_calls) < 100:
+            self._early_calls.append("a report came before the time given with Retry-After")
 
     def on_answer(self, call: Call, answer: web.StreamResponse) -> None:
-        """Notes what was asked for."""
+        """Note the Retry-After of an answer."""
         now = datetime.now(UTC)
         until = _until(answer.headers.get("Retry-After"), now)
         if until is not None:
-            self._patience.ask(now, until)
+            self._retry_after.ask(now, until)
 
     def reset(self) -> None:
-        """As newly started; the secrets stay."""
+        """Return to the state after a start; the secrets stay."""
         super().reset()
         self.received.clear()
-        self._patience = RetryAfterCheck()
-        self._impatient.clear()
+        self._retry_after = RetryAfterCheck()
+        self._early_calls.clear()
 
     def books(self) -> dict[str, Any]:
-        """No meetings; what should never be in an inbox."""
-        wrong = self.received.disagreements() + self._impatient
-        return {"meetings": [], "entries": [], "disagreements": wrong}
+        """No meetings; `disagreements` has the errors found in the inbox."""
+        errors = self.received.disagreements() + self._early_calls
+        return {"meetings": [], "entries": [], "disagreements": errors}
 
     def inbox(self) -> list[dict[str, Any]]:
         """Every report received."""
         return self.received.to_json()
 
 
-def _until(wished: str | None, now: datetime) -> datetime | None:
-    if wished is None:
+def _until(retry_after: str | None, now: datetime) -> datetime | None:
+    if retry_after is None:
         return None
     try:
-        return now + timedelta(seconds=int(wished)) if wished.isdigit() else parsedate_to_datetime(wished)
+        return (
+            now + timedelta(seconds=int(retry_after))
+            if retry_after.isdigit()
+            else parsedate_to_datetime(retry_after)
+        )
     except (ValueError, OverflowError):
         return None

@@ -1,7 +1,7 @@
 """The base of every stand-in system: a port that can go down, a script, a journal of calls and a control interface.
 
-Each call takes the same way: check it against the contract, act out its script step, remember its x-requestId,
-do the work. The module knows nothing of meetings.
+Each call takes the same path: check it against the contract, act out its script step, remember its x-requestId,
+do the work. The subclasses do the work.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class System:
         self._runner = runner
 
     async def down(self) -> None:
-        """Close the sock socket and every connection. Calls in flight are cut off."""
+        """Close the listening socket and every connection. Calls in flight are cut off."""
         runner, self._runner = self._runner, None
         if runner is not None:
             self.release()

@@ -194,7 +194,7 @@ class Answer(Wire):
         *,
         now: datetime,
     ) -> Self:
-        """Refused by a business rule, or because the message is invalid. An unknown type is not repeated in the answer."""
+        """Refused by a business rule, or as an invalid message. An unknown type is not repeated in the answer."""
         return cls(
             request_id=request_id,
             type=type if type in REQUESTS else None,

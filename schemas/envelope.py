@@ -83,7 +83,7 @@ class Request(Message):
     deadline: RequestInstant | None = Field(
         default=None,
         title="Deadline",
-        description="The latest time at which an answer is of use, with offset; never later than sentAt plus 30 seconds.",
+        description="Latest time at which an answer is of use, with offset; at most sentAt plus 30 seconds.",
     )
     cpr: Cpr = Field(
         title="CPR number",
@@ -114,7 +114,7 @@ class Request(Message):
         return patient_until if self.deadline is None else min(self.deadline.astimezone(UTC), patient_until)
 
     def business_fields(self) -> bytes:
-        """The fields by which two requests with one id are compared (R8), as canonical JSON with the CPR number in clear.
+        """The fields by which two requests with one id are compared (R8): canonical JSON, CPR number in clear.
 
         The type is included, sentAt and deadline are not. Never store the result: store a keyed hash of it.
         """

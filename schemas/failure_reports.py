@@ -1,4 +1,4 @@
-"""A failure report in both formats that a supplier can choose, and the message on its lane (docs/contract.md#fejlmelding).
+"""A failure report in both formats (docs/contract.md#fejlmelding, #webhook), and the message on its lane.
 
 The ledger stores `Report` sealed; both bodies are parts of it. Which failures become reports, when they are sent
 and what counts as delivered is decided in broker/reports and broker/lanes.
@@ -57,7 +57,7 @@ class ContractBody(Message):
         default=None,
         alias="indkaldelseId",
         title="Invitation id",
-        description="The meeting that the failure is about; absent if there is none, for example when a new booking failed.",
+        description="The meeting that the failure is about; absent if there is none, as after a new booking failed.",
     )
     error_code: FailureCode = Field(
         alias="fejlkode",

@@ -30,6 +30,12 @@ TEST_TIMEOUT_S = 120.0
 ALARMS = 20
 
 
+def pytest_configure() -> None:
+    # A shell that runs a command in the background lets it ignore SIGINT, which programs under test would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def run_folder() -> Iterator[Path]:
     """A folder under .local/ for the servers of this run, removed at its end."""

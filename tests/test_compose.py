@@ -102,6 +102,7 @@ def test_every_mention_of_a_command_is_found() -> None:
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("service", sorted({command.service for command in COMMANDS}))
 @pytest.mark.integration
 async def test_settings_and_directory_of_every_command_can_be_used(service: str, tmp_path: Path) -> None:

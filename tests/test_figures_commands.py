@@ -1,4 +1,4 @@
-"""What the console shows is told by commands too: overview, suppliers, pages of dead letters."""
+"""The commands overview and suppliers, and the paging of dead letters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def parsed(command: Command, *words: object) -> Any:
     return json.loads((await command(*words, "--json")).stdout)
 
 
-async def test_the_overview_says_what_is_wrong_and_ends_with_it(
+async def test_the_overview_prints_problems_and_exits_with_1(
     command: Command, desk: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 2, cause="rejected")
@@ -32,7 +32,7 @@ async def test_the_overview_says_what_is_wrong_and_ends_with_it(
     assert len(facts["flow"]["steps"]) == 6
 
 
-async def test_suppliers_are_told_with_their_figures_and_one_with_its_history(
+async def test_suppliers_are_listed_with_figures_and_shown_with_history(
     command: Command, desk: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 3)
@@ -46,16 +46,16 @@ async def test_suppliers_are_told_with_their_figures_and_one_with_its_history(
     assert (await command("suppliers", "show", "nowhere")).exit_code == 1
 
 
-async def test_a_list_of_letters_says_how_it_goes_on(command: Command, sql: Sql) -> None:
+async def test_a_list_of_letters_prints_the_cursor_of_the_next_page(command: Command, sql: Sql) -> None:
     ids = {str(letter_id) for letter_id in await dead_reports(sql, 5)}
-    told: set[str] = set()
+    listed_ids: set[str] = set()
     words: list[object] = ["dead", "list", "--limit", 2, "--json"]
     for _ in range(3):
         result = await command(*words)
-        told |= {row["letter_id"] for row in json.loads(result.stdout)}
-        place = result.stderr.partition("--behind ")[2].strip()
-        words = ["dead", "list", "--limit", 2, "--json", "--behind", place]
-    assert (told, place) == (ids, "")
+        listed_ids |= {row["letter_id"] for row in json.loads(result.stdout)}
+        cursor = result.stderr.partition("--behind ")[2].strip()
+        words = ["dead", "list", "--limit", 2, "--json", "--behind", cursor]
+    assert (listed_ids, cursor) == (ids, "")
     assert (await command("dead", "list", "--behind", "nowhere")).exit_code == 1
 
 
@@ -72,7 +72,7 @@ async def test_groups_show_their_last_day(command: Command, sql: Sql) -> None:
     assert "█" in (await command("dead", "groups")).output
 
 
-def test_bars_are_as_high_as_their_share() -> None:
+def test_bars_are_scaled_to_the_highest_count() -> None:
     assert sparkline((0, 1, 50, 100)) == " ▁▄█"
     assert sparkline((0, 0)) == "  "
     assert sparkline(()) == ""

@@ -1,4 +1,4 @@
-"""What a worker says of itself: alive, ready or why not, and its metrics; ports that are taken stop nobody."""
+"""The health server of a worker: alive, ready or why not, metrics; a port in use does not stop the worker."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class FakeLedger:
 
 
 def vitals(problem: str | None = None, *, away: bool = False, **rest: Any) -> Vitals:
-    """Of a process that has started."""
+    """The vitals of a process that has started."""
     return Vitals(
-        tally=Counters(),
+        counters=Counters(),
         consumer=cast(Consumer, FakeConsumer(problem)),
         ledger=cast(Ledger, FakeLedger(away=away)),
         **rest,
@@ -64,7 +64,7 @@ def vitals(problem: str | None = None, *, away: bool = False, **rest: Any) -> Vi
 
 @asynccontextmanager
 async def served(of: Vitals) -> AsyncIterator[str]:
-    """Its address, when it answers."""
+    """Serve these vitals; gives the server's address."""
     port = free_port()
     async with HealthServer(HealthSettings(port=port), of):
         base = f"http://127.0.0.1:{port}"
@@ -94,14 +94,14 @@ async def test_a_worker_that_carries_requests_is_alive_and_ready() -> None:
 @pytest.mark.parametrize(
     ("of", "why"),
     [
-        (Vitals(tally=Counters()), "starting"),
+        (Vitals(counters=Counters()), "starting"),
         (vitals("no consumer on jobnet.bookings"), "no consumer on jobnet.bookings"),
-        (vitals(away=True), "PostgreSQL is out of reach"),
-        (vitals(stopping=True), "stopping: what is under way is being finished"),
+        (vitals(away=True), "PostgreSQL cannot be reached"),
+        (vitals(stopping=True), "stopping: running work is being finished"),
     ],
 )
 @pytest.mark.integration
-async def test_one_that_does_not_says_why_in_words(of: Vitals, why: str) -> None:
+async def test_a_worker_that_is_not_ready_gives_the_reasons(of: Vitals, why: str) -> None:
     async with served(of) as base:
         assert await fetched(f"{base}/healthz") == (200, "alive\n")
         assert await fetched(f"{base}/readyz") == (503, f"not ready: {why}\n")
@@ -140,7 +140,7 @@ async def test_port_0_serves_nothing_and_starts_nothing() -> None:
 
 
 def read(of: Vitals) -> dict[str, dict[tuple[str, ...], float]]:
-    """Every sample by name and the values of its labels, in the order of the list."""
+    """Every sample, by name and label values, in the order of the table."""
     order = {word: n for row in METRICS for n, word in enumerate(row.labels.split())}
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(Metrics(of).text().decode()):
@@ -151,7 +151,7 @@ def read(of: Vitals) -> dict[str, dict[tuple[str, ...], float]]:
 
 
 def test_every_metric_can_be_read_before_anything_has_started() -> None:
-    samples = read(Vitals(tally=Counters()))
+    samples = read(Vitals(counters=Counters()))
     assert samples["jobnet_ready"] == {(): 0}
     assert "process_cpu_seconds_total" in samples
 
@@ -165,9 +165,9 @@ def test_names_follow_the_rules_of_prometheus_and_each_has_a_meaning() -> None:
 
 def test_what_was_counted_is_shown() -> None:
     of = vitals()
-    of.tally.arrived("booking.book.v1")
-    of.tally.answers[("booking.book.v1", "failed", "4")] += 2
-    of.tally.called("birk", "create", "UNAVAILABLE", 0.3)
+    of.counters.arrived("booking.book.v1")
+    of.counters.answers[("booking.book.v1", "failed", "4")] += 2
+    of.counters.called("birk", "create", "UNAVAILABLE", 0.3)
     samples = read(of)
     assert samples["jobnet_requests_total"][("booking.book.v1",)] == 1
     assert samples["jobnet_answers_total"][("booking.book.v1", "failed", "4")] == 2
@@ -177,7 +177,7 @@ def test_what_was_counted_is_shown() -> None:
     assert samples["jobnet_call_duration_seconds_count"] == {("birk", "create"): 1}
 
 
-def test_an_answer_that_was_never_given_is_a_zero_from_the_start() -> None:
+def test_every_possible_answer_is_exported_as_zero_from_the_start() -> None:
     assert read(vitals())["jobnet_answers_total"][("booking.book.v1", "uncertain", "")] == 0
 
 
@@ -223,7 +223,7 @@ def test_a_certificate_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     assert certificate_ends(directory) == {}
 
 
-def test_a_cause_that_is_no_word_of_ours_is_other_and_causes_have_a_bound() -> None:
+def test_an_unknown_cause_is_counted_as_other_and_the_number_of_causes_is_bounded() -> None:
     rows = [
         ("jobnet.bookings.dead", "invalid", Backlog(5, 9.0)),
         ("jobnet.bookings.dead", "0101364001", Backlog(1, 3.0)),

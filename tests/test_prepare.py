@@ -30,6 +30,8 @@ cat <<END
 	libatomic.so.1 => not found
 END
 """
+# `ldd` is a process, also where a script stands for it.
+pytestmark = pytest.mark.integration
 NODE, SCRIPT, NEW = Path("/opt/node"), Path("/opt/script"), Path("/opt/new")
 
 

@@ -162,9 +162,7 @@ def test_statements_that_fail_say_why(own_postgres: PostgresNode) -> None:
 def owner_of_a_server(folder: Path) -> tuple[subprocess.Popen[bytes], psutil.Process]:
     """A process that starts a PostgreSQL and waits; and the server."""
     code = (
-        "import signal, sys, time; from pathlib import Path; from scripts.postgres import PostgresNode\n"
-        # A shell that runs the tests in the background lets them ignore SIGINT.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import sys, time; from pathlib import Path; from scripts.postgres import PostgresNode\n"
         "node = PostgresNode(Path(sys.argv[1])); node.start(); print(node.pid, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(folder)]

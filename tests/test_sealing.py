@@ -1,4 +1,4 @@
-"""Sealing: what was sealed opens in its own place with its own key, and nowhere else."""
+"""Sealed bytes open for their own id and field with their own key, and not otherwise."""
 
 from __future__ import annotations
 
@@ -36,19 +36,21 @@ texts = some.text(some.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 @given(plain=some.binary(max_size=2000), of=texts, field=texts)
-def test_what_was_sealed_opens_in_its_own_place(plain: bytes, of: str, field: str) -> None:
+def test_sealed_bytes_open_for_their_own_id_and_field(plain: bytes, of: str, field: str) -> None:
     assert sealer().open(sealer().seal(plain, of=of, field=field), of=of, field=field) == plain
 
 
 @given(of=texts, field=texts, other=texts, another=texts)
-def test_what_was_moved_does_not_open(of: str, field: str, other: str, another: str) -> None:
+def test_sealed_bytes_do_not_open_for_another_id_or_field(
+    of: str, field: str, other: str, another: str
+) -> None:
     assume((of, field) != (other, another))
     sealed = sealer().seal(MARKED, of=of, field=field)
     with pytest.raises(SealBroken):
         sealer().open(sealed, of=other, field=another)
 
 
-def test_an_id_and_a_field_that_spell_the_same_bytes_are_two_places() -> None:
+def test_id_and_field_cannot_be_confused() -> None:
     sealed = sealer().seal(MARKED, of="ab", field="c")
     with pytest.raises(SealBroken):
         sealer().open(sealed, of="a", field="bc")
@@ -63,13 +65,13 @@ def test_a_flipped_bit_does_not_open(at: int, bit: int) -> None:
 
 
 @given(junk=some.binary(max_size=80))
-def test_what_was_never_sealed_does_not_open(junk: bytes) -> None:
+def test_other_bytes_do_not_open(junk: bytes) -> None:
     with pytest.raises(SealBroken):
         sealer().open(junk, of="a", field="cpr")
 
 
 @given(length=some.integers(0, 200))
-def test_what_was_cut_does_not_open(length: int) -> None:
+def test_truncated_bytes_do_not_open(length: int) -> None:
     sealed = sealer().seal(MARKED, of="a", field="cpr")
     with pytest.raises(SealBroken):
         sealer().open(sealed[: min(length, len(sealed) - 1)], of="a", field="cpr")
@@ -86,8 +88,8 @@ def test_no_two_seals_are_the_same() -> None:
     assert len({sealer().seal(MARKED, of="a", field="cpr") for _ in range(200)}) == 200
 
 
-def test_after_a_rotation_the_old_still_opens_and_the_new_is_used() -> None:
-    # Given something sealed with the old key
+def test_after_a_rotation_the_old_key_still_opens_and_the_new_one_seals() -> None:
+    # Given bytes sealed with the old key
     old = sealer().seal(MARKED, of="a", field="cpr")
     # When the other key seals from now on
     rotated = sealer(seal_with="s2")
@@ -126,7 +128,7 @@ def test_tokens_of_different_purposes_and_keys_differ() -> None:
         for key_id in ("t1", "t2")
     ]
     assert len({token.digest for token in tokens}) == 4
-    # A purpose and a value that spell the same bytes are not the same.
+    # Purpose and value cannot be confused.
     assert sealer().token(b"bc", purpose="a").digest != sealer().token(b"c", purpose="ab").digest
 
 
@@ -143,7 +145,7 @@ def test_the_newest_key_makes_tokens_and_a_search_takes_all() -> None:
     assert [token.key_id for token in this.all_tokens(MARKED, purpose="citizen")] == ["t2", "t1"]
 
 
-def test_a_token_key_that_is_gone_is_named() -> None:
+def test_a_missing_token_key_is_named() -> None:
     with pytest.raises(KeyMissing) as caught:
         sealer().token(MARKED, purpose="citizen", key_id="t0")
     assert caught.value.key_id == "t0"
@@ -161,11 +163,11 @@ def test_a_sealer_cannot_be_pickled() -> None:
         pickle.dumps(sealer())
 
 
-def test_what_does_not_open_is_one_of_our_errors_and_tells_nothing_of_the_content() -> None:
+def test_the_error_is_a_broker_error_without_the_content() -> None:
     assert issubclass(SealBroken, BrokerError)
     with pytest.raises(SealBroken) as caught:
         sealer().open(MARKED, of="a", field="cpr")
-    assert str(caught.value) == "cpr: this is not sealed by us"
+    assert str(caught.value) == "cpr: not sealed by the broker"
 
 
 def test_a_token_holds_its_key_id_and_a_digest_of_32_bytes() -> None:

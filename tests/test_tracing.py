@@ -1,4 +1,4 @@
-"""What tracing costs when it is off: nothing is wrapped, nothing is loaded. And what a traceparent becomes."""
+"""With tracing off nothing is wrapped and the SDK is not loaded; parsing of traceparents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def work(*_: Any) -> Any:
-    """Anything that may be traced."""
+    """An object with traced methods."""
 
 
 def test_while_it_is_off_everything_is_what_it_was() -> None:

@@ -1,4 +1,4 @@
-"""A test report: only where an invented citizen is agreed, through the lane like any other, and in the log."""
+"""Test reports: only for suppliers with an agreed test citizen, sent through the lane, and in the operators' log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from broker import ops
 from broker.ledger.operators.operations import Operations
 from broker.ops import Actor, Refusal
-from broker.sealing import Sealer
 from config.directory import Directory, load_directory
 from config.settings import DEFAULTS
 from tests.ledger.support import Sql
@@ -25,11 +24,11 @@ def directory(test_cpr: str | None) -> Directory:
     return known.model_copy(update={"suppliers": {**known.suppliers, "birkelund": changed}})
 
 
-async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Operations, sql: Sql) -> None:
+async def test_a_test_report_is_due_sealed_and_marked_as_a_test(desk: Operations, sql: Sql) -> None:
     report_id = await ops.send_test_report(desk, directory(AGREED), "birkelund", BO)
     row = await sql.fetchrow("SELECT * FROM reports")
     assert (row["state"], row["supplier"], row["type"]) == ("waiting", "birkelund", "report.test.v1")
-    content = json.loads(Sealer(desk.settings.keys).open(row["content"], of=str(report_id), field="report"))
+    content = json.loads(desk.sealer.open(row["content"], of=str(report_id), field="report"))
     assert (content["cpr"], content["fejltekst"][:5]) == (AGREED, "TEST:")
     assert AGREED.encode() not in row["content"]
     [entry] = await desk.log.entries()
@@ -50,7 +49,7 @@ async def test_it_is_due_on_the_lane_sealed_and_says_what_it_is(desk: Operations
         ("nobody", AGREED, "knows no supplier"),
     ],
 )
-async def test_no_supplier_gets_what_it_could_take_for_real(
+async def test_a_test_report_needs_a_known_supplier_with_a_valid_test_citizen(
     desk: Operations, sql: Sql, supplier: str, cpr: str | None, said: str
 ) -> None:
     with pytest.raises(Refusal, match=said):

@@ -1,1 +1,1 @@
-"""The others: a bare loop, FastStream, Dramatiq and Celery, each written as its documentation says."""
+"""The other contestants: a bare loop, FastStream, Dramatiq and Celery, each written as its documentation says."""

@@ -1,7 +1,7 @@
-"""The floor: a hand-written loop of aio-pika and aiohttp that does the job and guarantees nothing.
+"""The lower bound of the cost: a loop with aio-pika and aiohttp that does the job without guarantees.
 
-No ledger, no idempotency, no validation, no deadline, no retry; a process that dies books twice. It publishes
-with confirms and acknowledges last, like everybody here.
+No ledger, idempotency, validation, deadlines or retries; after a crash it books twice. Like the other contestants it
+publishes with confirms and acknowledges last.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ async def main() -> None:
         async def handle(message: AbstractIncomingMessage) -> None:
             body = json.loads(message.body)
             booking = await book(session, body)
-            told = out(job.answer(body, booking), "answer.v1", message.correlation_id)
-            await publishing.default_exchange.publish(told, message.reply_to or "")
-            await outcomes.publish(out(job.event(body), "outcome.v1", None), "booking.done")
+            answer = message_of(job.answer(body, booking), "answer.v1", message.correlation_id)
+            await publishing.default_exchange.publish(answer, message.reply_to or "")
+            await outcomes.publish(message_of(job.event(body), "outcome.v1", None), "booking.done")
             await message.ack()
 
         queue = await consuming.get_queue(job.BOOKINGS, ensure=False)
@@ -57,7 +57,7 @@ async def book(session: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str
         return booking
 
 
-def out(body: dict[str, Any], type_: str, correlation_id: str | None) -> aio_pika.Message:
+def message_of(body: dict[str, Any], type_: str, correlation_id: str | None) -> aio_pika.Message:
     return aio_pika.Message(
         json.dumps(body).encode(),
         content_type="application/json",

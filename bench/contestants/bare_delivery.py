@@ -1,4 +1,4 @@
-"""The floor of report delivery: consume a whole report, POST it, acknowledge. No retries, no attempts written down."""
+"""The lower bound for report delivery: consume a report, POST it, acknowledge. No retries, no record of attempts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The job on Celery: a task that sends its answer and its event as further tasks.
 
-Quorum queues, publisher confirms, late acknowledgement, no results, as its documentation has them; threads, because
-the work waits for others.
+Quorum queues, publisher confirms, late acknowledgement and no results, as its documentation describes; threads, because
+the work is I/O.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ app.conf.update(
 )
 
 
-@app.task(name="carry")
-def carry(body: dict[str, Any]) -> None:
+@app.task(name="handle")
+def handle(body: dict[str, Any]) -> None:
     booking = book(body)
     app.send_task("answer", args=[job.answer(body, booking)], queue=job.ANSWERS)
     app.send_task("event", args=[job.event(body)], queue=job.EVENTS)

@@ -1,6 +1,6 @@
 """The job on Dramatiq: an actor that sends its answer and its event to further actors' queues.
 
-Publisher confirms on; its queues are quorum queues, which takes the override below (Dramatiq declares classic ones).
+With publisher confirms. Dramatiq declares classic queues; the override below makes its work queues quorum queues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ANSWERS, EVENTS = "dramatiq.answers", "dramatiq.events"
 
 
 class QuorumBroker(RabbitmqBroker):
-    """Its work queues as quorum queues, like everybody's here."""
+    """Declares work queues as quorum queues, like the other contestants."""
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
         return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
@@ -29,16 +29,16 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name=ANSWERS)
 def answer(body: dict[str, Any]) -> None:
-    """Handled by the frontend, not here."""
+    """The answer queue. The load generator consumes it."""
 
 
 @dramatiq.actor(queue_name=EVENTS)
 def event(body: dict[str, Any]) -> None:
-    """Handled by whoever listens."""
+    """The queue of outcome events. Nothing consumes it."""
 
 
 @dramatiq.actor(queue_name=job.BOOKINGS)
-def carry(body: dict[str, Any]) -> None:
+def handle(body: dict[str, Any]) -> None:
     booking = book(body)
     answer.send(job.answer(body, booking))
     event.send(job.event(body))

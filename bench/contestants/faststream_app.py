@@ -1,7 +1,7 @@
 """The job on FastStream: a subscriber with a pydantic model, its answer returned, its event from a publisher.
 
-As its documentation writes it: the CLI's uvloop, quorum queue, prefetch on the default channel, publisher confirms
-(its default), acknowledged after the work.
+As its documentation describes: uvloop by the CLI, a quorum queue, prefetch on the default channel, publisher confirms
+(the default), acknowledgement after the work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.contestants.bare import book
 
 
 class Booking(BaseModel):
-    """The request."""
+    """The body of a request."""
 
     requestId: str
     sentAt: str
@@ -54,7 +54,7 @@ events = broker.publisher(exchange=outcomes, routing_key="booking.done", persist
 
 
 @broker.subscriber(bookings, requests, ack_policy=AckPolicy.NACK_ON_ERROR)
-async def carry(body: Booking) -> RabbitResponse:
+async def handle(body: Booking) -> RabbitResponse:
     fields: dict[str, Any] = body.model_dump()
     booking = await book(app.context.get("session"), fields)
     await events.publish(job.event(fields), message_type="outcome.v1")

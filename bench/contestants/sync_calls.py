@@ -1,4 +1,4 @@
-"""The three calls of a booking with `requests`, for workers with threads: one session a thread, as it asks for."""
+"""The three calls of a booking with `requests`, for workers with threads: one session per thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _local = threading.local()
 
 
 def book(body: dict[str, Any]) -> dict[str, Any]:
-    """As bare.book."""
+    """Make the three calls; the same as `bare.book`."""
     session: requests.Session | None = getattr(_local, "session", None)
     if session is None:
         session = _local.session = requests.Session()

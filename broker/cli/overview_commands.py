@@ -72,7 +72,7 @@ def _print_overview(found: ops.Overview) -> None:
 
 
 def _sums(sums: dict[str, int]) -> str:
-    return ", ".join(f"{label or 'nobody'} {count}" for label, count in sums.items())
+    return ", ".join(f"{label or 'none'} {count}" for label, count in sums.items())
 
 
 @click.group()

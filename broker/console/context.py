@@ -1,4 +1,4 @@
-"""What handlers use: keys of the application and the request, the current user, and functions that answer."""
+"""Used by all handlers: keys of the application and the request, the current user, and functions that answer."""
 
 from __future__ import annotations
 

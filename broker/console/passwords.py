@@ -1,8 +1,8 @@
 """Login by name and password, with a limit on tries.
 
-Unknown names cost the same work and get the same answer as known ones: they are checked against a dummy hash. Tries are
-counted in a fixed number of counters, chosen by a keyed hash of the name. So a flood of names takes no memory and evicts
-no count.
+Unknown names cost the same work and get the same answer as known ones: they are checked against a dummy hash. Tries
+are counted in a fixed number of counters, chosen by a keyed hash of the name. So a flood of names takes no memory
+and evicts no count.
 """
 
 from __future__ import annotations

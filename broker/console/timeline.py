@@ -39,7 +39,7 @@ def _requests(story: WholeStory) -> Iterator[Moment]:
         if request.last_sent_at:
             yield Moment(request.last_sent_at, "request", "last sent", detail=f"to {request.booking_system}")
         if request.uncertain_since:
-            yield Moment(request.uncertain_since, "request", "uncertain: nobody answered", "warn")
+            yield Moment(request.uncertain_since, "request", "uncertain: no answer", "warn")
         if request.settled_at:
             words = " ".join(filter(None, (request.status or str(request.state), request.reason)))
             code = f"fejlkode {request.error_code}" if request.error_code else ""
@@ -54,7 +54,7 @@ def _mood(status: str | None) -> Mood:
 
 def _report(story: ReportStory) -> Iterator[Moment]:
     report = story.report
-    to = f"to {report.supplier or 'nobody yet'}"
+    to = f"to {report.supplier or 'no supplier yet'}"
     what = "test report" if report.type == TRIAL else f"{report.kind.value} failure report"
     yield Moment(report.created_at, "report", what, detail=f"{to}, count {report.count}")
     for attempt in story.attempts:
@@ -75,7 +75,8 @@ def _report(story: ReportStory) -> Iterator[Moment]:
 
 
 def _settled_at(story: ReportStory, settled_at: datetime) -> datetime:
-    """When the report was settled, but not before the attempt that settled it: both are one commit, at different times."""
+    """When the report was settled, but not before the end of the attempt that settled it."""
+    # Both times are of one commit, but they differ a little.
     close = [
         attempt.finished_at
         for attempt in story.attempts

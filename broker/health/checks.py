@@ -1,4 +1,4 @@
-"""The chores that write into the vitals what costs something to find out, at intervals, and nobody waits for them."""
+"""Periodic checks that are too expensive for each scrape; they store their results in the vitals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from broker.scheduler import Chore
 from config.settings import Settings
 
 CONSERVATION_EVERY_S = 60.0
-"""How often each process compares what was accepted with what became of it."""
+"""How often each process compares accepted requests and reports with their outcomes."""
 CERTIFICATES_EVERY_S = 3600.0
 
 
 class PeriodicChecks:
-    """One process's look at what it stands in."""
+    """The periodic checks of one process."""
 
     def __init__(
         self, settings: Settings, vitals: Vitals, desk: Operations, rabbit: Rabbit, systems: Systems
@@ -32,7 +32,7 @@ class PeriodicChecks:
         self._systems = systems
 
     def chores(self) -> list[Chore]:
-        """For the scheduler. Without a health server nobody would see the figures, so nobody reads them."""
+        """The chores for the scheduler. Without a health server the figures are not exported, so they are not read."""
         always = [Chore(self.conserve, CONSERVATION_EVERY_S)]
         health = self._settings.health
         if not health.port:
@@ -44,20 +44,21 @@ class PeriodicChecks:
         ]
 
     async def conserve(self) -> None:
+        """Compare what was accepted with its outcomes. Raises LedgerAway."""
         codes = report_codes(self._systems.directory.suppliers)
-        self._vitals.saw_balance(await Conservation(self._settings, self._desk.server, codes).check())
+        self._vitals.record_balance(await Conservation(self._settings, self._desk.server, codes).check())
 
     async def figures(self) -> None:
-        """What waits, is dead, is uncertain; and what lies in the work queues. Raises LedgerAway, RabbitAway."""
+        """Read the figures of the ledger and the depths of the work queues. Raises LedgerAway, RabbitAway."""
         queues = (*WORK_QUEUES, *map(lane_of, self._systems.directory.suppliers))
-        self._vitals.saw_figures(await self._desk.figures.figures(), await self._rabbit.depths(queues))
+        self._vitals.record_figures(await self._desk.figures.figures(), await self._rabbit.depths(queues))
 
     async def certificates(self) -> None:
-        """A system that is away, or whose certificate is over, keeps what it showed last."""
+        """Read when certificates end. For a system that cannot be reached the last known date stays."""
         directory = self._systems.directory
         names = {*directory.planners, *directory.booking_systems, *directory.suppliers}
         before = self._vitals.certificates.items()
         last = {(name, which): ends for (name, which), ends in before if which == "server" and name in names}
-        ours = await asyncio.to_thread(certificate_ends, directory)
-        self._vitals.certificates = last | ours
-        self._vitals.certificates = last | ours | await certificates_shown(directory)
+        own = await asyncio.to_thread(certificate_ends, directory)
+        self._vitals.certificates = last | own
+        self._vitals.certificates = last | own | await certificates_shown(directory)

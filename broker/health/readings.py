@@ -1,6 +1,6 @@
-"""How the metrics read what they show: from the tally, the parts, and the last looks of the chores. Pure.
+"""How the metrics read their values: from the counters, the components and the last results of periodic checks.
 
-Each gives a value for each combination of labels, and nothing while the part it reads is not there.
+Each function gives a value for each combination of labels, or none while the component does not exist yet. Pure.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ def single(value: float | None) -> MetricValues:
     return {} if value is None else {(): float(value)}
 
 
-def standing(read: Callable[[Figures], MetricValues]) -> Read:
-    """From the last look at the ledger, if there was one."""
+def from_figures(read: Callable[[Figures], MetricValues]) -> Read:
+    """A reading of the last figures of the ledger, if there are any."""
     return lambda vitals: read(vitals.figures) if vitals.figures else {}
 
 
-def numbers(piles: Callable[[Figures], Mapping[Any, Backlog]]) -> Read:
-    """How many there are of each kind."""
-    return standing(lambda figures: {_key(key): pile.number for key, pile in piles(figures).items()})
+def counts(backlogs: Callable[[Figures], Mapping[Any, Backlog]]) -> Read:
+    """The number of items in each backlog."""
+    return from_figures(lambda figures: {_key(key): each.number for key, each in backlogs(figures).items()})
 
 
-def ages(piles: Callable[[Figures], Mapping[Any, Backlog]]) -> Read:
-    """Of the oldest of each kind, counted on since the look: it grows also while nobody looks. 0 if there is none."""
+def oldest_ages(backlogs: Callable[[Figures], Mapping[Any, Backlog]]) -> Read:
+    """The age of the oldest item in each backlog, 0 if it is empty. It keeps growing between two readings."""
 
     def read(vitals: Vitals) -> MetricValues:
         if vitals.figures is None:
             return {}
         since = monotonic() - vitals.figures_at
-        found = piles(vitals.figures).items()
-        return {_key(key): pile.oldest_s + since if pile.number else 0.0 for key, pile in found}
+        found = backlogs(vitals.figures).items()
+        return {_key(key): each.oldest_s + since if each.number else 0.0 for key, each in found}
 
     return read
 
@@ -51,25 +51,25 @@ def _key(key: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def waiting(figures: Figures) -> dict[str, Backlog]:
-    """Reports that are not delivered yet, by supplier; every lane is there, with nothing if nothing waits."""
+    """Reports that are not delivered yet, by supplier, with a zero for each lane without any."""
     found = dict.fromkeys(figures.lanes, Backlog(0))
-    for (supplier, _), pile in figures.waiting.items():
-        found[supplier] = found.get(supplier, Backlog(0)) + pile
+    for (supplier, _), backlog in figures.waiting.items():
+        found[supplier] = found.get(supplier, Backlog(0)) + backlog
     return found
 
 
 def uncertain(figures: Figures) -> dict[str, Backlog]:
-    """Uncertain bookings by system, and a zero when there are none: an absent number is no good news."""
+    """Uncertain bookings by system. If there are none, one zero: a missing metric would hide a failure to read it."""
     return dict(figures.uncertain) or {"": Backlog(0)}
 
 
 def letters(figures: Figures) -> dict[tuple[str, str], Backlog]:
-    """Dead letters by queue and cause, and a zero when there are none."""
+    """Dead letters by queue and cause. If there are none, one zero."""
     return dict(figures.letters) or {("", ""): Backlog(0)}
 
 
 def lane_states(figures: Figures) -> MetricValues:
-    """1 for the state that a lane is in, 0 for the others."""
+    """1 for the current state of each lane, 0 for the others."""
     lanes = figures.lanes.items()
     return {
         (supplier, state.value): float(lane.state is state) for supplier, lane in lanes for state in LaneState
@@ -77,14 +77,14 @@ def lane_states(figures: Figures) -> MetricValues:
 
 
 def lane_ages(vitals: Vitals) -> MetricValues:
-    """For how long each lane has been in its state."""
+    """How long each lane has been in its state."""
     lanes = vitals.figures.lanes if vitals.figures else {}
     since = monotonic() - vitals.figures_at
     return {(supplier,): lane.since_s + since for supplier, lane in lanes.items()}
 
 
 def attention(figures: Figures) -> MetricValues:
-    """Lanes that a person has to see to."""
+    """1 for each lane that needs an operator."""
     return {(supplier,): float(lane.attention) for supplier, lane in figures.lanes.items()}
 
 
@@ -98,6 +98,6 @@ def consumers_alive(vitals: Vitals) -> MetricValues:
 
 
 def key_expiry(vitals: Vitals) -> MetricValues:
-    """Midnight at the beginning of that day."""
+    """The start of the day (UTC) by which each key should be replaced."""
     days = vitals.key_expiry.items()
     return {(key,): datetime.combine(day, time(), UTC).timestamp() for key, day in days}

@@ -1,7 +1,7 @@
-"""A worker's health server: `/healthz` (it lives), `/readyz` (it carries requests, or why not), `/metrics`.
+"""A worker's health server: `/healthz` (alive), `/readyz` (ready, or the reasons why not), `/metrics`.
 
-Reads what the process knows; asks the ledger nothing, so that many who look cost little. A port that is taken stops
-no worker: it is tried again until whoever has it, perhaps a process that ends, lets it go.
+It reads the state of the process and never the ledger, so frequent requests cost little. If the port is in use, the
+worker runs without it and tries again until the port is free.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from config.health_sections import HealthSettings
 log = get_logger("health")
 
 AGAIN_S = 2.0
-"""Between two tries to get the port."""
-LOOK_S = 0.5
-"""Between two looks at how late the event loop is."""
+"""Pause between two tries to bind the port."""
+LAG_EVERY_S = 0.5
+"""Interval of the measurement of the event loop's lag."""
 FRESH_S = 1.0
-"""So long the same text is given again: whoever asks in a hurry does not hold up requests."""
+"""How long the text of /metrics is reused, so that frequent scrapes do not delay requests."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class HealthServer:
-    """`async with HealthServer(…)`; port 0 serves nothing."""
+    """An async context manager that serves while it is open; with port 0 it does nothing."""
 
     def __init__(self, settings: HealthSettings, vitals: Vitals) -> None:
         self._settings = settings
@@ -62,15 +62,15 @@ class HealthServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         host, port = self._settings.host, self._settings.port
-        told = False
+        logged = False
         while True:
             try:
                 await web.TCPSite(self._runner, host, port).start()
                 break
             except OSError as error:
-                if not told:
+                if not logged:
                     log.error("health-not-served", port=port, reason=error.strerror or type(error).__name__)
-                    told = True
+                    logged = True
                 await asyncio.sleep(AGAIN_S)
         log.info("health-served", port=port)
 
@@ -79,20 +79,20 @@ class HealthServer:
         return web.Response(text="alive\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        await self._vitals.look_at_alarms()
+        await self._vitals.probe_alarms()
         if why := self._vitals.why_not_ready():
             return web.Response(text="".join(f"not ready: {reason}\n" for reason in why), status=503)
         return web.Response(text="ready\n")
 
     async def _show(self, _: web.Request) -> web.Response:
         if monotonic() - self._text_at > FRESH_S:
-            await self._vitals.look_at_alarms()
+            await self._vitals.probe_alarms()
             self._text, self._text_at = self._metrics.text(), monotonic()
         return web.Response(body=self._text, headers={"Content-Type": TEXT})
 
     async def _measure_lag(self) -> None:
-        """How late the loop wakes us is how late it is for everybody."""
+        """Measure how late the event loop wakes this task; it is as late for all others."""
         while True:
-            due = monotonic() + LOOK_S
-            await asyncio.sleep(LOOK_S)
-            self._vitals.tally.lags[()].add(max(0.0, monotonic() - due))
+            due = monotonic() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self._vitals.counters.lags[()].add(max(0.0, monotonic() - due))

@@ -1,7 +1,7 @@
-"""How this process is, as one object that the health server and the metrics look at.
+"""Health state of this process, read by /healthz, /readyz and /metrics.
 
-The parts write themselves in as they come up, chores write down what they found; nobody is asked anything here but
-RabbitMQ's connection, with a bound. What is not there yet is None, and then there is nothing to tell of it.
+Components register at start; periodic checks store their last result. A component that does not exist yet is None.
+Reading does no I/O, except `probe_alarms`: a probe of RabbitMQ's alarms, for at most 100 ms.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from broker.rabbitmq.consumer import Consumer
 from broker.telemetry.counters import COUNTERS, Counters
 
 ALARM_S = 0.1
-"""How long a look at RabbitMQ's alarms may take: the connection knows, unless it is away."""
+"""Time limit of the probe of RabbitMQ's alarms."""
 
 
 @dataclass(slots=True)
 class Vitals:
-    """Everything that is known of this process. `tally` counts; the rest is what was seen last."""
+    """The health state of this process: its counters, its components, and the last result of each periodic check."""
 
-    tally: Counters = field(default_factory=lambda: COUNTERS)
+    counters: Counters = field(default_factory=lambda: COUNTERS)
     rabbit: Rabbit | None = None
     consumer: Consumer | None = None
     ledger: Ledger | None = None
@@ -44,27 +44,29 @@ class Vitals:
     certificates: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     key_expiry: Mapping[str, date] = field(default_factory=dict)
 
-    # -- what chores found -----------------------------------------------------------------------------------
+    # -- results of periodic checks -----------------------------------------------------------------------------------
 
-    def saw_figures(self, figures: Figures, depths: Mapping[str, int]) -> None:
+    def record_figures(self, figures: Figures, depths: Mapping[str, int]) -> None:
+        """Store the figures of the ledger and the depths of the work queues."""
         self.figures, self.depths, self.figures_at = figures, depths, monotonic()
 
-    def saw_balance(self, balance: Balance) -> None:
+    def record_balance(self, balance: Balance) -> None:
+        """Store the result of a comparison of accepted requests and reports with their outcomes."""
         self.balance, self.balance_at = balance, monotonic()
 
-    def saw_pass(self, report: ReconcileResult | None) -> None:
-        """A pass over the dead letters; None: another process is at it, and tells of it."""
-        if report is not None:
-            self.pass_done_at, self.pass_refused = time(), report.refused
+    def record_reconciliation(self, result: ReconcileResult | None) -> None:
+        """Store the result of reconciling the dead-letter queues; None: another process does it at the moment."""
+        if result is not None:
+            self.pass_done_at, self.pass_refused = time(), result.refused
 
-    # -- how it is ---------------------------------------------------------------------------------------------
+    # -- readiness ---------------------------------------------------------------------------------------------
 
-    async def look_at_alarms(self) -> None:
-        """Ask the connection whether RabbitMQ takes publishes; `blocked` is the answer."""
+    async def probe_alarms(self) -> None:
+        """Ask the connection whether RabbitMQ accepts publishes, and set `blocked`."""
         self.blocked = self.rabbit is not None and not await self.rabbit.takes_publishes(ALARM_S)
 
-    def sight(self) -> ConsumerStatus | None:
-        """The same for the table of workers; None while the parts are not there yet."""
+    def consumer_status(self) -> ConsumerStatus | None:
+        """The state of this process's consumers, for its heartbeat in the ledger; None during start."""
         if self.rabbit is None:
             return None
         return ConsumerStatus(
@@ -72,14 +74,14 @@ class Vitals:
         )
 
     def why_not_ready(self) -> list[str]:
-        """Sentences, each a reason why requests are not carried here now; none: they are."""
+        """The reasons why this process handles no requests now, as sentences; empty if it is ready."""
         if self.stopping:
-            return ["stopping: what is under way is being finished"]
+            return ["stopping: running work is being finished"]
         if self.consumer is None or self.ledger is None:
             return ["starting"]
-        found = ["PostgreSQL is out of reach"] if self.ledger.availability.away else []
+        found = ["PostgreSQL cannot be reached"] if self.ledger.availability.away else []
         if (problem := self.consumer.problem()) is not None:
             found.append(problem)
         elif self.blocked:
-            found.append("RabbitMQ takes no publishes: an alarm (memory or disk) blocks them")
+            found.append("RabbitMQ accepts no publishes: an alarm (memory or disk) blocks them")
         return found

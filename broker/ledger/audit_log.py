@@ -48,11 +48,13 @@ class Actor:
 
     def __post_init__(self) -> None:
         if not self.name.strip():
-            raise Refusal("nobody acts without a name: log in, or give --as NAME")
+            raise Refusal("an action needs a name: log in, or give --as NAME")
         if not self.reason.strip():
             raise Refusal("a reason is needed; it is kept in the operators' log")
         if scrub(self.reason) != self.reason or scrub(self.name) != self.name:
-            raise Refusal("a reason holds no CPR number: the log stays; name the citizen by an id of ours")
+            raise Refusal(
+                "a reason must not hold a CPR number, because the log is kept: name the citizen by an id"
+            )
         if len(self.reason) > MOST_REASON or len(self.name) > 100:
             raise Refusal(f"a reason has at most {MOST_REASON} characters, a name at most 100")
 

@@ -9,8 +9,6 @@ message is acknowledged. Without a confirm there is no acknowledgement, and Rabb
 from __future__ import annotations
 
 import asyncio
-import fnmatch
-import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -59,8 +57,6 @@ class Pipeline:
         self._systems = systems
         self._execution = execution
         self._publisher = publisher
-        patterns = "|".join(fnmatch.translate(p) for p in settings.answers.allowed_reply_to)
-        self._allowed_reply_to = re.compile(patterns)
 
     async def carry(self, arrival: Arrival) -> None:
         """Decide, publish what replaces the message (confirmed), acknowledge, record. The only ack in this file.
@@ -78,7 +74,7 @@ class Pipeline:
         """Validate, route, execute (claim, handle, settle). Publishes nothing."""
         if arrival.delivery_count >= DELIVERIES_MOST:
             return Handled.crashed() if arrival.queue == SUSPECTS else Handled.quarantined()
-        answerable = self._allowed_reply_to.fullmatch(arrival.reply_to or "") is not None
+        answerable = self._settings.answers.allows(arrival.reply_to)
         try:
             message = self._validate(arrival)
         except InvalidMessage as invalid:

@@ -1,1 +1,1 @@
-"""Log, counters, Prometheus exposition and traces. Never personal data."""
+"""Log, counters, Prometheus text format and traces, without personal data."""

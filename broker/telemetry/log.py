@@ -13,14 +13,13 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
 import structlog
 
-from broker.telemetry.redaction import fill_event, frames, only_allowed, plain, scrub_line
+from broker.telemetry.redaction import Line, fill_event, frames, only_allowed, plain, scrub_line
 
 # Loggers of libraries that log too much, or log values they were given (SQL with its parameters).
 QUIET = ("aio_pika", "aiormq", "aiohttp", "alembic", "asyncio", "asyncpg", "sqlalchemy")
@@ -32,8 +31,6 @@ LEVELS = {
 # JSON allows these characters inside a string, but readers of the log may take them for the end of a line.
 _LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-Line = MutableMapping[str, Any]
 
 
 class Output:
@@ -101,8 +98,8 @@ def render(_logger: Output, _level: str, line: Line) -> str:
     return _state.sink.render(line)
 
 
-# Last comes a scrub of the finished text, because only there everything is seen that will be written: the names of
-# loggers and types too.
+# The scrub stands after the renderer: only the finished text has everything that will be written, including the names
+# of loggers and of exception types.
 LINE: list[Any] = [fill_event, only_allowed, add_head, add_exception, render, scrub_line]
 CHAIN = [add_contextvars, *LINE]
 
@@ -204,7 +201,7 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [_FromStandardLibrary()]
     root.setLevel(_state.level)
-    # OpenTelemetry logs a line for each lost span; span_export.py logs one in a while.
+    # OpenTelemetry logs a line for each lost span; span_export.py logs at most one a minute.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, _state.level))

@@ -67,7 +67,6 @@ _PERSONAL = re.compile(
 _SIX_DIGITS = re.compile(r"\d{6}")
 _PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
 
-
 Line = MutableMapping[str, Any]
 
 
@@ -87,7 +86,7 @@ def only_allowed(_logger: object, _level: str, line: Line) -> Line:
     exc_info = line.pop("exc_info", None)
     line.pop("stack_info", None)
     kept = allowed(line)
-    if exc_info:
+    if exc_info is not None:
         kept["exc_info"] = exc_info
     return kept
 

@@ -1,4 +1,4 @@
-"""How spans leave: OpenTelemetry's SDK with a bounded queue and a sender thread. Loaded only where tracing is on."""
+"""Export of spans with OpenTelemetry's SDK: a bounded queue and a sender thread. Imported only if tracing is on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = get_logger("tracing")
 SEND_TIMEOUT_S = 5.0
 SEND_EVERY_S = 1.0
 BATCH = 512
-TELL_AGAIN_S = 60.0
-"""A collector that is away is told of once a minute."""
+LOG_AGAIN_S = 60.0
+"""Lost spans are logged at most once a minute."""
 ATTRIBUTES_MOST = 32
 LINKS_MOST = 4
 
 
 def provider_for(settings: TracingSettings, next_id: ContextVar[int | None]) -> TracerProvider:
-    """Spans for this collector; `next_id` is the id of the next span where others named it before it was there."""
+    """The tracer provider for the configured collector; `next_id` is the span id for the next span, if it is fixed."""
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.ratio)),
         resource=Resource(
@@ -47,7 +47,7 @@ def provider_for(settings: TracingSettings, next_id: ContextVar[int | None]) -> 
     exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=SEND_TIMEOUT_S)
     provider.add_span_processor(
         BatchSpanProcessor(
-            _Telling(exporter),
+            _LoggingExporter(exporter),
             max_queue_size=settings.queue_size,
             schedule_delay_millis=SEND_EVERY_S * 1000,
             max_export_batch_size=BATCH,
@@ -57,7 +57,7 @@ def provider_for(settings: TracingSettings, next_id: ContextVar[int | None]) -> 
 
 
 class _Ids(RandomIdGenerator):
-    """Random ids, but for a span that others named before it was there."""
+    """Random ids, except for a span whose id was given to others before it started."""
 
     def __init__(self, next_id: ContextVar[int | None]) -> None:
         self._next_id = next_id
@@ -66,29 +66,29 @@ class _Ids(RandomIdGenerator):
         return self._next_id.get() or super().generate_span_id()
 
 
-class _Telling(SpanExporter):
-    """Sends, and says once in a while that it does not work; what was not sent is lost. On the sender's thread."""
+class _LoggingExporter(SpanExporter):
+    """Exports spans and logs lost ones; spans that cannot be sent are lost. Runs on the sender thread."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._told_at = float("-inf")
+        self._logged_at = float("-inf")
         self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             result = self._exporter.export(spans)
         except Exception as error:
-            self._tell(len(spans), type(error).__name__)
+            self._log_lost(len(spans), type(error).__name__)
             return SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:
-            self._tell(len(spans), "the collector did not take them")
+            self._log_lost(len(spans), "the collector refused them")
         return result
 
-    def _tell(self, lost: int, why: str) -> None:
+    def _log_lost(self, lost: int, why: str) -> None:
         self._lost += lost
-        if monotonic() - self._told_at > TELL_AGAIN_S:
+        if monotonic() - self._logged_at > LOG_AGAIN_S:
             log.warning("spans-lost", count=self._lost, reason=why)
-            self._told_at, self._lost = monotonic(), 0
+            self._logged_at, self._lost = monotonic(), 0
 
     def shutdown(self) -> None:
         self._exporter.shutdown()

@@ -1,8 +1,8 @@
-"""The door to OpenTelemetry: the spans of this process, sent in batches by a thread of their own (spans_out.py).
+"""The only access to OpenTelemetry: the spans of this process, sent in batches by a thread (span_export.py).
 
-Off until it is started; then `on` is False, and whoever would trace binds what it wraps as it is. The queue of spans is
-bounded, what does not fit is lost, and nobody waits for a collector. Names and attributes are words of ours and ids:
-never anything personal, never text from outside.
+Off until `start`. While it is off, `on` is False and the span modules return functions unwrapped. The queue of spans
+is bounded: a span that does not fit is lost, and no request waits for the collector. Names and attributes are constants of
+this project and ids: no personal data, no text from messages.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SpanKind = trace.SpanKind
 
 LAST_S = 3.0
-"""How long a stopping process waits for its last spans to be sent."""
+"""How long a stopping process waits until its last spans are sent."""
 LAST_POLL_S = 0.02
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -36,7 +36,7 @@ _next_id: ContextVar[int | None] = ContextVar("span_id", default=None)
 
 
 class Span:
-    """A span that is going on. `traceparent` is what its children and the outside get."""
+    """A running span. `traceparent` is passed to its children and to external systems."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
@@ -46,13 +46,13 @@ class Span:
         return _traceparent(self._span.get_span_context())
 
     def note(self, **facts: str | int | bool | None) -> None:
-        """Attributes, with `jobnet.` before their names; None says nothing."""
+        """Set attributes, with the prefix `jobnet.`; None values are left out."""
         self._span.set_attributes(
             {f"jobnet.{name}": fact for name, fact in facts.items() if fact is not None}
         )
 
     def failed(self, word: str) -> None:
-        """It did not go well; a word of ours says how."""
+        """Mark the span as failed, with a constant word."""
         self._span.set_status(trace.StatusCode.ERROR, word)
 
 
@@ -68,17 +68,16 @@ class Tracing:
         return self._provider is not None
 
     def start(self, settings: TracingSettings) -> None:
-        """From now on there are spans, if there is an endpoint. To be called before what traces is built."""
+        """Start tracing if an endpoint is configured. Call it before the objects that trace are created."""
         if settings.endpoint:
-            from broker.telemetry.span_export import (
-                provider_for,  # a lot to load for nothing where tracing is off
-            )
+            # Imported here: the SDK is large, and without tracing it is not needed.
+            from broker.telemetry.span_export import provider_for
 
             self._provider = provider_for(settings, _next_id)
             self._tracer = self._provider.get_tracer("broker")
 
     def stop(self) -> threading.Event:
-        """Send what is left, on a thread that nobody has to wait for; the event says that it is done."""
+        """Send the remaining spans on a daemon thread; the event is set when they are sent."""
         sent = threading.Event()
         provider, self._provider, self._tracer = self._provider, None, trace.NoOpTracer()
 
@@ -101,19 +100,20 @@ class Tracing:
         began: datetime | None = None,
         span_id: int | None = None,
     ) -> Iterator[Span]:
-        """A span below the one that is going on here, else below `parent` (a traceparent), else a trace of its own.
+        """A span: a child of the current span, else of `parent` (a traceparent), else the root of a new trace.
 
-        `link` names another trace that this one goes back to; `span_id` one that others already call their parent.
+        `link` is the traceparent of another trace that led to this one; `span_id` is the id of the span, if others
+        already refer to it as their parent.
         """
-        inside = trace.get_current_span().get_span_context().is_valid
-        goes_back_to = _span_context(link)
+        has_parent = trace.get_current_span().get_span_context().is_valid
+        linked = _span_context(link)
         token = _next_id.set(span_id)
         try:
             span = self._tracer.start_span(
                 name,
-                None if inside else _context(parent),
+                None if has_parent else _context(parent),
                 kind,
-                links=[trace.Link(goes_back_to)] if goes_back_to else None,
+                links=[trace.Link(linked)] if linked else None,
                 start_time=int(began.timestamp() * 1e9) if began else None,
             )
         finally:
@@ -123,29 +123,29 @@ class Tracing:
 
     @staticmethod
     def current() -> Span:
-        """The span that is going on here; one that does nothing if there is none."""
+        """The current span; a span without effect if there is none."""
         return Span(trace.get_current_span())
 
 
 TRACING = Tracing()
-"""This process's."""
+"""The tracing of this process."""
 
 
 @asynccontextmanager
 async def tracing(settings: TracingSettings) -> AsyncIterator[None]:
-    """Spans while it lasts; at its end what is left is sent, which takes LAST_S at most, whatever the collector does."""
+    """Tracing for the duration of the context. At its end the remaining spans are sent, for at most LAST_S."""
     TRACING.start(settings)
     try:
         yield
     finally:
         if TRACING.on:
             sent, until = TRACING.stop(), monotonic() + LAST_S
-            while not sent.is_set() and monotonic() < until:  # noqa: ASYNC110 - it happens in another thread
+            while not sent.is_set() and monotonic() < until:  # noqa: ASYNC110 - the event is set by another thread
                 await asyncio.sleep(LAST_POLL_S)
 
 
 def child_of(traceparent: str | None, span_id: int) -> str | None:
-    """The traceparent of a span with this id in the same trace."""
+    """The traceparent of the span with this id in the same trace."""
     context = _span_context(traceparent)
     if context is None:
         return None

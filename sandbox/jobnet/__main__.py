@@ -1,4 +1,4 @@
-"""The process: `python -m sandbox.jobnet --desk http://127.0.0.1:…`, with RabbitMQ's address in AMQP_URL."""
+"""The process of the Jobnet page: `python -m sandbox.jobnet --desk http://127.0.0.1:…`, RabbitMQ in AMQP_URL."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DESK_S = 10.0
 async def serving(
     amqp_url: str, desk_url: str, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[str]:
-    """The Jobnet page, up; its address."""
+    """Run the Jobnet page and yield its address."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DESK_S)) as http:
         sandbox_client = await SandboxClient.open(DeskClient(desk_url, http))
-        async with BrokerClient(amqp_url) as asking:
-            store = RequestStore(asking)
-            asking.heard = store.heard
+        async with BrokerClient(amqp_url) as broker:
+            store = RequestStore(broker)
+            broker.on_event = store.note_event
             runner = web.AppRunner(
                 application(store, sandbox_client), access_log=None, shutdown_timeout=STOP_S
             )
@@ -44,23 +44,23 @@ async def serving(
                 await runner.cleanup()
 
 
-async def serve(chosen: argparse.Namespace) -> None:
-    """Run until SIGINT or SIGTERM. The address is the one line on standard output, when all is up."""
-    ended = asyncio.Event()
+async def serve(options: argparse.Namespace) -> None:
+    """Run until SIGINT or SIGTERM. When all is up, print the address, the only line of output."""
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with serving(os.environ["AMQP_URL"], chosen.desk, host=chosen.host, port=chosen.port) as address:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(os.environ["AMQP_URL"], options.desk, host=options.host, port=options.port) as address:
         print(address, flush=True)
-        await ended.wait()
+        await stop.wait()
 
 
 def main() -> int:
-    """The process."""
-    options = argparse.ArgumentParser(prog="python -m sandbox.jobnet", description=__doc__)
-    options.add_argument("--desk", required=True, help="the address of the sandbox's desk")
-    options.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    options.add_argument("--port", type=int, default=0, help="the port to listen on; 0: any free one")
-    asyncio.run(serve(options.parse_args()))
+    """Run the process. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.jobnet", description=__doc__)
+    parser.add_argument("--desk", required=True, help="the address of the sandbox's desk")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0: any free one")
+    asyncio.run(serve(parser.parse_args()))
     return 0
 
 

@@ -1,6 +1,6 @@
 """The invented citizens of the Jobnet page. No person has these names together with these CPR numbers.
 
-Each lives in a jobcenter of the built-in layout; without such a jobcenter in the sandbox a citizen is left out.
+Each belongs to a jobcenter of the built-in layout. A citizen whose jobcenter is not in the sandbox is not shown.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from sandbox.samples import invented_cpr
 from sandbox.system_layout import GROUP_WITHOUT_OFFERS
 
-# Far from the numbers that the sample day uses.
+# Far above the numbers of the citizens of the sample day.
 FIRST = 2_000_000
 
 
 @dataclass(frozen=True)
 class Citizen:
-    """One citizen. `proposed`: the jobcenter has called this citizen in, and waits for yes or no."""
+    """One citizen. `proposed`: the jobcenter has invited the citizen to a meeting that is not accepted yet."""
 
     key: str
     name: str

@@ -1,6 +1,6 @@
-"""How the Jobnet page says things in Danish: dates, mødeformer, and a heading for each end of a request.
+"""The Danish texts of the Jobnet page: dates, mødeformer, and a heading for each status of an answer.
 
-The sentences of an answer come from the broker; here are only those that the page itself has to say.
+The sentences of an answer come from the broker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DONE = {
     "booking.cancel.v1": "Dit møde er aflyst",
     "report.citizen.v1": "Indmeld booking-fejl",
 }
-_ELSE = {
+_NOT_DONE = {
     "refused": "Det kunne ikke lade sig gøre",
     "failed": "Det lykkedes ikke",
     "expired": "Det tog for lang tid",
@@ -35,22 +35,22 @@ _ELSE = {
 
 
 def when(instant: str) -> str:
-    """A moment as the citizen reads it: 19. nov. 2026, 13:00."""
+    """A time in Danish: 19. nov. 2026, 13:00."""
     at = datetime.fromisoformat(instant).astimezone(danish_time())
     return f"{at.day}. {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M}"
 
 
 def form(name: str) -> str:
-    """A mødeform as the citizen reads it; one that this page does not know, as it is."""
+    """A mødeform in Danish; an unknown one unchanged."""
     return FORMS.get(name, name)
 
 
 def row(time: Mapping[str, Any]) -> str:
     """One line of the list of times: date, time, caseworker, mødeform (release note 3.1)."""
-    who = time["sagsbehandler"].get("navn") or "Sagsbehandler"
-    return f"{when(time['starttidspunkt'])} · {who} · {form(time['moedeform'])}"
+    caseworker = time["sagsbehandler"].get("navn") or "Sagsbehandler"
+    return f"{when(time['starttidspunkt'])} · {caseworker} · {form(time['moedeform'])}"
 
 
 def heading(type_: str, status: str) -> str:
-    """The title of the page that tells how a request ended."""
-    return _DONE.get(type_, "Færdig") if status == "done" else _ELSE.get(status, status)
+    """The title of the page with the answer to a request."""
+    return _DONE.get(type_, "Færdig") if status == "done" else _NOT_DONE.get(status, status)

@@ -1,7 +1,7 @@
-"""A supplier's inbox as a page shows it: all seven fields of each report, the CPR number masked, the newest first.
+"""The content of the page of a supplier's inbox: all fields of each report, the CPR number masked, the newest first.
 
-The suppliers' books hold a token in place of the CPR number. It is shown on request, for citizens that the sandbox
-itself invented: they are recognised by their token.
+The inbox contains a token instead of the CPR number. The page can show the numbers of citizens that the sandbox
+invented, because it can compute their tokens.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from sandbox.samples import invented_cpr
 from sandbox.servers import TEST_CITIZEN
 from sandbox.system_layout import WEBHOOK
 
-MOST_SHOWN = 50
+MAX_SHOWN = 50
 MASKED = "••••••-••••"
-DAY_CITIZENS = 10_000  # as many as the sample day names
+# The number of citizens in the sample day.
+DAY_CITIZENS = 10_000
 CODES = {2: "no times", 3: "no offers", 4: "other problem seen on Jobnet"}
 
 
 @dataclass(frozen=True)
 class ShownReport:
-    """One report as it arrived."""
+    """One report as the page shows it."""
 
     identity: str
     arrived: str
@@ -40,26 +41,26 @@ class ShownReport:
 
 
 def shown_reports(inbox: Iterable[Mapping[str, Any]], format_: str) -> list[ShownReport]:
-    """The newest reports of an inbox, at most MOST_SHOWN."""
+    """The newest reports of an inbox, at most MAX_SHOWN."""
     newest = sorted(inbox, key=lambda report: _arrived(report), reverse=True)
-    return [_shown(report, format_) for report in newest[:MOST_SHOWN]]
+    return [_shown(report, format_) for report in newest[:MAX_SHOWN]]
 
 
 def refused_calls(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The newest calls that were not taken in: when, with what status, and whether their signature was wrong."""
-    bad = [call for call in calls if call["status"] != 204]
+    """The newest calls that were not accepted: time, status, and whether the signature was wrong."""
+    refused = [call for call in calls if call["status"] != 204]
     return [
         {
             "at": when(call["at"]),
             "status": call["status"] or "cut",
             "forged": SIGNATURE in call["problems"],
         }
-        for call in reversed(bad[-MOST_SHOWN:])
+        for call in reversed(refused[-MAX_SHOWN:])
     ]
 
 
 def cpr_of(token: str) -> str | None:
-    """The CPR number, with its hyphen, of an invented citizen; None for somebody else's token."""
+    """The CPR number, with a hyphen, of an invented citizen; None for any other token."""
     cpr = _invented().get(token)
     return f"{cpr[:6]}-{cpr[6:]}" if cpr else None
 
@@ -85,7 +86,7 @@ def _shown(report: Mapping[str, Any], format_: str) -> ShownReport:
         "fejlOphav": f"{origin['navn']} ({origin['id']})",
         "fejlTidspunkt": report["fejlTidspunkt"],
     }
-    # Whatever is in a webhook's inbox has passed the verifier: a wrong signature is answered 401 and kept out.
+    # Every report in a webhook's inbox was verified: a call with a wrong signature gets 401.
     signature = "verified" if format_ == WEBHOOK else "none in this format"
     kinds = {"citizen": "written by the citizen", "automatic": "made by the broker"}
     return ShownReport(

@@ -1,6 +1,6 @@
-"""Indmeld booking-fejl (release note 3.2): the form about one failed request, what is wrong with it, and the receipt.
+"""Indmeld booking-fejl (release note 3.2): the form about one failed request, its problems, and the receipt.
 
-The same page serves as a page of its own and, with JavaScript, as the content of a pop-up.
+The form is a page and, with JavaScript, the content of a dialog.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from sandbox.jobnet.citizen_pages import CITIZEN, citizen_of, page_of, request_i
 from sandbox.jobnet.danish import NO_ANSWER
 from sandbox.jobnet.request_store import REPORT, RequestStore, SentRequest
 
-LONGEST = 500
+MAX_LENGTH = 500
 OTHER_PROBLEM = 4
 EMPTY = "Skriv, hvad du oplevede, før du indmelder fejlen."
-# The broker takes line breaks and no other control characters; what a paste brings along is no reason to say no.
+# The broker allows no control characters but line breaks. Pasted text may contain others; they become spaces.
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def written(text: str) -> str:
-    """The citizen's words as they are sent and counted: NFC, a line break as one character."""
+def normalized(text: str) -> str:
+    """The text as it is sent and counted: in NFC, a line break as one character."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", _CONTROL.sub(" ", lines))
 
 
 def problem_of(text: str) -> str | None:
-    """What is wrong with such words, or None."""
+    """The problem with a text, or None."""
     if not text.strip():
         return EMPTY
-    if len(text) > LONGEST:
-        over = len(text) - LONGEST
-        return f"Teksten er {over} tegn for lang. Der er plads til {LONGEST} tegn."
+    if len(text) > MAX_LENGTH:
+        over = len(text) - MAX_LENGTH
+        return f"Teksten er {over} tegn for lang. Der er plads til {MAX_LENGTH} tegn."
     return None
 
 
@@ -47,7 +47,7 @@ class ReportPages:
         self._requests = store
 
     def routes(self) -> list[web.RouteDef]:
-        """One address for each request that failed."""
+        """The routes: one address for each failed request."""
         return [
             web.get(CITIZEN + "/fejl/{request_id}", self._form),
             web.post(CITIZEN + "/fejl/{request_id}", self._send),
@@ -58,16 +58,16 @@ class ReportPages:
 
     async def _send(self, request: web.Request) -> web.Response:
         failed, form = await self._failed(request), await request.post()
-        report_id, text = request_id_of(form), written(str(form.get("fejltekst", "")))
+        report_id, text = request_id_of(form), normalized(str(form.get("fejltekst", "")))
         if problem := problem_of(text):
             return self._page(request, failed, report_id, text, problem)
-        asked = await self._requests.ask(failed.citizen, REPORT, report_id, fejltekst=text, **_about(failed))
-        if asked.status == "done":
-            return page_of(request, "receipt.html", receipt=asked.answer["result"]["text"])
-        return self._page(request, failed, report_id, text, _no(asked.answer))
+        sent = await self._requests.send(failed.citizen, REPORT, report_id, fejltekst=text, **_about(failed))
+        if sent.status == "done":
+            return page_of(request, "receipt.html", receipt=sent.answer["result"]["text"])
+        return self._page(request, failed, report_id, text, _problem_of_answer(sent.answer))
 
     async def _failed(self, request: web.Request) -> SentRequest:
-        return await self._requests.asked(citizen_of(request), request.match_info["request_id"])
+        return await self._requests.find(citizen_of(request), request.match_info["request_id"])
 
     def _page(
         self,
@@ -77,11 +77,11 @@ class ReportPages:
         text: str = "",
         problem: str | None = None,
     ) -> web.Response:
-        return page_of(request, "report.html", asked=failed, report_id=report_id, text=text, problem=problem)
+        return page_of(request, "report.html", sent=failed, report_id=report_id, text=text, problem=problem)
 
 
 def _about(failed: SentRequest) -> dict[str, Any]:
-    """What the report tells beside the citizen's words; the broker knows the rest by the failed requestId."""
+    """The report's fields beside the text. The broker completes it from the failed request (R14)."""
     return {
         "fejlkode": failed.answer.get("fejlkode", OTHER_PROBLEM),
         "straksbooking": failed.is_immediate,
@@ -91,6 +91,6 @@ def _about(failed: SentRequest) -> dict[str, Any]:
     }
 
 
-def _no(answer: Mapping[str, Any]) -> str:
-    """Why there is no receipt. The form keeps its requestId: sent again, it is the same report."""
+def _problem_of_answer(answer: Mapping[str, Any]) -> str:
+    """The reason why there is no receipt. The form keeps its requestId, so submitting it again is a repeat."""
     return str(answer.get("text") or NO_ANSWER)

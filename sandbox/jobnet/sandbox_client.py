@@ -1,7 +1,7 @@
-"""What the Jobnet page knows of the sandbox and does with it, through the desk: who serves whom, and first meetings.
+"""The Jobnet page's view of the sandbox, read from the desk: its systems and jobcenters, and invitations to meetings.
 
-A real Jobnet has no such door; only the pages for trying things, and the meeting that a jobcenter called the citizen
-in for, come this way. Bookings go through the broker alone.
+A real Jobnet has no such access. Only the switches, the inboxes and the meetings to which a jobcenter invites a citizen
+use it. Bookings go through the broker alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sandbox.jobnet.request_store import Meeting, Unknown
 from sandbox.system_layout import CASEWORKERS, IN_PERSON, offer_id, slot_time
 
 PROPOSED_KIND, PROPOSED_DAY, PROPOSED_TIMES = "tre-former", 9, range(12)
-LASTS = timedelta(minutes=30)
+MEETING_LENGTH = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class Jobcenter:
-    """A jobcenter and who serves it."""
+    """A jobcenter and the systems that serve it."""
 
     name: str
     planner: str
@@ -32,32 +32,32 @@ class Jobcenter:
 
 
 class SandboxClient:
-    """The sandbox as its desk tells it. `open` reads it once: who serves whom does not change."""
+    """The systems and jobcenters of the sandbox. `open` reads them once, because they do not change."""
 
     def __init__(self, desk: DeskClient, index: dict[str, Any]) -> None:
         self.desk = desk
         self.first_day = date.fromisoformat(index["first_day"])
-        self.places = {code: Jobcenter(**told) for code, told in index["jobcenters"].items()}
+        self.jobcenters = {code: Jobcenter(**plan) for code, plan in index["jobcenters"].items()}
         self.systems: dict[str, dict[str, Any]] = index["systems"]
 
     @classmethod
     async def open(cls, desk: DeskClient) -> SandboxClient:
-        """Raises aiohttp.ClientError when the sandbox is not there."""
+        """Read the desk's index. Raises aiohttp.ClientError when the sandbox does not answer."""
         return cls(desk, await desk.index())
 
     def of_kind(self, kind: str) -> list[str]:
         """The names of the systems of a kind: planner, booking system, supplier."""
-        return [name for name, told in self.systems.items() if told["kind"] == kind]
+        return [name for name, system in self.systems.items() if system["kind"] == kind]
 
-    def told(self, system: str) -> dict[str, Any]:
-        """What the desk's index says of one system. Raises Unknown."""
-        if system not in self.systems:
-            raise Unknown(system)
-        return self.systems[system]
+    def system(self, name: str) -> dict[str, Any]:
+        """The entry of one system in the desk's index. Raises Unknown."""
+        if name not in self.systems:
+            raise Unknown(name)
+        return self.systems[name]
 
-    async def call_in(self, citizen: Citizen) -> Meeting | None:
-        """The jobcenter calls the citizen to a meeting that still wants a yes; None if every such time is taken."""
-        system = self.places[citizen.jobcenter].booking_system
+    async def invite(self, citizen: Citizen) -> Meeting | None:
+        """Insert a meeting that the citizen has not accepted yet; None if every time for it is taken."""
+        system = self.jobcenters[citizen.jobcenter].booking_system
         for number in PROPOSED_TIMES:
             seed = self._seed(citizen, number)
             try:
@@ -80,14 +80,14 @@ class SandboxClient:
         }
 
     def _meeting(self, seed: dict[str, Any], number: int) -> Meeting:
-        """The same meeting as a Planner would have told Jobnet of it."""
+        """The meeting in the format in which a Planner would announce it to Jobnet."""
         at = slot_time(self.first_day, PROPOSED_DAY, number)
         until = (at - CHANGE_NOTICE).isoformat()
         return {
             "indkaldelseId": seed["invitation"],
             "moedetilbudId": str(offer_id(seed["jobcenter"], PROPOSED_KIND)),
             "starttidspunkt": seed["starts_at"],
-            "sluttidspunkt": (at + LASTS).isoformat(),
+            "sluttidspunkt": (at + MEETING_LENGTH).isoformat(),
             "sagsbehandler": {"id": seed["caseworker_id"], "navn": CASEWORKERS[0]},
             "moedeform": seed["form"],
             "accepteret": False,

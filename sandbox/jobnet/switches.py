@@ -1,6 +1,6 @@
-"""The switches of the sandbox page: what a system can be made to do, as steps of sandbox/scripting.py.
+"""The switches of the sandbox page: faults of a system, as script steps (sandbox/scripting.py).
 
-Data, and which of it is on. A switch stays until another one is set.
+A switch stays on until another one is set.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from sandbox.jobnet.request_store import Unknown
 LABEL = "switch:"
 WELL, DOWN = "well", "down"
 PLANNER, BOOKING, SUPPLIER = "planner", "booking system", "supplier"
-EVERYBODY = (PLANNER, BOOKING, SUPPLIER)
+ALL_KINDS = (PLANNER, BOOKING, SUPPLIER)
 
 
 @dataclass(frozen=True)
 class Switch:
-    """One thing to try: its name, what it does in a sentence, whom it fits, and the steps for its calls."""
+    """One switch: its name, a sentence that describes it, the kinds of systems that have it, and its script steps."""
 
     key: str
     name: str
@@ -29,45 +29,45 @@ class Switch:
 
     @property
     def script(self) -> list[dict[str, Any]]:
-        """The steps for the system's script."""
+        """The steps for the system's script, with the label of this switch."""
         common = {"operation": "any", "times": None, "label": f"{LABEL}{self.key}"}
         return [{**common, **step} for step in self.steps]
 
 
 SWITCHES = (
-    Switch(WELL, "Well", "Works as it should; forgets every step it was told before.", EVERYBODY),
+    Switch(WELL, "Well", "Works normally; its script is cleared.", ALL_KINDS),
     Switch(
         "slow",
         "Slow",
-        "Works, but thinks a second about each call.",
-        EVERYBODY,
+        "Works, but waits one second before each answer.",
+        ALL_KINDS,
         ({"action": "slow", "seconds": 1},),
     ),
     Switch(
         "silent",
         "Silent",
-        "Takes the call and never answers.",
-        EVERYBODY,
+        "Accepts the connection and never answers.",
+        ALL_KINDS,
         ({"action": "hang", "seconds": 20},),
     ),
-    Switch(DOWN, "Down", "Nobody listens: connections are refused.", EVERYBODY),
+    Switch(DOWN, "Down", "Does not listen: connections are refused.", ALL_KINDS),
     Switch(
-        "broken", "Broken", "Answers everything with 500.", EVERYBODY, ({"action": "status", "status": 500},)
+        "broken", "Broken", "Answers every call with 500.", ALL_KINDS, ({"action": "status", "status": 500},)
     ),
     Switch(
-        "page", "Web page", "Answers 200 with a web page about maintenance.", EVERYBODY, ({"action": "html"},)
+        "page", "Web page", "Answers 200 with a web page about maintenance.", ALL_KINDS, ({"action": "html"},)
     ),
     Switch(
         "cut",
         "Cut after booking",
-        "Books, then cuts the line before it says so. The broker looks the booking up.",
+        "Books, then cuts the connection before it answers. The broker looks the booking up.",
         (BOOKING,),
         ({"operation": "create", "action": "reset", "after_work": True},),
     ),
     Switch(
         "lost",
         "Lost after booking",
-        "Books, cuts the line, and cannot be asked either: nobody knows until it is well again.",
+        "Books, cuts the connection, and look-ups fail, too: the outcome is uncertain until the switch is set to Well.",
         (BOOKING,),
         (
             {"operation": "create", "action": "reset", "after_work": True},
@@ -76,29 +76,29 @@ SWITCHES = (
     ),
     Switch(
         "quicker",
-        "Somebody is quicker",
-        "Gives the time away just before it is reserved.",
+        "Time taken first",
+        "Another citizen books the time just before it is reserved.",
         (BOOKING,),
         ({"operation": "reserve", "action": "snatch"},),
     ),
     Switch(
         "busy",
         "Busy",
-        "Asks with 429 and Retry-After to wait ten seconds: the whole lane waits.",
+        "Answers 429 with Retry-After: 10 seconds. The whole lane waits.",
         (SUPPLIER,),
         ({"action": "status", "status": 429, "retry_after": "10"},),
     ),
     Switch(
         "refuses",
         "Refuses",
-        "Says that the report is wrong: a dead letter for a person to look at.",
+        "Answers 400: the report becomes a dead letter for an operator.",
         (SUPPLIER,),
         ({"action": "status", "status": 400, "fault": "ugyldig-besked"},),
     ),
     Switch(
         "locked",
         "Locked out",
-        "Answers 401, as when our key is no longer known: the lane parks and tells a person.",
+        "Answers 401, as for an unknown credential: the lane is parked and an alert is raised.",
         (SUPPLIER,),
         ({"action": "status", "status": 401},),
     ),
@@ -106,12 +106,12 @@ SWITCHES = (
 
 
 def switches_for(kind: str) -> list[Switch]:
-    """What a system of this kind can be made to do."""
+    """The switches of a kind of system."""
     return [switch for switch in SWITCHES if kind in switch.kinds]
 
 
 def switch_named(kind: str, key: str) -> Switch:
-    """Raises Unknown for one that this kind does not have."""
+    """The switch with this key. Raises Unknown if this kind of system does not have it."""
     for switch in switches_for(kind):
         if switch.key == key:
             return switch
@@ -119,11 +119,11 @@ def switch_named(kind: str, key: str) -> Switch:
 
 
 def which_is_on(is_up: bool, steps: Iterable[Mapping[str, Any]]) -> str | None:
-    """The key of the switch that is on; None when the script holds steps of somebody else's."""
+    """The key of the switch that is on; None when the script has steps that no switch set."""
     if not is_up:
         return DOWN
     labels = {str(step.get("label") or "") for step in steps}
     if not labels:
         return WELL
-    only = labels.pop()
-    return only.removeprefix(LABEL) if not labels and only.startswith(LABEL) else None
+    label = labels.pop()
+    return label.removeprefix(LABEL) if not labels and label.startswith(LABEL) else None

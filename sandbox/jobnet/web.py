@@ -1,4 +1,4 @@
-"""The web application: its pages together, its headers, its errors. Nothing from outside this machine is ever loaded."""
+"""The web application: its routes, headers and error page. The pages load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(store: RequestStore, sandbox_client: SandboxClient) -> web.Application:
-    """All pages: a citizen's in Danish, those for trying in English."""
+    """All pages: those of citizens in Danish, those of the sandbox in English."""
     app = web.Application(middlewares=[guarded, with_error_page], client_max_size=MAX_FORM)
     environment = aiohttp_jinja2.setup(
         app,
@@ -58,13 +58,13 @@ def application(store: RequestStore, sandbox_client: SandboxClient) -> web.Appli
 
 @web.middleware
 async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Forms are taken from pages of ours only; every answer carries the headers."""
-    if request.method == "POST" and not _is_ours(request):
+    """Refuse forms from other sites, and add the security headers to every response."""
+    if request.method == "POST" and not _is_same_site(request):
         raise web.HTTPForbidden(text="This form did not come from a page of this Jobnet.")
     answer: web.StreamResponse
     try:
         answer = await handler(request)
-    except web.HTTPException as other:  # a redirect, or a no
+    except web.HTTPException as other:  # a redirect or an error
         answer = other
     for name, value in HEADERS.items():
         answer.headers.setdefault(name, value)
@@ -73,7 +73,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     return answer
 
 
-def _is_ours(request: web.Request) -> bool:
+def _is_same_site(request: web.Request) -> bool:
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
         return site in ("same-origin", "none")
@@ -82,9 +82,9 @@ def _is_ours(request: web.Request) -> bool:
 
 @web.middleware
 async def with_error_page(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What is not there gets a page, too."""
+    """Answer unknown addresses with the page not_there.html."""
     try:
         return await handler(request)
     except (Unknown, web.HTTPNotFound):
-        about: dict[str, Any] = {"citizen": None}
-        return aiohttp_jinja2.render_template("not_there.html", request, about, status=404)
+        values: dict[str, Any] = {"citizen": None}
+        return aiohttp_jinja2.render_template("not_there.html", request, values, status=404)

@@ -1,4 +1,4 @@
-"""What the console's tests share: a browser without a screen, that sends forms as a page of the console would."""
+"""A simple browser for the console's tests. It keeps cookies and sends forms as the console's pages would."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from broker.console.cookies import SESSION
 from broker.console.session_store import Session
 from broker.console.table import PageRoute
 
-HERE = {"Sec-Fetch-Site": "same-origin"}
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 ANY_ID = str(UUID(int=7))
 PARTS = {"{id}": ANY_ID, "{name}": "console.css", "{link}": "none", "{supplier}": "nordsoft"}
 TOKEN = re.compile(r'name="token" value="([^"]+)"')
 
 
 class Page:
-    """One answer, read whole."""
+    """One complete answer."""
 
     def __init__(self, status: int, headers: Mapping[str, str], text: str) -> None:
         self.status, self.headers, self.text = status, headers, text
@@ -37,14 +37,14 @@ class Page:
 
     @property
     def token(self) -> str:
-        """Of the first form on it."""
+        """The token in the first form of the page."""
         found = TOKEN.search(self.text)
         assert found, f"no form on the page: {self.text[:500]}"
         return found[1]
 
 
 class Browser:
-    """Keeps cookies and follows nothing by itself. `seen` is every text that came."""
+    """Keeps cookies and follows no redirects. `seen` holds the text and headers of every answer."""
 
     def __init__(self, app: web.Application) -> None:
         self.app = app
@@ -64,18 +64,18 @@ class Browser:
     ) -> None:
         await self._http.close()
 
-    def come_in(self, *roles: str, name: str = "bo") -> Self:
-        """Logged in, without the work of a password."""
+    def log_in(self, *roles: str, name: str = "bo") -> Self:
+        """Log in without a password."""
         self._secret, self.session = self.app[SESSIONS].begin(name, roles, "test")
-        self.put_back()
+        self.restore_cookie()
         return self
 
-    def put_back(self) -> None:
-        """The cookie of `come_in`, as somebody has it who copied it."""
+    def restore_cookie(self) -> None:
+        """Set the cookie of `log_in` again, like an attacker who copied it."""
         self._http.cookie_jar.update_cookies({SESSION: self._secret}, URL(self.origin))
 
-    async def forget(self) -> None:
-        """As if it were closed and opened again."""
+    async def clear_cookies(self) -> None:
+        """As if the browser were closed and opened again."""
         self._http.cookie_jar.clear()
         self.session = None
 
@@ -85,15 +85,15 @@ class Browser:
     async def post(
         self, path: str, fields: Mapping[str, str] | None = None, *, token: str | None = None, **headers: str
     ) -> Page:
-        """A form with the session's token, or `token`, sent from a page of ours unless `headers` say otherwise."""
+        """Send a form with the session's token, or `token`. `headers` replace those of a page of the console."""
         token = token if token is not None else (self.session.token if self.session else "")
-        sent = HERE | _names(headers)
+        sent = SAME_ORIGIN | _names(headers)
         data = {"token": token, **(fields or {})}
         return await self._ask("POST", path, headers={k: v for k, v in sent.items() if v}, data=data)
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[Stream]:
-        """A stream, as a page that renews itself listens to it."""
+        """Open a stream of server-sent events."""
         async with self._http.get(self.origin + path, allow_redirects=False) as answer:
             yield Stream(answer)
 
@@ -105,14 +105,14 @@ class Browser:
 
 
 class Stream:
-    """Server-sent events as they come."""
+    """A stream of server-sent events."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self.status = answer.status
         self._answer = answer
 
     async def next(self) -> str | None:
-        """What the next event tells; None when the stream has ended."""
+        """The data of the next event; None when the stream has ended."""
         try:
             raw = await self._answer.content.readuntil(b"\n\n")
         except (asyncio.IncompleteReadError, aiohttp.ClientError):
@@ -122,7 +122,7 @@ class Stream:
 
 
 async def _text(answer: aiohttp.ClientResponse) -> str:
-    """All of it; of a stream, which has no end, the first event."""
+    """The whole text; of a stream, the first event."""
     if answer.content_type != "text/event-stream":
         return await answer.text()
     return (await answer.content.readuntil(b"\n\n")).decode()

@@ -1,4 +1,4 @@
-"""Fixtures of the console's tests: the console as a server, in front of a real ledger."""
+"""Fixtures: the console as a server, with a real ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Serve = Callable[..., Any]
 
 @pytest.fixture
 async def served(settings: Settings, desk: Operations) -> AsyncIterator[Serve]:
-    """Serve a console with these settings of its section; returns a browser in front of it."""
+    """A function that serves a console with these `[console]` settings and returns a browser for it."""
     async with AsyncExitStack() as stack:
 
         async def serve(*, directory: Path | None = None, **console: Any) -> Browser:
@@ -41,6 +41,6 @@ async def served(settings: Settings, desk: Operations) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def browser(served: Serve) -> Browser:
-    """In front of a console with the usual settings; nobody is logged in."""
-    found: Browser = await served()
-    return found
+    """A browser for a console with the default settings; not logged in."""
+    browser: Browser = await served()
+    return browser

@@ -1,4 +1,4 @@
-"""Acts of the console against a real ledger: the same words in the operators' log as the command line's."""
+"""Acts of the console against a real ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
 
 
 def fields_on(page: Page) -> dict[str, str]:
-    """The hidden fields of the acting form, which is the last one of the page."""
+    """The hidden fields of the act's form, the last form of the page."""
     form = page.text[page.text.rindex('<form class="act"') :]
     return {name: value for name, value in HIDDEN.findall(form) if name != "token"}
 
@@ -38,7 +38,7 @@ async def logged(sql: Sql) -> list[Any]:
 
 @pytest.fixture
 async def browser_with_directory(served: Serve, tmp_path: Path) -> Browser:
-    """Where a test citizen is agreed with birkelund alone."""
+    """A browser for a console whose directory has a test citizen for birkelund only."""
     text = DEFAULTS.with_name("directory.toml").read_text()
     head = "[suppliers.birkelund]\n"
     assert head in text
@@ -50,7 +50,7 @@ async def browser_with_directory(served: Serve, tmp_path: Path) -> Browser:
 
 @pytest.fixture
 async def operator(browser: Browser) -> Browser:
-    return browser.come_in("operator")
+    return browser.log_in("operator")
 
 
 class TestLanes:
@@ -67,7 +67,7 @@ class TestLanes:
         ]
 
     @pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "he is 010136-4001"])
-    async def test_without_a_fit_reason_nothing_happens(
+    async def test_without_a_valid_reason_nothing_happens(
         self, operator: Browser, sql: Sql, reason: str
     ) -> None:
         await dead_reports(sql)
@@ -75,10 +75,10 @@ class TestLanes:
         assert (page.status, "reason" in page.text) == (409, True)
         assert (await sql.fetchval("SELECT state FROM lanes"), await logged(sql)) == ("open", [])
 
-    async def test_a_test_report_is_due_and_its_story_shown(
+    async def test_a_test_report_is_due_and_its_trace_shown(
         self, browser_with_directory: Browser, sql: Sql
     ) -> None:
-        operator = browser_with_directory.come_in("operator")
+        operator = browser_with_directory.log_in("operator")
         assert "fictitious citizen" in (await operator.get("/suppliers/birkelund/test")).text
         page = await operator.post("/suppliers/birkelund/test", {"reason": "new certificate"})
         report_id = await sql.fetchval("SELECT report_id FROM reports WHERE type = 'report.test.v1'")
@@ -88,12 +88,14 @@ class TestLanes:
         refused = await operator.post("/suppliers/nordlys/test", {"reason": "new certificate"})
         assert (refused.status, "no test citizen is agreed" in refused.text) == (409, True)
 
-    async def test_a_lane_that_nobody_knows_is_said(self, operator: Browser) -> None:
+    async def test_an_unknown_lane_is_named_in_the_error(self, operator: Browser) -> None:
         assert "no lane" in (await operator.get("/suppliers/nobody/pause")).text
 
 
 class TestLetters:
-    async def test_what_dies_after_the_look_is_not_discarded(self, operator: Browser, sql: Sql) -> None:
+    async def test_letters_that_die_after_the_preview_are_not_discarded(
+        self, operator: Browser, sql: Sql
+    ) -> None:
         [first, second] = await dead_reports(sql, 2)
         page = await operator.get("/dead/discard?supplier=nordsoft")
         assert "2 letters" in page.text
@@ -115,7 +117,7 @@ class TestLetters:
         back = await operator.post("/dead/restore", fields_on(undo) | {"reason": "a mistake"})
         assert (back.status, await state_of(sql, report_id)) == (303, "dead")
 
-    async def test_more_than_one_step_takes_are_put_aside_in_several(
+    async def test_many_letters_are_discarded_in_several_steps(
         self, operator: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("broker.ledger.dead_letters.letters.MOST_AT_ONCE", 2)
@@ -130,7 +132,7 @@ class TestLetters:
         assert counts == ["3", "1"]
         assert await sql.fetchval("SELECT count(*) FROM reports WHERE state = 'discarded'") == 3
 
-    async def test_everything_at_once_is_refused(self, operator: Browser, sql: Sql) -> None:
+    async def test_a_discard_without_a_filter_is_refused(self, operator: Browser, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         assert "Choose the letters first" in (await operator.get("/dead/discard")).text
         page = await operator.post("/dead/discard", {"reason": "all of it"})
@@ -152,7 +154,7 @@ class TestReplays:
         assert done.status == 303, done.text
         return done.location
 
-    async def test_a_set_is_frozen_looked_at_started_and_carried_on(
+    async def test_a_set_is_frozen_previewed_started_and_replayed(
         self, operator: Browser, desk: Operations, sql: Sql
     ) -> None:
         [first, second] = await dead_reports(sql, 2)
@@ -174,7 +176,9 @@ class TestReplays:
         assert "nordsoft" in (await operator.get("/replays")).text
         assert [entry[1] for entry in await logged(sql)] == ["dead.replay"]
 
-    async def test_one_is_stopped_and_goes_on(self, operator: Browser, desk: Operations, sql: Sql) -> None:
+    async def test_a_replay_is_stopped_and_resumed(
+        self, operator: Browser, desk: Operations, sql: Sql
+    ) -> None:
         await dead_reports(sql, 2)
         replay = await self.prepared(operator)
         for act, state in (("start", "canary"), ("stop", "stopped"), ("resume", "canary")):
@@ -189,36 +193,36 @@ class TestReplays:
         ]
 
     @pytest.mark.parametrize("rate", ["0", "-1", "nan", "many", "1e9"])
-    async def test_a_rate_that_is_none_is_refused(self, operator: Browser, sql: Sql, rate: str) -> None:
+    async def test_an_invalid_replay_rate_is_refused(self, operator: Browser, sql: Sql, rate: str) -> None:
         await dead_reports(sql)
         page = await operator.post("/replays/new", {"supplier": "nordsoft", "reason": "why", "rate": rate})
         assert (page.status, "a rate is" in page.text) == (409, True)
         assert await sql.fetchval("SELECT count(*) FROM replays") == 0
 
-    async def test_a_viewer_watches_and_is_offered_nothing(
+    async def test_a_viewer_sees_a_replay_without_forms(
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql)
         preview = await desk.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("cy", "repaired"))
-        browser.come_in("viewer")
+        browser.log_in("viewer")
         shown = await browser.get(f"/replays/{preview.replay_id}")
         assert (shown.status, 'class="act"' in shown.text) == (200, False)
 
 
-async def test_a_ledger_that_is_away_is_said_on_a_page(
+async def test_a_page_says_that_the_ledger_is_unreachable(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object, **__: object) -> None:
         raise LedgerAway("no route to postgres.internal")
 
     monkeypatch.setattr(OperatorLog, "entries", away)
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     page = await browser.get("/log")
     assert (page.status, "cannot be reached" in page.text, "internal" in page.text) == (503, True, False)
 
 
-async def test_lost_connections_to_the_ledger_come_back_by_themselves(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
+async def test_lost_ledger_connections_are_replaced(browser: Browser, sql: Sql) -> None:
+    browser.log_in("viewer")
     assert (await browser.get("/log")).status == 200
     await sql.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -233,21 +237,21 @@ async def test_lost_connections_to_the_ledger_come_back_by_themselves(browser: B
     await poll(back, what="the operators' log")
 
 
-async def test_a_bug_of_ours_shows_nothing_of_itself(
+async def test_an_unexpected_error_shows_no_details(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("0101364001")
 
     monkeypatch.setattr(OperatorLog, "entries", broken)
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     page = await browser.get("/log")
     assert (page.status, "0101364001" in page.text) == (500, False)
 
 
 class TestTheLog:
-    async def test_it_is_searched_a_page_at_a_time(self, browser: Browser, desk: Operations) -> None:
-        browser.come_in("viewer")
+    async def test_the_log_is_searched_in_pages(self, browser: Browser, desk: Operations) -> None:
+        browser.log_in("viewer")
         for number in range(120):
             await desk.log.note(
                 ops.Actor("cy" if number % 2 else "di", f"reason {number}"), "test", f"s{number}"
@@ -263,10 +267,10 @@ class TestTheLog:
 
 
 class TestTrace:
-    async def test_any_pasted_id_leads_to_its_story(
+    async def test_any_pasted_id_leads_to_its_trace(
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
-        browser.come_in("viewer")
+        browser.log_in("viewer")
         [report_id] = await dead_reports(sql)
         await sql.execute(
             "INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, UUID(int=3)
@@ -278,22 +282,22 @@ class TestTrace:
         for words in ("automatic failure report", "attempt 1", "di: dead.discard", "a test"):
             assert words in story.text, words
 
-    async def test_what_is_no_id_is_not_repeated(self, browser: Browser) -> None:
-        browser.come_in("viewer")
+    async def test_an_invalid_id_is_not_repeated(self, browser: Browser) -> None:
+        browser.log_in("viewer")
         page = await browser.post("/trace", {"id": "0101364001"})
         assert (page.status, "0101364001" in page.text) == (422, False)
 
     async def test_the_id_of_a_replay_leads_to_its_page(
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
-        browser.come_in("viewer")
+        browser.log_in("viewer")
         await dead_reports(sql)
         preview = await desk.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
         page = await browser.get(f"/trace/{preview.replay_id}")
         assert page.location == f"/replays/{preview.replay_id}"
 
-    async def test_an_unknown_id_is_said(self, browser: Browser) -> None:
-        browser.come_in("viewer")
+    async def test_an_unknown_id_is_named_in_the_error(self, browser: Browser) -> None:
+        browser.log_in("viewer")
         page = await browser.get(f"/trace/{UUID(int=9)}")
         assert (page.status, "the ledger knows no" in page.text) == (409, True)
 

@@ -1,4 +1,4 @@
-"""The commands: the console as a process of its own, a password's hash, a login link."""
+"""The commands: the console as a process, the hash of a password, a login link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.operators import environment_of
 from tests.support import poll
 
 
-def test_a_password_is_hashed_for_the_configuration() -> None:
+def test_a_password_is_hashed_for_the_settings() -> None:
     result = CliRunner().invoke(main, ["console", "hash"], input="a long enough one\n")
     assert result.exit_code == 0, result.output
     hash_ = result.stdout.strip()
@@ -31,11 +31,11 @@ def test_a_password_is_hashed_for_the_configuration() -> None:
 
 
 @pytest.mark.parametrize("password", ["", "short", "x" * 1025])
-def test_a_password_that_is_guessed_is_not_hashed(password: str) -> None:
+def test_a_password_of_invalid_length_is_refused(password: str) -> None:
     assert CliRunner().invoke(main, ["console", "hash"], input=f"{password}\n").exit_code == 2
 
 
-async def test_the_console_is_a_process_that_a_link_opens_and_a_signal_ends(settings: Settings) -> None:
+async def test_the_console_process_accepts_a_link_and_ends_on_sigterm(settings: Settings) -> None:
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
     environment = os.environ | environment_of(settings) | {"JOBNET_BROKER__CONSOLE__PORT": str(port)}
@@ -65,7 +65,7 @@ async def test_the_console_is_a_process_that_a_link_opens_and_a_signal_ends(sett
             fields = {"token": token[1], "link": link.rsplit("/", 1)[1]}
             async with http.post(f"{origin}/login/link", data=fields, headers={"Origin": origin}) as answer:
                 assert (answer.status, str(answer.url)) == (200, f"{origin}/")
-            # A page that renews itself holds nobody up.
+            # An open stream does not delay the stop.
             async with http.get(f"{origin}/events") as events:
                 assert await events.content.readany()
                 process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Dead letters on pages: groups, search, pages, one letter. The acts over them are in test_acts.py."""
+"""Pages of dead letters: groups, search, paging, one letter. Acts on letters are in test_acts.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def search(browser: Browser, **fields: str) -> Page:
 
 
 async def test_groups_and_letters_are_shown_together(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     ids = {str(each) for each in await dead_reports(sql, 3, cause="rejected", fault="ukendt-booking")}
     booking = str(await dead_booking(sql))
     page = await browser.get("/dead")
@@ -41,28 +41,29 @@ async def test_groups_and_letters_are_shown_together(browser: Browser, sql: Sql)
 
 
 async def test_pages_follow_each_other_to_the_end(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     ids = {str(each) for each in await dead_reports(sql, 120)}
-    told, path, pages = list[str](), "/dead?supplier=nordsoft", 0
+    listed_ids, path, pages = list[str](), "/dead?supplier=nordsoft", 0
     while path:
         page = await browser.get(path)
-        told += listed(page)
-        await dead_reports(sql, 1)  # whoever dies meanwhile shifts nothing
+        listed_ids += listed(page)
+        # Letters that die meanwhile do not shift the pages.
+        await dead_reports(sql, 1)
         older = OLDER.search(page.text)
         path, pages = unescape(older[1]) if older else "", pages + 1
-    assert (len(told), set(told), pages) == (120, ids, 3)
+    assert (len(listed_ids), set(listed_ids), pages) == (120, ids, 3)
 
 
 async def test_a_search_finds_by_every_field(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
-    [one] = await dead_reports(
+    browser.log_in("viewer")
+    [letter_id] = await dead_reports(
         sql, supplier="sydsoft", cause="rejected", cause_class="message", jobcenter="20200"
     )
     await dead_reports(sql, 2)
     request_id = uuid4()
     await sql.execute(
         "UPDATE reports SET request_id = $2, error_code = 3, last_failed_at = '2031-05-01' WHERE report_id = $1",
-        one,
+        letter_id,
         request_id,
     )
     for fields in (
@@ -73,10 +74,10 @@ async def test_a_search_finds_by_every_field(browser: Browser, sql: Sql) -> None
         {"error_code": "3"},
         {"after": "2031-04-30T12:00"},
         {"about": str(request_id)},
-        {"about": str(one)},
+        {"about": str(letter_id)},
         {"supplier": "sydsoft", "kind": "report", "error_code": "3", "before": "2031-05-02T00:00"},
     ):
-        assert listed(await search(browser, **fields)) == [str(one)], fields
+        assert listed(await search(browser, **fields)) == [str(letter_id)], fields
     assert len(listed(await search(browser))) == 3
     assert "No letter matches" in (await search(browser, supplier="nowhere")).text
 
@@ -86,31 +87,31 @@ async def test_a_search_finds_by_every_field(browser: Browser, sql: Sql) -> None
 async def test_a_cpr_number_that_is_pasted_by_mistake_is_in_no_address(
     browser: Browser, field: str, number: str
 ) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     page = await browser.post("/dead", {field: number})
     assert (page.status, page.location) == (409, "")
     assert ANN not in "".join(browser.seen)
     assert number not in "".join(browser.seen)
 
 
-async def test_a_place_that_is_none_is_refused(browser: Browser) -> None:
-    browser.come_in("viewer")
+async def test_an_invalid_cursor_is_refused(browser: Browser) -> None:
+    browser.log_in("viewer")
     assert (await browser.get("/dead?behind=nonsense")).status == 409
 
 
-async def test_what_was_put_aside_is_shown_on_its_own(browser: Browser, desk: Operations, sql: Sql) -> None:
-    browser.come_in("operator")
-    [one, other] = await dead_reports(sql, 2)
-    await desk.letters.discard(Filter(ids=(one,)), BO)
+async def test_discarded_letters_are_listed_separately(browser: Browser, desk: Operations, sql: Sql) -> None:
+    browser.log_in("operator")
+    [discarded, other] = await dead_reports(sql, 2)
+    await desk.letters.discard(Filter(ids=(discarded,)), BO)
     assert listed(await browser.get("/dead")) == [str(other)]
     page = await search(browser, discarded="1", supplier="nordsoft")
-    assert (listed(page), "Restore all of these" in page.text) == ([str(one)], True)
-    letter = await browser.get(f"/dead/{one}")
-    assert (">discarded<" in letter.text, f"/dead/restore?ids={one}" in letter.text) == (True, True)
+    assert (listed(page), "Restore all of these" in page.text) == ([str(discarded)], True)
+    letter = await browser.get(f"/dead/{discarded}")
+    assert (">discarded<" in letter.text, f"/dead/restore?ids={discarded}" in letter.text) == (True, True)
 
 
-async def test_one_letter_has_its_whole_story(browser: Browser, desk: Operations, sql: Sql) -> None:
-    browser.come_in("privacy", "operator")
+async def test_a_letter_shows_its_timeline(browser: Browser, desk: Operations, sql: Sql) -> None:
+    browser.log_in("privacy", "operator")
     report_id = await sealed_report(sql, desk.sealer)
     await sql.execute("INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, uuid4())
     page = await browser.get(f"/dead/{report_id}")
@@ -127,15 +128,15 @@ async def test_one_letter_has_its_whole_story(browser: Browser, desk: Operations
 
 
 async def test_a_dead_booking_can_be_verified_and_not_replayed(browser: Browser, sql: Sql) -> None:
-    browser.come_in("operator")
+    browser.log_in("operator")
     booking = await dead_booking(sql)
     page = await browser.get(f"/dead/{booking}")
     assert f"/dead/{booking}/verify" in page.text
     assert "/replays/new" not in page.text
 
 
-async def test_what_is_dead_no_more_has_its_story_left(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
+async def test_a_letter_no_longer_dead_redirects_to_its_trace(browser: Browser, sql: Sql) -> None:
+    browser.log_in("viewer")
     [report_id] = await dead_reports(sql)
     await delivered(sql, report_id)
     page = await browser.get(f"/dead/{report_id}")
@@ -145,8 +146,8 @@ async def test_what_is_dead_no_more_has_its_story_left(browser: Browser, sql: Sq
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_only_what_is_allowed_is_offered(browser: Browser, sql: Sql, role: str) -> None:
-    browser.come_in(role)
+async def test_only_permitted_acts_are_offered(browser: Browser, sql: Sql, role: str) -> None:
+    browser.log_in(role)
     [report_id] = await dead_reports(sql)
     rights = ROLES[role]
     for page in (await browser.get("/dead?supplier=nordsoft"), await browser.get(f"/dead/{report_id}")):

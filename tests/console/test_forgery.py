@@ -1,4 +1,4 @@
-"""What another site, another host name or another program could send: none of it does anything."""
+"""Forged requests: forms of other sites, foreign host names and wrong content types change nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BECAUSE = {"reason": "because"}
 @pytest.fixture
 async def browser(browser: Browser, sql: Sql) -> Browser:
     await sql.execute("INSERT INTO lanes (supplier) VALUES ('nordsoft')")
-    return browser.come_in("admin", "privacy")
+    return browser.log_in("admin", "privacy")
 
 
 @pytest.mark.parametrize("token", ["", "x", "a" * 43])
@@ -28,7 +28,7 @@ async def test_every_form_needs_its_token(browser: Browser, token: str) -> None:
 
 async def test_a_token_is_good_for_its_own_session_only(browser: Browser) -> None:
     async with Browser(browser.app) as other:
-        other.come_in("admin")
+        other.log_in("admin")
         assert other.session
         assert (await browser.post(LANE, BECAUSE, token=other.session.token)).status == 403
 
@@ -54,23 +54,23 @@ async def test_a_form_of_another_site_does_nothing(
     assert await sql.fetchval("SELECT count(*) FROM operator_log") == 0
 
 
-async def test_a_browser_that_says_only_its_origin_is_believed(browser: Browser) -> None:
+async def test_a_matching_origin_without_fetch_metadata_is_accepted(browser: Browser) -> None:
     page = await browser.post(LANE, BECAUSE, Sec_Fetch_Site="", Origin=browser.origin)
     assert page.status == 303
 
 
-async def test_only_forms_are_taken(browser: Browser) -> None:
+async def test_only_forms_are_accepted(browser: Browser) -> None:
     for kind in ("text/plain", "application/json", "multipart/form-data; boundary=x"):
         assert (await browser.post(LANE, BECAUSE, Content_Type=kind)).status == 415
 
 
-async def test_an_address_that_acts_does_not_act_when_it_is_read(browser: Browser, sql: Sql) -> None:
+async def test_get_requests_change_nothing(browser: Browser, sql: Sql) -> None:
     for row in POSTS:
         await browser.get(f"{address(row)}?reason=because")
     assert await sql.fetchval("SELECT count(*) FROM operator_log") == 0
 
 
-async def test_another_name_for_this_address_is_refused(browser: Browser) -> None:
+async def test_a_foreign_host_name_is_refused(browser: Browser) -> None:
     page = await browser.get("/login", Host="evil.example")
     assert page.status == 421
     port = browser.origin.rsplit(":", 1)[1]

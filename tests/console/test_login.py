@@ -1,4 +1,4 @@
-"""Log-in by password and by one-time link: limited, alike for everybody, once."""
+"""Login by password and by one-time link."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.console.conftest import Serve
 from tests.ledger.support import Sql, sealer_for, settings_for
 
 PASSWORD = "correct horse battery"
-# The cheapest that the configuration takes.
+# The lowest cost that the settings accept.
 HASH = PasswordHasher(time_cost=1, memory_cost=19_456, parallelism=1).hash(PASSWORD)
 USERS = {"bo": {"roles": ["operator"], "password_hash": HASH}, "proxied": {"roles": ["viewer"]}}
 
@@ -32,14 +32,14 @@ async def log_in(browser: Browser, name: str, password: str, onward: str = "/log
 
 
 def bare(page: Page) -> str:
-    """Without what differs each time."""
+    """The page without its token, which differs each time."""
     return re.sub(r'name="token" value="[^"]+"', "", page.text)
 
 
 @pytest.fixture
 async def browser(served: Serve) -> Browser:
-    found: Browser = await served(users=USERS, login_attempts=3)
-    return found
+    browser: Browser = await served(users=USERS, login_attempts=3)
+    return browser
 
 
 class TestPasswords:
@@ -70,12 +70,12 @@ class TestPasswords:
         assert (page.status, int(page.headers["Retry-After"]) > 0) == (429, True)
         assert (await log_in(browser, "other", "wrong")).status == 401
 
-    async def test_who_logs_in_begins_to_count_anew(self, browser: Browser) -> None:
+    async def test_a_login_resets_the_count_of_tries(self, browser: Browser) -> None:
         for _ in range(2):
             assert (await log_in(browser, "bo", "wrong again")).status == 401
             assert (await log_in(browser, "bo", "wrong again")).status == 401
             assert (await log_in(browser, "bo", PASSWORD)).status == 303
-            await browser.forget()
+            await browser.clear_cookies()
 
     async def test_many_tries_at_once_are_counted_one_by_one(self, browser: Browser) -> None:
         form = await browser.get("/login")
@@ -111,28 +111,28 @@ class TestPasswords:
         "onward",
         ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "\x00", "log"],
     )
-    async def test_after_the_log_in_nobody_is_sent_elsewhere(self, browser: Browser, onward: str) -> None:
+    async def test_the_login_never_redirects_to_another_site(self, browser: Browser, onward: str) -> None:
         assert (await log_in(browser, "bo", PASSWORD, onward)).location == "/"
 
-    async def test_the_session_cookie_is_for_this_site_and_no_script(self, browser: Browser) -> None:
+    async def test_the_session_cookie_is_for_this_site_only_and_hidden_from_scripts(
+        self, browser: Browser
+    ) -> None:
         page = await log_in(browser, "bo", PASSWORD)
         given = page.headers["Set-Cookie"]
         assert "HttpOnly" in given
         assert "SameSite=Strict" in given
 
-    async def test_a_page_that_needs_a_log_in_comes_after_it(self, browser: Browser) -> None:
+    async def test_the_requested_page_is_shown_after_the_login(self, browser: Browser) -> None:
         form = await browser.get("/log?actor=bo")
         assert form.location == "/login?next=/log%3Factor%3Dbo"
         assert 'value="/log?actor=bo"' in (await browser.get(form.location)).text
 
-    async def test_a_link_from_elsewhere_asks_again_from_here_and_finds_the_session(
-        self, browser: Browser
-    ) -> None:
-        """The browser sends no strict cookie with the first, and sends it with what our page asks for."""
+    async def test_a_link_from_another_site_finds_the_session(self, browser: Browser) -> None:
+        """The browser sends the SameSite=Strict cookie only with the second request, which the console's page makes."""
         first = await browser.get("/log?actor=bo", Sec_Fetch_Site="cross-site")
         again = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', first.text)
         assert again
-        browser.come_in("viewer")
+        browser.log_in("viewer")
         onward = await browser.get(again[1], Sec_Fetch_Site="same-origin")
         assert (onward.status, onward.location) == (303, "/log?actor=bo")
 
@@ -149,7 +149,7 @@ class TestTries:
         now[0] = 60
         tries.count("bo")
 
-    def test_a_flood_of_names_takes_no_memory_and_frees_nobody(self) -> None:
+    def test_a_flood_of_names_takes_no_memory_and_resets_no_count(self) -> None:
         tries = LoginTries(1, 60, lambda: 0.0)
         tries.count("bo")
         for number in range(3 * COUNTERS):
@@ -169,7 +169,7 @@ class TestLinks:
         link = link_of(desk, "viewer", "privacy")
         offer = await browser.get(f"/login/link/{link}")
         assert ("ann" in offer.text, "viewer, privacy" in offer.text) == (True, True)
-        assert (await browser.get(f"/login/link/{link}")).status == 200, "looking does not use it up"
+        assert (await browser.get(f"/login/link/{link}")).status == 200, "a GET does not use it up"
         page = await browser.post("/login/link", {"link": link}, token=offer.token)
         assert (page.status, page.location) == (303, "/")
         assert (await browser.get("/find")).status == 200
@@ -186,7 +186,7 @@ class TestLinks:
             form = await other.get("/login")
             assert (await other.post("/login/link", {"link": link}, token=form.token)).status == 403
 
-    def test_it_runs_out(self, desk: Operations) -> None:
+    def test_a_link_expires(self, desk: Operations) -> None:
         now = [1000.0]
         links = Links(desk.sealer, 300, lambda: now[0])
         link = link_of(desk, "viewer", clock=lambda: now[0])
@@ -196,12 +196,12 @@ class TestLinks:
         with pytest.raises(LinkRefused):
             links.redeem(link)
 
-    def test_one_from_before_the_start_may_have_been_used_then(self, desk: Operations) -> None:
+    def test_a_link_issued_before_the_start_is_refused(self, desk: Operations) -> None:
         link = link_of(desk, "viewer", clock=lambda: 999.0)
         with pytest.raises(LinkRefused):
             Links(desk.sealer, 300, lambda: 1000.0).redeem(link)
 
-    def test_forged_and_broken_ones_are_refused(self, desk: Operations) -> None:
+    def test_forged_and_malformed_links_are_refused(self, desk: Operations) -> None:
         links = Links(desk.sealer, 300, lambda: 1000.0)
         good = link_of(desk, "viewer", clock=lambda: 1000.0)
         payload, key_id, digest = good.split(".")

@@ -1,4 +1,4 @@
-"""Every address with every role and with none: what the table says is what happens."""
+"""Every address with every role and without a login: access is as the table says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.console.browser import Browser, address
 REFUSED = "none of your roles gives the right"
 
 
-async def test_nobody_gets_anywhere_without_logging_in(browser: Browser) -> None:
+async def test_without_a_login_no_page_is_shown_and_no_form_accepted(browser: Browser) -> None:
     for row in TABLE:
         if row.needs is Open.ANYONE:
             continue
@@ -26,7 +26,7 @@ async def test_nobody_gets_anywhere_without_logging_in(browser: Browser) -> None
 
 @pytest.mark.parametrize("role", [*ROLES, "unknown"])
 async def test_a_role_does_what_its_rights_say_and_nothing_else(browser: Browser, role: str) -> None:
-    browser.come_in(role)
+    browser.log_in(role)
     for row in TABLE:
         if row.path in ("/logout", "/login", "/login/link"):
             continue

@@ -1,4 +1,4 @@
-"""The first page: what is wrong, the figures, small charts."""
+"""The overview: problems, figures, charts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ from tests.ledger.support import Sql
 NOW = datetime(2031, 1, 1, tzinfo=UTC)
 
 
-async def test_it_says_what_is_wrong_and_names_every_lane(
-    browser: Browser, desk: Operations, sql: Sql
-) -> None:
-    browser.come_in("viewer")
+async def test_the_overview_lists_problems_and_lanes(browser: Browser, desk: Operations, sql: Sql) -> None:
+    browser.log_in("viewer")
     await dead_reports(sql, 3, cause="rejected")
     await desk.lanes.pause("nordsoft", BO)
     page = await browser.get("/")
@@ -41,14 +39,14 @@ async def test_it_says_what_is_wrong_and_names_every_lane(
 
 
 async def test_an_empty_ledger_has_a_page_too(browser: Browser) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     for path in ("/", "/?range=24h", "/?range=14d", "/?range=nonsense"):
         page = await browser.get(path)
         assert (page.status, "No broker runs here" in page.text) == (200, True)
 
 
-async def test_a_page_that_is_well_says_so(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
+async def test_the_overview_says_that_all_is_well(browser: Browser, sql: Sql) -> None:
+    browser.log_in("viewer")
     await sql.execute(
         "INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready, host, expected, consuming)"
         " SELECT gen_random_uuid(), 7, now(), now() + interval '1 hour', now(), true, 'broker-1', 9, 9"
@@ -59,8 +57,8 @@ async def test_a_page_that_is_well_says_so(browser: Browser, sql: Sql) -> None:
     assert "9 of 9" in page.text
 
 
-async def test_answers_are_drawn_and_told(browser: Browser, sql: Sql) -> None:
-    browser.come_in("viewer")
+async def test_answers_are_charted_by_status(browser: Browser, sql: Sql) -> None:
+    browser.log_in("viewer")
     await sql.execute(
         "INSERT INTO flow SELECT date_trunc('minute', now()) - interval '10 minutes', gen_random_uuid(), 'answer', l, 5"
         " FROM (VALUES ('done'), ('failed'), ('nonsense')) AS x (l)"
@@ -72,10 +70,8 @@ async def test_answers_are_drawn_and_told(browser: Browser, sql: Sql) -> None:
     assert "style=" not in page.text
 
 
-async def test_what_is_not_accounted_for_and_what_is_uncertain_leads_to_its_story(
-    browser: Browser, sql: Sql
-) -> None:
-    browser.come_in("viewer")
+async def test_gaps_and_uncertain_bookings_link_to_their_trace(browser: Browser, sql: Sql) -> None:
+    browser.log_in("viewer")
     gap, request_id = uuid4(), await dead_booking(sql)
     await sql.execute("UPDATE requests SET state = 'uncertain', settled_at = NULL")
     figures = {
@@ -89,12 +85,12 @@ async def test_what_is_not_accounted_for_and_what_is_uncertain_leads_to_its_stor
         assert words in page.text
 
 
-def test_a_status_that_nobody_knows_is_drawn_as_bad() -> None:
+def test_an_unknown_status_is_drawn_as_bad() -> None:
     steps = (FlowStep(NOW, answers={"done": 2, "new": 1}), FlowStep(NOW, answers={"refused": 4}))
     assert by_mood(Flow(1, steps)) == {"good": [2, 0], "plain": [0, 4], "warn": [0, 0], "bad": [1, 0]}
 
 
-def test_what_waits_is_summed_by_cause_over_suppliers() -> None:
+def test_waiting_reports_are_summed_by_cause() -> None:
     def row(supplier: str, cause: str | None, count: int, hours: int) -> Waiting:
         at = NOW - timedelta(hours=hours)
         return Waiting(supplier, "waiting", cause, count, at, at)
@@ -108,21 +104,21 @@ def test_what_waits_is_summed_by_cause_over_suppliers() -> None:
 
 class TestCharts:
     def test_columns_stand_on_each_other_and_the_highest_fills_the_height(self) -> None:
-        drawn = columns({"good": [30, 0], "bad": [30, 15]}, "what they say")
+        drawn = columns({"good": [30, 0], "bad": [30, 15]}, "a label")
         assert 'd="M0 30.0h3v30.0h-3z"' in drawn
         assert 'd="M0 0.0h3v30.0h-3zM4 45.0h3v15.0h-3z"' in drawn
         assert drawn.count("<path") == 2
 
     @pytest.mark.parametrize("parts", [{"good": []}, {"good": [0, 0]}, {"good": [0], "bad": [0]}])
-    def test_nothing_is_an_empty_chart(self, parts: dict[str, list[int]]) -> None:
-        assert "<path" not in columns(parts, "nothing")
+    def test_without_counts_a_chart_is_empty(self, parts: dict[str, list[int]]) -> None:
+        assert "<path" not in columns(parts, "a label")
 
-    def test_what_is_there_at_all_can_be_seen(self) -> None:
-        assert "v1.5h" in columns({"good": [100_000, 1]}, "much and little")
+    def test_the_smallest_count_is_visible(self) -> None:
+        assert "v1.5h" in columns({"good": [100_000, 1]}, "a label")
 
-    def test_words_are_escaped(self) -> None:
+    def test_labels_are_escaped(self) -> None:
         assert "<b>" not in columns({"good": [1]}, '"<b>')
 
-    def test_a_trend_is_told_in_words_too(self) -> None:
+    def test_a_sparkline_has_a_text_label(self) -> None:
         assert 'aria-label="6 in the last 24 hours, at most 4 an hour"' in spark((0, 2, 4))
         assert "<path" not in spark((0, 0))

@@ -1,4 +1,4 @@
-"""No personal data in any answer but the one reveal; and nothing that was stored or sent becomes markup."""
+"""No answer except a reveal contains personal data, and stored or sent text never becomes markup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestReveal:
     async def test_one_field_is_shown_once_for_a_reason_that_is_logged(
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
-        browser.come_in("privacy")
+        browser.log_in("privacy")
         report_id = await sealed_report(sql, desk.sealer)
         assert ANN not in (await browser.get(f"/reveal/{report_id}")).text
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": "the citizen called"})
@@ -50,7 +50,7 @@ class TestReveal:
     async def test_without_a_reason_nothing_is_shown(
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
-        browser.come_in("privacy")
+        browser.log_in("privacy")
         report_id = await sealed_report(sql, desk.sealer)
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": " "})
         assert (page.status, ANN in page.text) == (409, False)
@@ -59,10 +59,10 @@ class TestReveal:
     @pytest.mark.parametrize(
         "roles", [("viewer",), ("operator",), ("admin",), ("viewer", "operator", "admin")]
     )
-    async def test_who_may_not_reveal_is_shown_nothing_and_not_offered_it(
+    async def test_roles_without_the_right_are_neither_shown_nor_offered_a_reveal(
         self, browser: Browser, desk: Operations, sql: Sql, roles: tuple[str, ...]
     ) -> None:
-        browser.come_in(*roles)
+        browser.log_in(*roles)
         report_id = await sealed_report(sql, desk.sealer)
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": "curious"})
         assert (page.status, ANN in page.text) == (403, False)
@@ -72,7 +72,7 @@ class TestReveal:
     async def test_a_citizen_is_found_without_the_number_in_any_answer(
         self, browser: Browser, desk: Operations, sql: Sql
     ) -> None:
-        browser.come_in("privacy")
+        browser.log_in("privacy")
         report_id = await sealed_report(sql, desk.sealer)
         found = await browser.post("/find", {"cpr": f"{ANN[:6]}-{ANN[6:]}", "reason": "he asked"})
         assert (found.status, str(report_id) in found.text) == (200, True)
@@ -81,7 +81,7 @@ class TestReveal:
 
 
 async def test_no_page_holds_a_cpr_number(browser: Browser, desk: Operations, sql: Sql) -> None:
-    browser.come_in(*EVERYBODY)
+    browser.log_in(*EVERYBODY)
     report_id = await sealed_report(sql, desk.sealer)
     await dead_booking(sql)
     await desk.people.reveal(report_id, "cpr", ops.Actor("bo", "the citizen called"))
@@ -96,7 +96,7 @@ async def test_no_page_holds_a_cpr_number(browser: Browser, desk: Operations, sq
 async def test_an_address_with_a_cpr_number_is_refused_and_not_repeated(
     browser: Browser, written: str
 ) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     for path in (
         f"/log?subject={written}",
         f"/trace/{written}",
@@ -108,8 +108,8 @@ async def test_an_address_with_a_cpr_number_is_refused_and_not_repeated(
         assert ANN not in page.text.replace("-", "")
 
 
-async def test_ids_of_digits_alone_are_no_cpr_numbers(browser: Browser) -> None:
-    browser.come_in("operator")
+async def test_ids_of_digits_only_are_not_taken_for_cpr_numbers(browser: Browser) -> None:
+    browser.log_in("operator")
     ids = [UUID("12345678-1234-5678-8123-456789012345"), UUID("01013640-0101-4136-8400-101364001013")]
     for between in ("+", "%20"):
         page = await browser.get("/dead/discard?ids=" + between.join(map(str, ids)))
@@ -117,8 +117,8 @@ async def test_ids_of_digits_alone_are_no_cpr_numbers(browser: Browser) -> None:
 
 
 class TestMarkup:
-    async def test_what_is_stored_is_never_markup(self, browser: Browser, desk: Operations, sql: Sql) -> None:
-        browser.come_in(*EVERYBODY, name="bo")
+    async def test_stored_text_is_escaped(self, browser: Browser, desk: Operations, sql: Sql) -> None:
+        browser.log_in(*EVERYBODY, name="bo")
         report_id = await sealed_report(sql, desk.sealer, fejltekst=MARKUP)
         await sql.execute("UPDATE reports SET cause = $1, fault = $1, jobcenter_code = '10100'", MARKUP)
         await sql.execute("INSERT INTO lanes (supplier) VALUES ($1)", MARKUP)
@@ -131,8 +131,8 @@ class TestMarkup:
         assert "&lt;script&gt;" in revealed.text
         assert not any(MARKUP in text or "<script>" in text for text in browser.seen)
 
-    async def test_what_is_sent_is_never_markup(self, browser: Browser) -> None:
-        browser.come_in(*EVERYBODY)
+    async def test_sent_text_is_escaped(self, browser: Browser) -> None:
+        browser.log_in(*EVERYBODY)
         quoted = "%3Cscript%3Ealert(%22x%22)%3C/script%3E"
         for row in TABLE:
             if row.method == "GET":

@@ -1,4 +1,4 @@
-"""Each act of the console and its command leave the same line in the operators' log, and the same ledger."""
+"""Each act of the console and its command write the same line to the operators' log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def a_stopped_replay(desk: Operations, sql: Sql) -> UUID:
     return replay_id
 
 
-# What there is before; the command; the form and its fields; and all is of one thing's id.
+# Preparation, command, address and fields of the form; {id} is the id that the preparation returns.
 ACTS: tuple[tuple[Prepare, str, str, dict[str, str]], ...] = (
     (a_letter, "lanes pause nordsoft", "/suppliers/nordsoft/pause", {}),
     (a_letter, "lanes resume nordsoft", "/suppliers/nordsoft/resume", {}),
@@ -63,7 +63,7 @@ ACTS: tuple[tuple[Prepare, str, str, dict[str, str]], ...] = (
 
 
 async def entry(sql: Sql, thing: UUID) -> dict[str, Any]:
-    """The last line of the log, with the thing's own id taken out."""
+    """The last line of the log, with the id replaced. Empties the tables for the next act."""
     row = await sql.fetchrow(
         "SELECT actor, action, reason, subject, details::text, citizen_token FROM operator_log"
         " WHERE actor <> 'setup' ORDER BY id DESC LIMIT 1"
@@ -92,7 +92,7 @@ async def test_an_act_and_its_command_leave_the_same_line(
     by_command = await entry(sql, thing)
 
     thing = await before(desk, sql)
-    browser.come_in("operator", "privacy")
+    browser.log_in("operator", "privacy")
     sent = {name: value.format(id=thing) for name, value in fields.items()} | {"reason": WHY}
     page = await browser.post(path.format(id=thing), sent)
     assert page.status in (200, 303), page.text

@@ -1,4 +1,4 @@
-"""Sessions end: by idleness, by age, by number, by a person."""
+"""Sessions end by idleness, age, number, logout and an admin."""
 
 from __future__ import annotations
 
@@ -30,69 +30,69 @@ def sessions(clock: Clock, **changes: float) -> Sessions:
     )
 
 
-def begun(all_: Sessions, name: str = "bo") -> tuple[str, Session]:
-    return all_.begin(name, ("viewer",), "test")
+def begun(store: Sessions, name: str = "bo") -> tuple[str, Session]:
+    return store.begin(name, ("viewer",), "test")
 
 
-def test_who_does_nothing_is_logged_out(clock: Clock) -> None:
-    all_ = sessions(clock)
-    secret, session = begun(all_)
+def test_an_idle_session_ends(clock: Clock) -> None:
+    store = sessions(clock)
+    secret, session = begun(store)
     for clock.now in (59, 118):
-        assert all_.find(secret) is session
+        assert store.find(secret) is session
     clock.now = 178
-    assert not all_.alive(session)
-    assert all_.find(secret) is None
+    assert not store.alive(session)
+    assert store.find(secret) is None
 
 
-def test_a_page_that_renews_itself_keeps_nobody_logged_in(clock: Clock) -> None:
-    all_ = sessions(clock)
-    secret, session = begun(all_)
+def test_background_requests_do_not_keep_a_session_alive(clock: Clock) -> None:
+    store = sessions(clock)
+    secret, session = begun(store)
     clock.now = 59
-    assert all_.find(secret, background=True) is session
+    assert store.find(secret, background=True) is session
     clock.now = 60
-    assert all_.find(secret) is None
+    assert store.find(secret) is None
 
 
-def test_nobody_stays_for_ever(clock: Clock) -> None:
-    all_ = sessions(clock)
-    secret, _ = begun(all_)
+def test_a_session_ends_at_its_maximum_age(clock: Clock) -> None:
+    store = sessions(clock)
+    secret, _ = begun(store)
     for second in range(0, 600, 30):
         clock.now = second
-        assert all_.find(secret)
+        assert store.find(secret)
     clock.now = 600
-    assert all_.find(secret) is None
+    assert store.find(secret) is None
 
 
-def test_one_too_many_ends_the_one_that_was_idle_the_longest(clock: Clock) -> None:
-    all_ = sessions(clock, sessions_most=2)
-    (first, _), (second, ended) = begun(all_), begun(all_)
+def test_above_the_limit_the_session_idle_longest_ends(clock: Clock) -> None:
+    store = sessions(clock, sessions_most=2)
+    (first, _), (second, ended) = begun(store), begun(store)
     clock.now = 1
-    assert all_.find(first)
-    third, _ = begun(all_)
-    assert (bool(all_.find(first)), bool(all_.find(second)), bool(all_.find(third))) == (True, False, True)
-    assert not all_.alive(ended)
-    assert len(all_.live()) == 2
+    assert store.find(first)
+    third, _ = begun(store)
+    assert (bool(store.find(first)), bool(store.find(second)), bool(store.find(third))) == (True, False, True)
+    assert not store.alive(ended)
+    assert len(store.live()) == 2
 
 
-def test_what_is_kept_does_not_log_in(clock: Clock) -> None:
-    all_ = sessions(clock)
-    secret, session = begun(all_)
+def test_stored_session_data_cannot_log_in(clock: Clock) -> None:
+    store = sessions(clock)
+    secret, session = begun(store)
     assert secret not in repr(vars(session))
-    assert all_.find(session.key) is None
+    assert store.find(session.key) is None
 
 
-async def test_logging_out_ends_it_here_not_only_in_the_browser(browser: Browser) -> None:
-    browser.come_in("viewer")
+async def test_a_logout_ends_the_session_on_the_server(browser: Browser) -> None:
+    browser.log_in("viewer")
     assert (await browser.get("/")).status == 200
     assert (await browser.post("/logout")).location == "/login"
-    browser.put_back()
+    browser.restore_cookie()
     assert (await browser.get("/")).status == 303
 
 
 async def test_an_admin_sees_sessions_and_ends_one(browser: Browser, sql: Sql) -> None:
-    browser.come_in("admin")
+    browser.log_in("admin")
     async with Browser(browser.app) as other:
-        other.come_in("viewer", name="cy")
+        other.log_in("viewer", name="cy")
         assert "cy" in (await browser.get("/sessions")).text
         assert other.session
         fields = {"key": other.session.key, "reason": "left the house"}
@@ -104,7 +104,7 @@ async def test_an_admin_sees_sessions_and_ends_one(browser: Browser, sql: Sql) -
 
 async def test_an_act_after_the_session_has_ended_does_nothing_and_says_so(served: Serve, sql: Sql) -> None:
     browser: Browser = await served(session_idle_seconds=0.001)
-    browser.come_in("operator")
+    browser.log_in("operator")
     page = await browser.post("/suppliers/nordsoft/pause", {"reason": "because"})
     assert (page.status, "nothing was done" in page.text) == (403, True)
     assert await sql.fetchval("SELECT count(*) FROM operator_log") == 0

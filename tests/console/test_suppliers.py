@@ -1,4 +1,4 @@
-"""Suppliers on pages: figures, one lane and its history. Pause and resume are in test_acts.py."""
+"""Pages of suppliers: figures, one lane and its history. Pause and resume are in test_acts.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def attempts(sql: Sql, *milliseconds: int) -> None:
 async def test_every_supplier_is_listed_with_its_figures(
     browser: Browser, desk: Operations, sql: Sql
 ) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     await dead_reports(sql, 4)
     await dead_reports(sql, supplier="sydsoft")
     await attempts(sql, 100, 300, 200)
@@ -40,14 +40,14 @@ async def test_every_supplier_is_listed_with_its_figures(
     for words in ("200 ms", "290 ms", "75.0 %", "/dead?supplier=nordsoft", BO.reason):
         assert words in page.text
     assert page.text.index("/suppliers/sydsoft") < page.text.index("/suppliers/nordsoft"), (
-        "the paused one first"
+        "the paused lane comes first"
     )
 
 
 async def test_one_supplier_shows_its_attempts_and_how_its_lane_changed(
     browser: Browser, desk: Operations, sql: Sql
 ) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     await dead_reports(sql)
     await attempts(sql, 100)
     await desk.lanes.pause("nordsoft", BO)
@@ -60,17 +60,17 @@ async def test_one_supplier_shows_its_attempts_and_how_its_lane_changed(
 
 
 async def test_a_supplier_without_a_lane_has_no_page(browser: Browser) -> None:
-    browser.come_in("viewer")
+    browser.log_in("viewer")
     page = await browser.get("/suppliers/nowhere")
     assert (page.status, "no lane nowhere is known" in page.text) == (409, True)
     assert "there is no lane yet" in (await browser.get("/suppliers")).text
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_pause_and_resume_are_offered_to_who_may(
+async def test_pause_and_resume_are_offered_to_users_with_the_right(
     browser: Browser, desk: Operations, sql: Sql, role: str
 ) -> None:
-    browser.come_in(role)
+    browser.log_in(role)
     await dead_reports(sql)
     may = Right.LANES in ROLES[role]
     assert ("/suppliers/nordsoft/pause" in (await browser.get("/suppliers/nordsoft")).text) == may

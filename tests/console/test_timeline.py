@@ -1,4 +1,4 @@
-"""A story in the order in which it happened."""
+"""The timeline shows events in the order in which they happened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def at(seconds: float) -> datetime:
 
 
 def bare(kind: Any, given: dict[str, Any]) -> Any:
-    """A row with nothing in it but this."""
+    """A row with these fields; all others are None."""
     return kind(**{f.name: given.get(f.name) for f in fields(kind)})
 
 
@@ -51,12 +51,12 @@ def report(*attempts: AttemptRow, settled: float | None, state: ReportState) -> 
     return WholeStory((), (ReportStory(row, attempts),), (), (), ())
 
 
-def test_the_end_comes_after_the_attempt_that_led_to_it() -> None:
+def test_the_final_state_follows_the_attempt_that_caused_it() -> None:
     story = report(
         attempt(1, 1, 2, "retry"), attempt(2, 5, 5.010, "dead"), settled=5.004, state=ReportState.DEAD
     )
-    told = [moment.words for moment in moments(story)]
-    assert told == [
+    words = [moment.words for moment in moments(story)]
+    assert words == [
         "automatic failure report",
         "attempt 1",
         "attempt 1: retry",
@@ -66,6 +66,6 @@ def test_the_end_comes_after_the_attempt_that_led_to_it() -> None:
     ]
 
 
-def test_an_attempt_without_a_result_is_told_as_begun() -> None:
+def test_an_attempt_without_a_result_is_shown_as_started() -> None:
     story = report(attempt(1, 1, None, None), settled=None, state=ReportState.DELIVERING)
     assert [(moment.words, moment.mood) for moment in moments(story)][1:] == [("attempt 1", "plain")]

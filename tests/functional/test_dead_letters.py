@@ -27,7 +27,16 @@ from broker.ledger.postgres.versions import bring_up_to_date
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
 from config.settings import Settings, build
-from tests.ledger.dead import BO, dead_again, dead_booking, dead_reports, desk_of, replay, state_of
+from tests.ledger.dead import (
+    BO,
+    dead_again,
+    dead_booking,
+    dead_reports,
+    desk_of,
+    letters_by_queue,
+    replay,
+    state_of,
+)
 from tests.ledger.support import ANN, BEN, Sql, key
 from tests.rabbitmq import foreign
 from tests.support import poll
@@ -80,7 +89,7 @@ class DeadLetterSetup:
         return {queue: depth for queue, depth in found.items() if depth}
 
     async def is_true(self) -> bool:
-        return await self.depths() == await self.desk.letters.counts()
+        return await self.depths() == await letters_by_queue(self.sql)
 
     async def put(self, queue: str, body: bytes, **properties: Any) -> None:
         message = (body, pika.BasicProperties(delivery_mode=2, **properties))
@@ -232,7 +241,7 @@ class TestForeignMessages:
         await setup.put(QUERIES, body, headers={"x": {"y": [1]}})
         await setup.reconcile()
         assert await setup.is_true()
-        assert await setup.desk.letters.counts() == {QUERIES: 1}
+        assert await letters_by_queue(setup.sql) == {QUERIES: 1}
 
     async def test_a_message_dead_lettered_by_the_broker_keeps_its_id_and_reason(
         self, setup: DeadLetterSetup

@@ -101,7 +101,7 @@ async def test_a_ledger_that_is_away_is_a_reason_until_it_is_back(
     assert await fetched(watched, "readyz") == (200, "ready\n")
     await asyncio.to_thread(breakable_postgres.stop)
     try:
-        await says(watched, "not ready: PostgreSQL is out of reach")
+        await says(watched, "not ready: PostgreSQL cannot be reached")
         assert await fetched(watched, "healthz") == (200, "alive\n")
         assert await value(watched, "jobnet_ledger_away") == 1
     finally:
@@ -119,7 +119,7 @@ async def test_an_alarm_of_rabbitmq_is_a_reason_until_it_is_over(
     await asyncio.to_thread(breakable_rabbit.ctl, "set_vm_memory_high_watermark", "0.00001")
     try:
         await broker.start(changes=watched)
-        await says(watched, "not ready: RabbitMQ takes no publishes")
+        await says(watched, "not ready: RabbitMQ accepts no publishes")
         assert await value(watched, "jobnet_rabbitmq_blocked") == 1
     finally:
         await asyncio.to_thread(breakable_rabbit.ctl, "set_vm_memory_high_watermark", "absolute", "1GB")

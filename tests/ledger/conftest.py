@@ -24,7 +24,7 @@ def dsn(ledger_database: str) -> str:
 
 @pytest.fixture
 async def sql(dsn: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A connection to look behind the ledger's back."""
+    """A connection that reads and changes rows directly."""
     connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
@@ -44,7 +44,7 @@ async def opened(dsn: str) -> AsyncIterator[Openers]:
 
 @pytest.fixture
 async def ledger(opened: Openers) -> Ledger:
-    """One that is there, also when the machine is too busy to connect in the short time of these settings."""
+    """An open ledger; opened again when a busy machine needs longer than the short time limit of these settings."""
     for _ in range(OPENINGS - 1):
         with contextlib.suppress(LedgerAway):
             return await opened()

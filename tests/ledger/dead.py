@@ -112,5 +112,11 @@ async def dead_again(sql: Sql, report_id: UUID, cause: str = "exhausted") -> Non
     )
 
 
+async def letters_by_queue(sql: Sql) -> dict[str, int]:
+    """Open letters by queue: the depth that each dead-letter queue should have."""
+    rows = await sql.fetch("SELECT queue, count(*) AS count FROM letters GROUP BY queue")
+    return {row["queue"]: row["count"] for row in rows}
+
+
 async def state_of(sql: Sql, report_id: UUID) -> str:
     return str(await sql.fetchval("SELECT state FROM reports WHERE report_id = $1", report_id))

@@ -1,4 +1,4 @@
-"""A TCP proxy that can swallow the server's answers: the client does not learn whether it committed."""
+"""A TCP proxy that can drop the server's answers: the client does not learn whether its COMMIT was made."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class LossyProxy:
         self.cut()
 
     def cut(self) -> None:
-        """Reset every link; new ones work (unless `refusing`)."""
+        """Reset every connection; new ones work (unless `refusing`)."""
         for link in list(self._links):
             link.transport.abort()
 
     def lose_answers(self) -> None:
-        """From now on the server hears the clients, and the clients hear nothing."""
+        """From now on requests reach the server, and answers do not reach the client."""
         self.swallowing = True
 
     def recover(self) -> None:
-        """Cut what is half dead, and be a good proxy again."""
+        """Cut the connections and pass everything on again."""
         self.swallowing = self.refusing = False
         self.cut()
 

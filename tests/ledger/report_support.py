@@ -1,4 +1,4 @@
-"""What the tests of reports share: failures with a report, time travel, the way of one report, judgements."""
+"""Helpers of the reports' tests: failures with a report, time travel, hand-over, decisions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def report_settings(dsn: str, **ledger: Any) -> Settings:
 
 
 def report_on(asked: ClaimRequest, **changes: Any) -> NewReport:
-    """An automatic report on this request, never merged unless a change says so."""
+    """An automatic report on this request, not merged unless `merge` is given."""
     number = asked.cpr.reveal()
     fields: dict[str, Any] = {
         "report_id": uuid4(),
@@ -64,7 +64,7 @@ def failed(report: NewReport | None) -> StoredAnswer:
 
 
 async def reported(ledger: Ledger, asked: ClaimRequest | None = None, **changes: Any) -> UUID:
-    """A booking that failed; its report is due."""
+    """The report of a booking that failed; it is due."""
     asked = asked or ask(supplier=changes.get("supplier", NORTH))
     report = report_on(asked, **changes)
     assert await ledger.requests.settle(await claimed(ledger, asked), failed(report))
@@ -76,7 +76,7 @@ async def handed_over(ledger: Ledger, limits: dict[str, LaneLimits] | None = Non
 
 
 async def delivering(ledger: Ledger, report_id: UUID) -> ReportClaim:
-    """Handed over (all that is due) and this one claimed."""
+    """Hand over all due reports and claim this one."""
     handed = {one.report_id: one for one in await handed_over(ledger)}
     claim = await ledger.reports.claim(report_id, handed[report_id].number)
     assert claim is not None
@@ -121,7 +121,7 @@ async def tell_lane(sql: Sql, rules: Settings, event: Event, supplier: str = NOR
 
 
 async def travel(sql: Sql, seconds: float) -> None:
-    """From now on the ledger's clock is so far ahead of PostgreSQL's."""
+    """Set the ledger's clock ahead of PostgreSQL's."""
     await sql.execute(
         "CREATE OR REPLACE FUNCTION ledger_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
         f" $$SELECT clock_timestamp() + interval '{seconds} seconds'$$"

@@ -1,4 +1,4 @@
-"""What the ledger's tests share: settings with short thresholds, asks, endings, a look behind the curtain."""
+"""Helpers of the ledger's tests: settings with short thresholds, claim requests, endings, rows."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def sealer_for(settings: Settings) -> Sealer:
 
 
 def citizen() -> str:
-    """A CPR number that no person has, another one each time (birth dates of January 2030 to 2036)."""
+    """A CPR number that no person has, a new one each time (birth dates of January 2030 to 2036)."""
     number = next(_numbers)
     day, year, serial = 1 + number % 28, 30 + number // 28 % 7, 4000 + number % 1000
     return f"{day:02}01{year:02}{serial:04}"
 
 
 def ask(cpr: str | None = None, request_id: UUID | None = None, **changes: Any) -> ClaimRequest:
-    """A booking that is due in half a minute, for a citizen of its own unless one is named."""
+    """A booking with a deadline in half a minute, for a new citizen unless one is given."""
     cpr = cpr or citizen()
     fields: dict[str, Any] = {
         "request_id": request_id or uuid4(),
@@ -98,7 +98,7 @@ def uncertain(**changes: Any) -> StoredAnswer:
 
 
 async def claimed(ledger: Ledger, wanted: ClaimRequest) -> Claim:
-    """A claim that must be new."""
+    """The claim on a new request."""
     outcome = await ledger.requests.claim(wanted)
     assert isinstance(outcome, Claimed), outcome
     return outcome.claim
@@ -109,12 +109,12 @@ async def left_uncertain(ledger: Ledger, wanted: ClaimRequest) -> None:
 
 
 def freeze(ledger: Ledger) -> None:
-    """What SIGSTOP does as far as others can see: no heartbeat any more, everything else still in memory."""
+    """As after SIGSTOP: no heartbeat any more, while the claims stay in memory."""
     ledger._tasks[0].cancel()
 
 
 async def taken_over(ledger: Ledger, wanted: ClaimRequest) -> Claim:
-    """Ask until the owner is dead."""
+    """Claim until the owner counts as dead and the claim is taken over."""
 
     async def look() -> Any:
         outcome = await ledger.requests.claim(wanted)

@@ -1,4 +1,4 @@
-"""Group commit: gathered, repeated row by row on a row's error, never on a lost connection (docs/architecture.md#ledger)."""
+"""Group commit: batches, their repetition row by row after a row's error and whole after a lost connection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def batching(flush: Flush, reach: Availability | None = None) -> AsyncIter
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_comes_while_a_batch_is_committed_is_the_next_batch() -> None:
+async def test_items_submitted_during_a_commit_are_the_next_batch() -> None:
     sizes: list[int] = []
 
     async def flush(items: Sequence[int]) -> list[int | Exception]:
@@ -42,7 +42,7 @@ async def test_what_comes_while_a_batch_is_committed_is_the_next_batch() -> None
     assert sizes == [10, 10, 5]
 
 
-async def test_a_bad_row_ends_alone() -> None:
+async def test_a_refused_row_fails_only_its_own_call() -> None:
     async def flush(items: Sequence[int]) -> list[int | Exception]:
         if 3 in items:
             raise RowRefused("22021")
@@ -71,7 +71,7 @@ async def test_a_lost_connection_repeats_the_whole_batch_when_the_ledger_is_back
 
 
 @pytest.mark.parametrize(("sqlstate", "tries"), [("40P01", 4), ("40001", 4), ("55P03", 4), ("23514", 1)])
-async def test_only_what_may_pass_is_tried_again_and_not_for_ever(sqlstate: str, tries: int) -> None:
+async def test_only_transient_errors_are_tried_again_a_few_times(sqlstate: str, tries: int) -> None:
     seen = []
 
     async def flush(items: Sequence[int]) -> list[int | Exception]:
@@ -84,7 +84,7 @@ async def test_only_what_may_pass_is_tried_again_and_not_for_ever(sqlstate: str,
     assert len(seen) == tries
 
 
-async def test_a_cancelled_caller_leaves_its_neighbours_alone() -> None:
+async def test_a_cancelled_caller_does_not_disturb_the_batch() -> None:
     async def flush(items: Sequence[int]) -> list[int | Exception]:
         await asyncio.sleep(0.02)
         return list(items)
@@ -97,7 +97,7 @@ async def test_a_cancelled_caller_leaves_its_neighbours_alone() -> None:
     assert done[:2] + done[3:] == [0, 1, 3, 4]
 
 
-async def test_who_waits_when_the_batcher_ends_is_told_that_nobody_knows() -> None:
+async def test_calls_that_wait_when_the_loop_ends_raise_ledger_away() -> None:
     async def flush(items: Sequence[int]) -> list[int | Exception]:
         await asyncio.sleep(3600)
         return list(items)
@@ -127,7 +127,7 @@ async def test_the_same_request_twice_in_one_batch_is_new_once(ledger: Ledger) -
 
 
 @pytest.mark.parametrize("bad", ["\0", "\ud800"], ids=["nul", "lone surrogate"])
-async def test_one_bad_row_among_two_hundred_harms_no_neighbour(ledger: Ledger, bad: str) -> None:
+async def test_one_refused_row_among_two_hundred_fails_alone(ledger: Ledger, bad: str) -> None:
     wanted = [ask() for _ in range(200)]
     wanted[77] = ask(planner=f"x{bad}")
     outcomes = await asyncio.gather(*(ledger.requests.claim(w) for w in wanted), return_exceptions=True)
@@ -136,7 +136,7 @@ async def test_one_bad_row_among_two_hundred_harms_no_neighbour(ledger: Ledger, 
     assert not ledger.availability.away
 
 
-async def test_a_bad_settle_harms_no_neighbour(ledger: Ledger) -> None:
+async def test_a_refused_settle_fails_alone(ledger: Ledger) -> None:
     claims = [await claimed(ledger, ask()) for _ in range(20)]
     bad = ending(reason="\0")
     settles = [ledger.requests.settle(claim, bad if n == 7 else ending()) for n, claim in enumerate(claims)]

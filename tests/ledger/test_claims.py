@@ -65,14 +65,14 @@ async def test_an_uncertain_request_gives_its_uncertain_answer_again(ledger: Led
     assert again.facts.state is State.UNCERTAIN
 
 
-async def test_a_request_that_this_process_carries_is_running(ledger: Ledger) -> None:
+async def test_a_request_that_this_process_holds_is_claimed_elsewhere(ledger: Ledger) -> None:
     wanted = ask()
     claim = await claimed(ledger, wanted)
     assert isinstance(await ledger.requests.claim(wanted), ClaimedElsewhere)
     assert claim.epoch == 1
 
 
-async def test_a_request_that_another_live_process_carries_is_running(opened: Openers) -> None:
+async def test_a_request_of_another_living_process_is_claimed_elsewhere(opened: Openers) -> None:
     one, other = await opened(), await opened()
     wanted = ask()
     claim = await claimed(one, wanted)
@@ -159,7 +159,8 @@ async def test_only_one_of_two_takes_over(opened: Openers) -> None:
     wanted = [ask() for _ in range(20)]
     claims = [await claimed(frozen, w) for w in wanted]
     freeze(frozen)
-    taken = [await taken_over(one, wanted[0])]  # now both judge alike
+    # From now on both see the owner as dead.
+    taken = [await taken_over(one, wanted[0])]
     await taken_over(other, wanted[1])
     outcomes = await asyncio.gather(
         *(ledger.requests.claim(w) for w in wanted[2:] for ledger in (one, other))
@@ -185,7 +186,8 @@ async def test_a_claim_that_this_process_dropped_is_taken_over_not_begun_again(l
     gc.collect()
     again = await ledger.requests.claim(wanted)
     assert isinstance(again, TakenOver)
-    assert again.claim.dead_owners == 0  # nobody died: this process let go of it
+    # No process died: this one dropped its claim.
+    assert again.claim.dead_owners == 0
 
 
 async def test_a_cancelled_caller_leaves_an_orphan_that_is_looked_up(ledger: Ledger, sql: Sql) -> None:
@@ -238,7 +240,7 @@ async def test_a_record_while_the_citizen_is_busy_is_possible(ledger: Ledger) ->
     assert isinstance(await ledger.requests.record(ask(cpr), ending(Status.REFUSED, reason="busy")), Settled)
 
 
-async def test_a_record_never_ends_what_runs_elsewhere(opened: Openers) -> None:
+async def test_a_record_does_not_settle_a_request_that_runs_elsewhere(opened: Openers) -> None:
     one, other = await opened(), await opened()
     wanted = ask()
     claim = await claimed(one, wanted)
@@ -249,7 +251,7 @@ async def test_a_record_never_ends_what_runs_elsewhere(opened: Openers) -> None:
     assert late.ending.status is Status.DONE
 
 
-async def test_a_record_of_what_a_dead_owner_left_takes_it_over(opened: Openers) -> None:
+async def test_a_record_of_a_dead_owners_request_takes_it_over(opened: Openers) -> None:
     one, other = await opened(), await opened(owner_dead_after_seconds=60)
     wanted = ask()
     _held = await claimed(one, wanted)
@@ -281,7 +283,7 @@ async def test_two_ledgers_race_for_the_same_citizens_and_each_has_one_turn(open
 
 
 async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Openers) -> None:
-    """Compared with the key that the stored row names."""
+    """Business fields are compared by the key that the stored row names."""
     old = await opened(tokens=("t1",))
     wanted = ask(business=b"same")
     await old.requests.settle(await claimed(old, wanted), ending())
@@ -295,7 +297,7 @@ async def test_a_conflict_is_seen_after_the_token_key_was_rotated(opened: Opener
 
 
 async def test_old_and_new_keys_exclude_each_other_on_one_citizens_turn(opened: Openers) -> None:
-    """The per-citizen lock uses the oldest live key (docs/privacy.md#blind-index)."""
+    """Turns use the oldest configured key (docs/privacy.md#blind-index)."""
     old, new = await opened(tokens=("t1",)), await opened(tokens=("t1", "t2"))
     cpr = citizen()
     first = ask(cpr)

@@ -1,4 +1,4 @@
-"""PostgreSQL killed, hanging, cut off, and commits of unknown outcome (docs/architecture.md#ledger)."""
+"""PostgreSQL killed, hanging, cut off, and connections lost during COMMIT."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def proxy(dsn: str) -> AsyncIterator[LossyProxy]:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[PostgresNode]:
-    """A server of this test's own, to be killed and frozen."""
+    """A PostgreSQL server for this test alone, to be killed and frozen."""
     with PostgresNode(tmp_path / "postgres") as own:
         yield own
 
@@ -44,7 +44,7 @@ async def own_dsn(node: PostgresNode) -> str:
 
 
 async def known(sql: Sql, what: str, *values: Any) -> None:
-    """Wait until the server has committed something that matches."""
+    """Wait until a row that matches is committed."""
 
     async def there() -> Any:
         return await sql.fetchval(f"SELECT count(*) FROM requests WHERE {what}", *values)  # noqa: S608
@@ -53,7 +53,7 @@ async def known(sql: Sql, what: str, *values: Any) -> None:
 
 
 async def warmed(ledger: Ledger) -> None:
-    """Connect and prepare: then a statement is one message, and only its answer can get lost."""
+    """Connect and prepare the statements: each is then one message, and only its answer can get lost."""
     await ledger.requests.settle(await claimed(ledger, ask()), ending())
 
 
@@ -68,7 +68,7 @@ async def left_by_the_dead(opened: Openers, *asks: ClaimRequest) -> None:
     await dead._close()
 
 
-async def test_a_claim_whose_commit_has_an_unknown_fate_is_recognised(
+async def test_a_claim_whose_commit_was_interrupted_is_recognised(
     opened: Openers, proxy: LossyProxy, sql: Sql
 ) -> None:
     ledger = await opened(dsn=proxy.dsn)
@@ -83,10 +83,10 @@ async def test_a_claim_whose_commit_has_an_unknown_fate_is_recognised(
     assert await ledger.requests.settle(outcome.claim, ending())
 
 
-async def test_a_takeover_whose_commit_has_an_unknown_fate_does_not_become_new(
+async def test_a_takeover_whose_commit_was_interrupted_does_not_become_new(
     opened: Openers, proxy: LossyProxy, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim taken over is looked up, never begun: else the booking could be made twice."""
+    """A claim taken over is looked up, never begun: otherwise the booking could be made twice."""
     ledger = await opened(dsn=proxy.dsn)
     await warmed(ledger)
     warm, wanted = ask(), ask()
@@ -109,7 +109,7 @@ async def test_a_takeover_whose_commit_has_an_unknown_fate_does_not_become_new(
 
 
 @pytest.mark.parametrize("end", [ending(), uncertain()], ids=["final", "uncertain"])
-async def test_a_settle_whose_commit_has_an_unknown_fate_is_recognised(
+async def test_a_settle_whose_commit_was_interrupted_is_recognised(
     opened: Openers, proxy: LossyProxy, sql: Sql, end: object
 ) -> None:
     ledger = await opened(dsn=proxy.dsn)
@@ -122,7 +122,7 @@ async def test_a_settle_whose_commit_has_an_unknown_fate_is_recognised(
     assert await settling
 
 
-async def test_a_record_whose_commit_has_an_unknown_fate_is_recognised(
+async def test_a_record_whose_commit_was_interrupted_is_recognised(
     opened: Openers, proxy: LossyProxy, sql: Sql
 ) -> None:
     ledger = await opened(dsn=proxy.dsn)
@@ -151,7 +151,7 @@ async def test_a_settle_that_was_overtaken_meanwhile_is_not_recognised(
     assert await settling is None
 
 
-async def test_postgresql_killed_in_the_middle_of_claims_loses_and_doubles_none(
+async def test_postgresql_killed_during_claims_loses_and_doubles_none(
     opened: Openers, node: PostgresNode, own_dsn: str
 ) -> None:
     ledger = await opened(dsn=own_dsn, batch_size=5)
@@ -190,13 +190,14 @@ async def test_a_server_that_hangs_is_away_within_its_bound_and_everything_waits
     await ledger.availability.wait_until_back()
 
 
-async def test_postgresql_away_for_longer_than_the_threshold_kills_nobody(
+async def test_postgresql_away_for_longer_than_the_threshold_makes_no_owner_dead(
     opened: Openers, node: PostgresNode, own_dsn: str
 ) -> None:
     one, other = await opened(dsn=own_dsn), await opened(dsn=own_dsn)
     wanted = ask()
     claim = await claimed(one, wanted)
-    await asyncio.sleep(1.2)  # both are fit to judge now
+    # By then both have an unbroken heartbeat, so that both may judge.
+    await asyncio.sleep(1.2)
     await asyncio.to_thread(node.kill)
     await one.availability.wait_until_away()
     await asyncio.sleep(1.5)
@@ -209,30 +210,28 @@ async def test_postgresql_away_for_longer_than_the_threshold_kills_nobody(
     assert await one.requests.settle(claim, ending())
 
 
-async def test_nobody_judges_before_its_own_heartbeat_was_unbroken_for_a_threshold(
-    opened: Openers, sql: Sql
-) -> None:
+async def test_a_process_judges_others_only_after_an_unbroken_heartbeat(opened: Openers, sql: Sql) -> None:
     frozen = await opened(owner_dead_after_seconds=3, heartbeat_seconds=0.5)
     wanted = ask()
     _held = await claimed(frozen, wanted)
     freeze(frozen)
-    # Given: dead beyond doubt
+    # Given an owner that is certainly dead
     await sql.execute("UPDATE workers SET heartbeat_at = clock_timestamp() - interval '1 hour'")
     young = await opened(owner_dead_after_seconds=3, heartbeat_seconds=0.5)
     assert isinstance(await young.requests.claim(wanted), ClaimedElsewhere)
-    # When its own heartbeat had a gap, it starts anew
+    # When the judge's own heartbeat had a gap, its threshold begins again
     await unbroken_for_an_hour(sql, young)
     await sql.execute(
         "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '2 s' WHERE id = $1", young.owner
     )
     await young.heartbeat.beat()
     assert isinstance(await young.requests.claim(wanted), ClaimedElsewhere)
-    # Then, unbroken for long enough, it judges
+    # Then, after a whole threshold, it takes over
     await unbroken_for_an_hour(sql, young)
     assert isinstance(await young.requests.claim(wanted), TakenOver)
 
 
-async def test_a_stale_judge_judges_nobody(opened: Openers, sql: Sql) -> None:
+async def test_a_process_with_an_old_heartbeat_takes_nothing_over(opened: Openers, sql: Sql) -> None:
     frozen, judge = await opened(), await opened()
     wanted = ask()
     _held = await claimed(frozen, wanted)
@@ -255,7 +254,7 @@ async def test_the_heartbeats_age_grows_while_nothing_is_committed(
     await poll(lambda: ledger.heartbeat.age_s < 0.3, what="a young heartbeat again")
 
 
-async def test_what_is_not_gathered_says_that_the_ledger_is_away(opened: Openers, proxy: LossyProxy) -> None:
+async def test_calls_that_are_not_batched_raise_ledger_away(opened: Openers, proxy: LossyProxy) -> None:
     ledger = await opened(dsn=proxy.dsn)
     proxy.refusing = True
     proxy.cut()
@@ -268,7 +267,7 @@ async def test_what_is_not_gathered_says_that_the_ledger_is_away(opened: Openers
     assert len(await ledger.lookups.workers()) == 1
 
 
-async def test_workers_show_who_lives_and_who_is_ready(opened: Openers) -> None:
+async def test_the_table_of_workers_shows_alive_and_ready(opened: Openers) -> None:
     one, other = await opened(), await opened()
     await one.set_ready(True)
     await other._close()
@@ -280,7 +279,7 @@ async def test_workers_show_who_lives_and_who_is_ready(opened: Openers) -> None:
     await poll(seen, what="the truth about both")
 
 
-async def test_a_row_locked_by_somebody_else_does_not_stop_its_neighbours(
+async def test_a_row_locked_by_another_transaction_does_not_stop_the_others(
     ledger: Ledger, dsn: str, sql: Sql
 ) -> None:
     claims = [await claimed(ledger, ask()) for _ in range(3)]

@@ -72,9 +72,9 @@ class TestOverview:
         assert worker.host
 
     async def test_nothing_ready_is_bad_and_one_ready_is_well(
-        self, desk: Operations, ledger: Ledger, sql: Sql
+        self, settings: Settings, desk: Operations, ledger: Ledger, sql: Sql
     ) -> None:
-        await Conservation(desk.settings, desk.server).check()
+        await Conservation(settings, desk.server).check()
         [bad, warn] = (await desk.overviews.overview()).problems
         assert (bad.level, "no process is ready" in bad.text, warn.level) == ("bad", True, "warn")
         await ledger.set_ready(True)
@@ -128,8 +128,10 @@ class TestOverview:
         assert "1 booking is uncertain" in [p.text for p in (await desk.overviews.overview()).problems]
         assert claim
 
-    async def test_gaps_of_the_last_look_are_bad_until_the_next_one(self, desk: Operations, sql: Sql) -> None:
-        conservation = Conservation(desk.settings, desk.server)
+    async def test_gaps_of_the_last_look_are_bad_until_the_next_one(
+        self, settings: Settings, desk: Operations, sql: Sql
+    ) -> None:
+        conservation = Conservation(settings, desk.server)
         [report_id] = await dead_reports(sql, state="delivered")
         await conservation.check()
         seen = await desk.overviews.overview()
@@ -143,8 +145,8 @@ class TestOverview:
         assert seen.look
         assert seen.look.gaps == 0
 
-    async def test_an_old_look_is_no_look(self, desk: Operations, sql: Sql) -> None:
-        await Conservation(desk.settings, desk.server).check()
+    async def test_an_old_look_is_no_look(self, settings: Settings, desk: Operations, sql: Sql) -> None:
+        await Conservation(settings, desk.server).check()
         await travel(sql, 3600)
         assert any(
             "no process checks" in problem.text for problem in (await desk.overviews.overview()).problems

@@ -1,4 +1,4 @@
-"""Lanes as rows that all processes share: parked, probed, paused, and what was handed over taken back."""
+"""Lanes as rows that all processes share: parked, probed, paused, and hand-overs reverted."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_failures_in_a_row_park_the_lane_and_an_answer_forgets_them(
     assert await state(sql) == "parked"
 
 
-async def test_what_was_handed_over_when_a_lane_parks_goes_back_uncounted(
+async def test_reports_handed_over_on_a_lane_that_parks_wait_again_uncounted(
     ledger: Ledger, rules: Settings, sql: Sql
 ) -> None:
     others = [await reported(ledger) for _ in range(3)]
@@ -134,7 +134,7 @@ async def test_a_parked_lane_sends_one_probe_and_an_answer_opens_it(
     assert kept in {one.report_id for one in await handed_over(ledger)}
 
 
-async def test_a_failed_probe_counts_for_nobody_and_the_next_one_is_another(
+async def test_a_failed_probe_uses_up_no_retry_and_the_next_is_another_report(
     ledger: Ledger, rules: Settings, sql: Sql
 ) -> None:
     reports = {await reported(ledger) for _ in range(2)} | {await fails(ledger, rules, wrong_address())}
@@ -190,7 +190,7 @@ async def test_one_bad_lane_does_not_hold_the_others(ledger: Ledger, rules: Sett
     await locked.rollback()
 
 
-async def test_the_lanes_are_shown_with_what_stands_on_them(ledger: Ledger, dsn: str) -> None:
+async def test_lanes_are_listed_with_the_number_of_their_reports(ledger: Ledger, dsn: str) -> None:
     for _ in range(3):
         await reported(ledger)
     claim = await delivering(ledger, await reported(ledger))

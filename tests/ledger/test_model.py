@@ -46,7 +46,7 @@ worker, request = st.sampled_from(WORKERS), st.sampled_from(REQUESTS)
 
 @dataclass
 class Known:
-    """What must be true of one request."""
+    """The model of one request."""
 
     ask: ClaimRequest
     citizen: int
@@ -100,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self.sql.execute(LIVES, [self.ledgers[n].owner for n in self.frozen]))
 
     def abandoned(self, of: Known, judge: int) -> bool:
-        """Whether this judge may see that nobody works on it."""
+        """Whether `judge` sees it as orphaned."""
         if of.owner is None or of.owner == judge:
             return of.owner is not None and not of.held
         return of.owner in self.frozen and judge not in self.frozen
@@ -179,7 +179,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(known.claims for known in self.known))
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
-        """Its task died: nobody will settle this any more (said outright, not left to the collector)."""
+        """Its task died, so the claim is no longer held (removed here, without waiting for garbage collection)."""
         of, n, claim = self.some_claim(data)
         of.claims.remove((n, claim))
         holdings = self.ledgers[n].requests._held._claims

@@ -137,9 +137,9 @@ async def test_no_page_walks_through_a_large_table(
 
 @pytest.mark.timeout(240)
 async def test_the_conservation_check_of_every_minute_looks_at_what_is_open_and_new(
-    desk: Operations, plans: dict[str, str]
+    filled_name: str, desk: Operations, plans: dict[str, str]
 ) -> None:
-    await Conservation(desk.settings, desk.server, ["supplier-1 4"]).check()
+    await Conservation(settings_for(filled_name), desk.server, ["supplier-1 4"]).check()
     assert len(plans) > 10
     for statement, plan in plans.items():
         assert not WIDE_WALK.search(plan), f"{statement}\n{plan}"

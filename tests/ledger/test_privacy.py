@@ -1,4 +1,4 @@
-"""No CPR number stands in clear in any column of any table (docs/privacy.md#sealing)."""
+"""No CPR number stands in clear in any column of any table (docs/privacy.md#cpr)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.ledger.support import ANN, BEN, Sql, ask, claimed, ending, left_uncer
 
 
 async def dump(sql: Sql) -> str:
-    """Every column of every table of ours, bytes both as they are and in hex."""
+    """Every column of every table, bytes both raw and in hex."""
     tables = await sql.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     rows = [dict(row) for table in tables for row in await sql.fetch(f'SELECT * FROM "{table[0]}"')]  # noqa: S608
     assert rows
@@ -37,7 +37,7 @@ async def test_no_cpr_number_stands_in_clear_in_any_column(ledger: Ledger, sql: 
     assert ANN.encode() in delivery.content
 
 
-async def test_what_is_held_in_memory_is_not_printed(ledger: Ledger) -> None:
+async def test_personal_data_in_memory_is_in_no_repr(ledger: Ledger) -> None:
     wanted = ask(ANN)
     claim = await claimed(ledger, wanted)
     printed = repr((wanted, claim, ending(answer=ANN.encode()), ledger.requests._claiming))

@@ -1,4 +1,4 @@
-"""Reports whose process died, froze or lost PostgreSQL in the middle (docs/architecture.md#scheduler)."""
+"""Reports whose process died, froze or lost PostgreSQL during the delivery."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ async def opened(opened: Openers, monkeypatch: pytest.MonkeyPatch) -> Openers:
 
 
 async def swept(ledger: Ledger) -> int:
-    """Sweep until something was freed."""
+    """Sweep until a row was freed."""
     freed: int = await poll(ledger.reports.sweep, what="a sweep that frees something")
     return freed
 
 
-async def test_what_nobody_picked_up_waits_again_uncounted(ledger: Ledger, sql: Sql) -> None:
+async def test_a_report_that_no_process_claimed_waits_again_uncounted(ledger: Ledger, sql: Sql) -> None:
     report_id = await reported(ledger)
     await handed_over(ledger)
     await travel(sql, 50)
@@ -162,7 +162,8 @@ async def proxied(dsn: str, opened: Openers) -> Any:
 
 async def test_a_claim_whose_answer_got_lost_is_recognised(proxied: Any, sql: Sql) -> None:
     proxy, ledger = proxied
-    await delivering(ledger, await reported(ledger))  # everything is connected and prepared
+    # Connects, and prepares the statements.
+    await delivering(ledger, await reported(ledger))
     report_id = await reported(ledger)
     handed = {one.report_id: one.number for one in await handed_over(ledger)}
     proxy.lose_answers()
@@ -192,10 +193,10 @@ async def test_a_finish_waits_for_postgresql_and_is_written_once(
 
 
 @pytest.mark.parametrize("statements", range(6))
-async def test_a_finish_whose_commit_has_an_unknown_fate_is_recognised(
+async def test_a_finish_interrupted_at_any_statement_is_recognised(
     proxied: Any, rules: Settings, sql: Sql, statements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection breaks before or after any of its statements, the commit's included."""
+    """The connection breaks before or after any statement, including the COMMIT."""
     proxy, ledger = proxied
     report_id: UUID = await reported(ledger)
     claim = await delivering(ledger, report_id)
@@ -223,7 +224,7 @@ class ForgetfulPool:
         return result
 
 
-async def test_a_claim_that_was_committed_unheard_is_ours_and_one_attempt(
+async def test_a_claim_whose_commit_was_interrupted_is_one_attempt(
     ledger: Ledger, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_id = await reported(ledger)
@@ -233,7 +234,7 @@ async def test_a_claim_that_was_committed_unheard_is_ours_and_one_attempt(
     assert await sql.fetchval("SELECT count(*) FROM attempts") == 1
 
 
-async def test_a_finish_that_was_committed_unheard_teaches_the_lane_once(
+async def test_a_finish_whose_commit_was_interrupted_changes_the_lane_once(
     ledger: Ledger, rules: Settings, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await delivering(ledger, await reported(ledger))

@@ -1,4 +1,4 @@
-"""Reports under random schedules, results, crashes, frozen processes and clock steps: every promise is kept.
+"""Reports under random schedules, results, crashes, frozen processes and clock steps: the guarantees hold.
 
 Time is the ledger's clock, moved by the test; who is dead is written into the table of workers. At the end of
 each run everything that is not dead or discarded must still be deliverable: nothing is stuck for ever.
@@ -156,7 +156,7 @@ class ReportMachine(RuleBasedStateMachine):
 
     @rule(n=worker, results=st.lists(st.sampled_from(sorted(RESULTS)), max_size=4), seconds=SECONDS)
     def a_process_works(self, n: int, results: list[str], seconds: int) -> None:
-        """A while later it hands over, claims and finishes; some of what it handed over stays in RabbitMQ."""
+        """After some time it hands over, claims and finishes; some messages stay in RabbitMQ."""
         self.time_passes_by(seconds)
         for one, result in zip(self.hands_over(n), results, strict=False):
             self.arrives(n, one)
@@ -166,7 +166,7 @@ class ReportMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.messages)
     @rule(n=worker, data=st.data())
     def a_message_arrives(self, n: int, data: st.DataObject) -> None:
-        """Any one, in any order, as often as it likes."""
+        """Any message, in any order, any number of times."""
         self.arrives(n, data.draw(st.sampled_from(self.messages)))
 
     def arrives(self, n: int, message: HandedOver) -> None:
@@ -207,7 +207,7 @@ class ReportMachine(RuleBasedStateMachine):
 
     @rule(n=worker, frozen=st.sets(worker, max_size=2))
     def sweep(self, n: int, frozen: set[int]) -> None:
-        """While some processes seem to be dead."""
+        """While some processes look dead."""
         self.frozen = frozen
         self.live()
         safe = [
@@ -224,7 +224,7 @@ class ReportMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.ids)
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
-        """A dead one, or one that is named by its id; never what is being delivered."""
+        """A dead report, or one by its id; never one that is being delivered."""
         self.conditional(DISCARD_REPORTS, data, {"dead"}, "discarded")
         self.conditional(DISCARD_NAMED, data, {"waiting", "handed", "joining"}, "discarded")
 
@@ -282,7 +282,7 @@ class ReportMachine(RuleBasedStateMachine):
         self.loop.close()
 
     async def _bring_home(self) -> None:
-        """Every process but one is gone, everybody answers: whatever is open must arrive."""
+        """With one process left and suppliers that answer, every open report must be delivered."""
         ledger = self.ledgers[0]
         await self.sql.execute(LIVES, [other.owner for other in self.ledgers[1:]])
         self.claims.clear()

@@ -1,4 +1,4 @@
-"""A report in the ledger: made with its request, handed over, claimed, finished (docs/architecture.md#reports)."""
+"""A report in the ledger: made with its request, merged, handed over, claimed, finished, joined."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rules(dsn: str) -> Settings:
     return report_settings(dsn)
 
 
-# -- made in the commit that settles ------------------------------------------------------------------------------
+# -- made in the transaction that settles ------------------------------------------------------------------------------
 
 
 async def test_a_failed_booking_and_its_report_are_one_commit(ledger: Ledger, sql: Sql) -> None:
@@ -65,9 +65,7 @@ async def test_a_failed_booking_and_its_report_are_one_commit(ledger: Ledger, sq
     assert (await row(sql, asked.request_id))["report_id"] == report.report_id
 
 
-async def test_a_report_that_postgresql_refuses_takes_its_settle_back_and_no_neighbour(
-    ledger: Ledger, sql: Sql
-) -> None:
+async def test_a_refused_report_rolls_back_its_settle_and_no_other(ledger: Ledger, sql: Sql) -> None:
     good, bad = ask(), ask()
     claims = [await claimed(ledger, asked) for asked in (good, bad)]
     endings = [failed(report_on(good)), failed(report_on(bad, type="a\0b"))]
@@ -77,7 +75,7 @@ async def test_a_report_that_postgresql_refuses_takes_its_settle_back_and_no_nei
     assert await sql.fetchval("SELECT count(*) FROM reports") == 1
 
 
-async def test_a_record_brings_its_report_and_a_repeat_brings_none(ledger: Ledger, sql: Sql) -> None:
+async def test_a_record_makes_its_report_and_a_repeat_makes_none(ledger: Ledger, sql: Sql) -> None:
     asked = ask()
     for _ in range(2):
         await ledger.requests.record(asked, failed(report_on(asked)))
@@ -120,7 +118,7 @@ async def test_a_citizens_report_is_claimed_without_a_turn(ledger: Ledger) -> No
     assert booking
 
 
-async def test_a_report_that_nobody_can_be_told_of_is_dead_at_once(ledger: Ledger, sql: Sql) -> None:
+async def test_a_report_without_a_supplier_is_dead_at_once(ledger: Ledger, sql: Sql) -> None:
     report_id = await reported(ledger, ask(supplier=""))
     made = await report_row(sql, report_id)
     assert (made["state"], made["cause"], made["supplier"]) == ("dead", "unroutable", None)
@@ -169,21 +167,21 @@ async def test_equal_failures_of_two_processes_are_one_report(opened: Openers, s
     assert sorted((r["rows"], r["failures"]) for r in counts) == [(1, 20)] * 3
 
 
-async def test_after_ten_minutes_it_is_another_report(ledger: Ledger, sql: Sql) -> None:
+async def test_after_ten_minutes_an_equal_failure_is_another_report(ledger: Ledger, sql: Sql) -> None:
     first = await reported(ledger, merge=b"x")
     await travel(sql, 601)
     second = await reported(ledger, merge=b"x")
     assert {(await report_row(sql, each))["count"] for each in (first, second)} == {1}
 
 
-async def test_a_discarded_report_stands_for_nobody(ledger: Ledger, sql: Sql) -> None:
+async def test_nothing_is_merged_into_a_discarded_report(ledger: Ledger, sql: Sql) -> None:
     first = await reported(ledger, merge=b"x")
     await sql.execute("UPDATE reports SET state = 'discarded', settled_at = now()")
     second = await reported(ledger, merge=b"x")
     assert (await state_of(sql, second), (await report_row(sql, first))["count"]) == ("waiting", 1)
 
 
-async def test_a_citizens_words_are_never_merged_away(ledger: Ledger, sql: Sql) -> None:
+async def test_citizens_reports_are_never_merged(ledger: Ledger, sql: Sql) -> None:
     for _ in range(2):
         await reported(ledger, merge=b"x", kind=ReportKind.CITIZEN)
     assert await sql.fetchval("SELECT count(*) FROM reports") == 2
@@ -192,7 +190,7 @@ async def test_a_citizens_words_are_never_merged_away(ledger: Ledger, sql: Sql) 
 # -- handed over ---------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_due_is_handed_over_once_oldest_first(ledger: Ledger) -> None:
+async def test_due_reports_are_handed_over_once_oldest_first(ledger: Ledger) -> None:
     ids = [await reported(ledger) for _ in range(3)]
     handed = await handed_over(ledger)
     assert [(one.report_id, one.number, one.supplier, one.probe) for one in handed] == [
@@ -211,7 +209,7 @@ async def test_two_processes_hand_each_report_over_once(opened: Openers) -> None
     assert {*handed, *rest} == ids
 
 
-async def test_a_window_bounds_what_is_handed_over_and_delivering(ledger: Ledger) -> None:
+async def test_a_window_bounds_reports_handed_over_and_delivering(ledger: Ledger) -> None:
     for _ in range(5):
         await reported(ledger)
     narrow = {NORTH: LaneLimits(window=2, rate_per_second=10_000)}
@@ -240,7 +238,7 @@ async def test_a_supplier_that_left_the_directory_is_left_alone(ledger: Ledger) 
     assert await ledger.lookups.open_systems() == {("supplier", NORTH)}
 
 
-async def test_what_was_not_published_is_handed_over_again_under_another_number(
+async def test_an_unpublished_report_is_handed_over_again_under_another_number(
     ledger: Ledger, sql: Sql
 ) -> None:
     report_id = await reported(ledger)
@@ -275,7 +273,7 @@ async def test_a_claim_opens_the_report_and_writes_its_intent_down(ledger: Ledge
     assert await sql.fetchval("SELECT count(*) FROM attempt_results") == 0
 
 
-async def test_only_one_of_many_arrivals_gets_the_claim(ledger: Ledger) -> None:
+async def test_only_one_of_many_messages_gets_the_claim(ledger: Ledger) -> None:
     await reported(ledger)
     [handed] = await handed_over(ledger)
     claims = await asyncio.gather(*(ledger.reports.claim(handed.report_id, handed.number) for _ in range(5)))
@@ -327,7 +325,8 @@ async def test_a_counted_failure_waits_for_its_delay_and_not_less(
     waiting = await report_row(sql, report_id)
     assert (waiting["state"], waiting["retries"], waiting["cause"]) == ("waiting", 1, "unavailable")
     assert waiting["first_failed_at"] == waiting["last_failed_at"]
-    other = await reported(ledger)  # so that the lane is looked at
+    # A second report, so that the lane has something due.
+    other = await reported(ledger)
     await travel(sql, 9)
     assert [one.report_id for one in await handed_over(ledger)] == [other]
     await travel(sql, 12)
@@ -337,6 +336,7 @@ async def test_a_counted_failure_waits_for_its_delay_and_not_less(
 async def test_the_x_request_id_stays_only_after_an_unanswered_attempt(
     ledger: Ledger, rules: Settings, sql: Sql
 ) -> None:
+    """docs/contract.md#request-ids."""
     report_id = await reported(ledger)
     errors = [down(), unanswered(), None]
     ids = []
@@ -368,7 +368,7 @@ async def test_a_finish_that_was_overtaken_changes_nothing_and_is_kept_as_eviden
     assert await sql.fetchval("SELECT applied FROM attempt_results") is False
 
 
-async def test_what_does_not_open_is_a_dead_letter_without_an_attempt(ledger: Ledger, sql: Sql) -> None:
+async def test_a_report_that_cannot_be_decrypted_is_dead_without_an_attempt(ledger: Ledger, sql: Sql) -> None:
     report_id = await reported(ledger)
     await sql.execute("UPDATE reports SET content = '\\x0102'")
     [handed] = await handed_over(ledger)
@@ -436,7 +436,7 @@ async def test_a_request_of_before_a_new_token_key_is_joined(opened: Openers) ->
     assert found.failed == booking.message
 
 
-async def test_after_five_minutes_it_goes_with_what_it_has(ledger: Ledger, sql: Sql) -> None:
+async def test_after_five_minutes_a_report_goes_unjoined(ledger: Ledger, sql: Sql) -> None:
     report = await joining(ledger, ANN, uuid4())
     await travel(sql, 299)
     assert await ledger.reports.joins.joinable(10) == []
@@ -445,9 +445,7 @@ async def test_after_five_minutes_it_goes_with_what_it_has(ledger: Ledger, sql: 
     assert (found.report_id, found.failed) == (report.report_id, None)
 
 
-async def test_what_waits_to_be_joined_and_does_not_open_ends_as_a_dead_letter(
-    ledger: Ledger, sql: Sql
-) -> None:
+async def test_a_joining_report_that_cannot_be_decrypted_ends_dead(ledger: Ledger, sql: Sql) -> None:
     report = await joining(ledger, ANN, uuid4())
     await sql.execute("UPDATE reports SET content = '\\x0102'")
     await travel(sql, 301)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -95,6 +97,19 @@ def test_the_tables_use_every_state_and_can_reach_it() -> None:
         for _ in states:
             reached |= {row.after for row in rows if row.before in reached}
         assert reached == set(states)
+
+
+@pytest.mark.parametrize("table", ["requests", "reports"])
+def test_the_page_of_states_has_the_same_rows(table: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
+    section = page.split(f'<a id="{table.removesuffix("s")}"></a>')[1].split("<a id=")[0]
+    rows = re.findall(r"^\| ([^|]+) \| (\w+) \| [^|]+ \| [^|]+ \|$", section, re.M)
+    pairs = {(before, after) for many, after in rows for before in many.split(", ")}
+    changes = {
+        (None if before == "\N{EN DASH}" else before, after) for before, after in pairs if before != after
+    }
+    named = {(before, after) for before, after in changes if after not in ("to", "deleted")}
+    assert named == {(row.before, row.after) for row in TRANSITIONS[table]}
 
 
 def test_the_lane_rules_make_the_transitions_of_their_table_and_no_other() -> None:

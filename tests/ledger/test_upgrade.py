@@ -1,4 +1,4 @@
-"""Migrations: from nothing, again, at once, refused when newer; the embedded server (docs/architecture.md#ledger)."""
+"""Migrations: from nothing, again, several at once, refused when newer; the embedded server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_upgrade_needs_no_loop(database: str) -> None:
 
 
 async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql, opened: Openers) -> None:
-    """Expand, then contract: processes of the version before live on beside the new ones."""
+    """Expand, then contract: processes of the version before work on beside new ones."""
     await sql.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(LedgerMisfit, match="newer"):
         await bring_up_to_date(dsn)
@@ -59,7 +59,7 @@ async def test_a_newer_database_is_left_alone_but_can_be_used(dsn: str, sql: Sql
 
 
 async def test_a_process_of_0003_works_on_beside_it(sql: Sql) -> None:
-    """Its very statements: a heartbeat, an attempt's result, a list of letters."""
+    """With the statements of that version: a heartbeat, an attempt's result, a list of dead letters."""
     await sql.execute(
         "INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready)"
         " SELECT gen_random_uuid(), 7, now(), now(), now(), true"
@@ -90,7 +90,7 @@ def test_the_newest_migration_is_the_head() -> None:
 
 
 @pytest.mark.integration
-async def test_nobody_there_is_the_ledger_being_away() -> None:
+async def test_an_unreachable_server_raises_ledger_away() -> None:
     nowhere = "postgresql://postgres@127.0.0.1:9/nothing"
     with pytest.raises(LedgerAway):
         await bring_up_to_date(nowhere)
@@ -107,7 +107,7 @@ async def test_an_upgrade_that_postgresql_refuses_says_why(dsn: str, sql: Sql) -
 
 
 async def test_a_token_key_that_open_turns_use_cannot_be_retired(opened: Openers) -> None:
-    """The oldest live key is retired only when nothing open uses it."""
+    """The oldest key can be retired only when no open request uses it."""
     old = await opened(tokens=("t1", "t2"))
     claim = await claimed(old, ask())
     with pytest.raises(LedgerMisfit, match="token key t1"):
@@ -133,7 +133,7 @@ asyncio.run(main())
 
 
 def start(directory: Path, number: str) -> subprocess.Popen[str]:
-    """A process of its own with a ledger on the embedded server, until it reads a line."""
+    """A separate process with a ledger on the embedded server, until it reads a line."""
     command = [sys.executable, "-c", EMBEDDED, str(directory), number]
     pipe, root = subprocess.PIPE, Path(__file__).parents[2]
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root, env=dict(os.environ))

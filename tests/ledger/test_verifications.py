@@ -36,7 +36,7 @@ async def due_one(ledger: Ledger) -> Claim:
 
 
 def abandoned(claim: Claim) -> StoredAnswer:
-    """What the scheduler answers for a booking that its owner left."""
+    """The scheduler's answer for a booking that a dead owner left."""
     return uncertain(last_sent_at=claim.deadline_at)
 
 
@@ -47,7 +47,7 @@ async def expire(sql: Sql) -> None:
 async def test_an_uncertain_booking_is_verified_settled_and_its_event_is_due(
     ledger: Ledger, sql: Sql
 ) -> None:
-    """The final answer replaces the stored one, the outcome event says so."""
+    """The final answer replaces the stored one, and the outcome event is due."""
     wanted = ask()
     await left_uncertain(ledger, wanted)
     claim = await due_one(ledger)
@@ -87,7 +87,7 @@ async def test_the_turn_is_free_after_the_verification(ledger: Ledger) -> None:
     assert isinstance(await ledger.requests.claim(ask(cpr)), Claimed)
 
 
-async def test_what_told_nothing_is_postponed_and_counted(ledger: Ledger, sql: Sql) -> None:
+async def test_a_lookup_without_a_result_is_postponed_and_counted(ledger: Ledger, sql: Sql) -> None:
     wanted = ask()
     await left_uncertain(ledger, wanted)
     claim = await due_one(ledger)
@@ -111,12 +111,12 @@ async def test_a_verification_has_one_claimant(opened: Openers) -> None:
     assert await one.verifications.claim(wanted.request_id) is None
 
 
-async def test_two_processes_share_what_is_due_and_double_nothing(opened: Openers, sql: Sql) -> None:
+async def test_two_processes_share_due_verifications_without_overlap(opened: Openers, sql: Sql) -> None:
     one, other = await opened(), await opened()
     for _ in range(20):
         await left_uncertain(one, ask())
     await asyncio.sleep(0.1)
-    # One system never takes more than a quarter of the places at once: the others are waited for too
+    # One system takes at most a quarter of the places at once
     shares = await asyncio.gather(*(ledger.verifications.due(28) for ledger in (one, other) * 3))
     assert all(len(share) <= 7 for share in shares)
     ids = [claim.request_id for share in shares for claim in share]
@@ -126,7 +126,7 @@ async def test_two_processes_share_what_is_due_and_double_nothing(opened: Opener
 async def test_giving_up_frees_the_turn_keeps_the_answer_and_leaves_an_event(
     ledger: Ledger, sql: Sql
 ) -> None:
-    """R9: the hold ends with the final answer, or when verification gives up (`unverified`)."""
+    """R9: the turn ends with the final answer, or when verification gives up (`unverified`)."""
     cpr = citizen()
     wanted = ask(cpr)
     await left_uncertain(ledger, wanted)
@@ -142,7 +142,7 @@ async def test_giving_up_frees_the_turn_keeps_the_answer_and_leaves_an_event(
 
 
 async def test_absence_proves_nothing_before_what_was_last_sent(ledger: Ledger, sql: Sql) -> None:
-    """Of a taken-over claim: since its deadline; nothing said: since the latest moment that is possible."""
+    """Without a known time it counts as sent at the latest possible moment."""
     sent_at = datetime.now(UTC) - timedelta(seconds=3)
     said, unsaid = ask(), ask()
     await ledger.requests.settle(await claimed(ledger, said), uncertain(last_sent_at=sent_at))
@@ -151,9 +151,7 @@ async def test_absence_proves_nothing_before_what_was_last_sent(ledger: Ledger, 
     assert (await row(sql, unsaid.request_id))["last_sent_at"] >= unsaid.deadline_at
 
 
-async def test_the_sweep_makes_what_a_dead_owner_left_past_its_deadline_uncertain(
-    opened: Openers, sql: Sql
-) -> None:
+async def test_the_sweep_makes_expired_bookings_of_a_dead_owner_uncertain(opened: Openers, sql: Sql) -> None:
     frozen, other = await opened(), await opened()
     cpr = citizen()
     wanted, alive = ask(cpr), ask()
@@ -181,7 +179,7 @@ async def test_the_sweep_makes_what_a_dead_owner_left_past_its_deadline_uncertai
     assert (await due_one(other)).request_id == wanted.request_id
 
 
-async def test_the_sweep_leaves_the_living_and_what_has_time(opened: Openers, sql: Sql) -> None:
+async def test_the_sweep_leaves_living_owners_and_unexpired_bookings(opened: Openers, sql: Sql) -> None:
     one, other = await opened(), await opened(owner_dead_after_seconds=60)
     wanted = ask()
     claim = await claimed(one, wanted)
@@ -193,7 +191,7 @@ async def test_the_sweep_leaves_the_living_and_what_has_time(opened: Openers, sq
     assert claim.epoch == 1
 
 
-async def test_the_sweep_takes_orphans_of_this_very_process(ledger: Ledger, sql: Sql) -> None:
+async def test_the_sweep_takes_orphans_of_its_own_process(ledger: Ledger, sql: Sql) -> None:
     held = await claimed(ledger, ask())
     await ledger.requests.claim(ask())
     await expire(sql)
@@ -202,7 +200,7 @@ async def test_the_sweep_takes_orphans_of_this_very_process(ledger: Ledger, sql:
     assert await ledger.requests.settle(held, ending())
 
 
-async def test_the_sweep_takes_what_was_released_and_never_came_back(ledger: Ledger, sql: Sql) -> None:
+async def test_the_sweep_takes_released_bookings_that_were_not_redelivered(ledger: Ledger, sql: Sql) -> None:
     held = await claimed(ledger, ask())
     await sql.execute("UPDATE requests SET owner = NULL, epoch = epoch + 1")
     assert await ledger.verifications.sweep(abandoned) == 0

@@ -1,4 +1,4 @@
-"""What the monitoring files say, read as tests need it: alerts, queries, names of metrics."""
+"""Reads the monitoring files for tests: alerts, queries, names of metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HISTOGRAM_ENDS = ("_bucket", "_sum", "_count")
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert as rules.yml has it."""
+    """An alert of rules.yml."""
 
     name: str
     severity: str
@@ -55,17 +55,17 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 def expressions() -> str:
-    """Everything that asks Prometheus for something."""
+    """The text of all rules and all queries of the dashboard."""
     return "\n".join([RULES.read_text(), *(expression for _, expression in queries())])
 
 
 def asked_for() -> set[str]:
-    """The names of our metrics in them."""
+    """The names of the broker's metrics in rules and dashboard."""
     return set(re.findall(r"\bjobnet_[a-z_]+\b", expressions()))
 
 
 def exported() -> set[str]:
-    """The names that a worker's list gives to Prometheus."""
+    """The names of the metrics that a worker exports."""
     names: set[str] = set()
     for row in METRICS:
         ends = HISTOGRAM_ENDS if row.kind is HISTOGRAM else ("",)
@@ -74,7 +74,7 @@ def exported() -> set[str]:
 
 
 def run_promtool(*words: str, folder: Path = RULES.parent) -> str:
-    """Its output; an error fails the test with it."""
+    """Run promtool and return its output. A non-zero exit code fails the test."""
     program, environment = promtool()
     done = subprocess.run(
         [program, *words],

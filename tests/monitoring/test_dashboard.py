@@ -1,4 +1,4 @@
-"""The dashboard and the rules over a run of the sample day, asked through the distribution's Prometheus."""
+"""The dashboard and the rules during a run of the sample day, evaluated by the distribution's Prometheus."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from tests.support import the_only_day
 
 DAY = [sys.executable, "-m", "sandbox.play", "--once"]
 NOT_IN_A_DAY = {"jobnet_certificate_expiry_timestamp_seconds"}
-"""The sandbox speaks plain HTTP, so its directory names no certificates."""
+"""The sandbox uses plain HTTP, so its directory names no certificates."""
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running server; `began` is when it did, in seconds since the epoch."""
+    """A running Prometheus server; `began` is its start in seconds since the epoch."""
 
     url: str
     began: float
 
     def get(self, path: str, **query: object) -> Any:
-        with urlopen(f"{self.url}{path}?{urlencode(query)}", timeout=30) as response:  # noqa: S310  our own server
+        with urlopen(f"{self.url}{path}?{urlencode(query)}", timeout=30) as response:  # noqa: S310 - a server on this machine
             return json.load(response)["data"]
 
     def values(self, expression: str) -> list[float]:
-        """Every number that it gave since it runs."""
+        """Every value of the expression since the start of the server."""
         asked = {"query": expression, "start": self.began, "end": time.time(), "step": 1}
         found = self.get("/api/v1/query_range", **asked)["result"]
         numbers = [float(text) for series in found for _, text in series["values"]]
@@ -49,7 +49,7 @@ class Prometheus:
 
 @contextmanager
 def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes this port every second, with our rules."""
+    """A Prometheus server with the rules, which scrapes this port every second."""
     program, environment = prometheus()
     own = free_port()
     config = {
@@ -79,7 +79,7 @@ def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
 
 def _ready(url: str) -> bool:
     try:
-        with urlopen(f"{url}/-/ready", timeout=5) as response:  # noqa: S310  our own server
+        with urlopen(f"{url}/-/ready", timeout=5) as response:  # noqa: S310 - a server on this machine
             return bool(response.status == 200)
     except OSError:
         return False
@@ -87,7 +87,7 @@ def _ready(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Prometheus after it has watched a whole sample day."""
+    """Prometheus after it has scraped a broker during a whole sample day."""
     port = free_port()
     changes = {"JOBNET_BROKER__HEALTH__PORT": str(port), "JOBNET_BROKER__HEALTH__FIGURES_EVERY_SECONDS": "1"}
     with scraping(port, tmp_path_factory.mktemp("prometheus")) as watching:
@@ -99,10 +99,10 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         yield watching
 
 
-pytestmark = pytest.mark.timeout(450)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(450)]
 
 
-def test_every_metric_that_rules_and_dashboard_ask_for_was_really_there(day: Prometheus) -> None:
+def test_every_metric_of_rules_and_dashboard_existed(day: Prometheus) -> None:
     seen = set(day.get("/api/v1/label/__name__/values"))
     assert asked_for() - NOT_IN_A_DAY <= seen
     assert exported() - NOT_IN_A_DAY <= seen
@@ -118,7 +118,7 @@ def test_prometheus_can_evaluate_every_rule(day: Prometheus) -> None:
     assert {rule["health"] for rule in rules} == {"ok"}, [r for r in rules if r["health"] != "ok"]
 
 
-def test_the_day_is_in_the_numbers(day: Prometheus) -> None:
+def test_the_metrics_show_the_day(day: Prometheus) -> None:
     assert max(day.values("sum(jobnet_requests_total)")) >= 439
     assert max(day.values('sum(jobnet_answers_total{status="done"})')) > 100
     assert max(day.values("max(jobnet_conservation_gaps)")) == 0

@@ -1,4 +1,4 @@
-"""The alert rules: Prometheus reads them, they fire on what they are for, and each has a page that helps."""
+"""The alert rules: Prometheus reads them, each fires when it should, and each has its section in the runbook."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.monitoring.support import (
 
 
 @pytest.mark.integration
-def test_prometheus_reads_the_rules_and_our_example_configuration() -> None:
+def test_prometheus_reads_the_rules_and_the_example_configuration() -> None:
     run_promtool("check", "rules", RULES.name)
     run_promtool("check", "config", "prometheus.yml")
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.integration
-def test_each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> None:
+def test_each_alert_fires_when_it_should_and_not_otherwise() -> None:
     assert "SUCCESS" in run_promtool("test", "rules", RULES_TEST.name)
 
 
@@ -49,18 +49,18 @@ def test_each_alert_is_tested_and_has_its_section_in_the_runbook(alert: Alert) -
         assert f"**{word}.**" in section[1], f"the section of {alert.name} does not say {word}"
 
 
-def test_the_runbook_speaks_of_no_alert_that_is_gone() -> None:
-    told = re.findall(r"^### (Jobnet\w+)$", RUNBOOK.read_text(), re.M)
-    assert sorted(told) == sorted(alert.name for alert in alerts())
+def test_the_runbook_has_no_section_for_a_missing_alert() -> None:
+    found = re.findall(r"^### (Jobnet\w+)$", RUNBOOK.read_text(), re.M)
+    assert sorted(found) == sorted(alert.name for alert in alerts())
 
 
-def commands_told() -> list[str]:
-    """What the runbook tells people to type, as far as it is a command of ours."""
-    told = re.findall(r"`(?:jobnet-broker )?([a-z]+ ?[^`]*)`", RUNBOOK.read_text())
-    return sorted({words for words in told if words.split()[0] in main.commands and "_" not in words})
+def commands_of_the_runbook() -> list[str]:
+    """The commands of the broker that the runbook mentions."""
+    found = re.findall(r"`(?:jobnet-broker )?([a-z]+ ?[^`]*)`", RUNBOOK.read_text())
+    return sorted({words for words in found if words.split()[0] in main.commands and "_" not in words})
 
 
-@pytest.mark.parametrize("words", commands_told())
+@pytest.mark.parametrize("words", commands_of_the_runbook())
 def test_every_command_of_the_runbook_exists_with_its_options(words: str) -> None:
     first, *rest = shlex.split(words)
     command = main.commands[first]
@@ -70,5 +70,5 @@ def test_every_command_of_the_runbook_exists_with_its_options(words: str) -> Non
     assert {word for word in rest if word.startswith("--")} <= known
 
 
-def test_rules_and_dashboard_ask_for_nothing_that_no_worker_shows() -> None:
+def test_rules_and_dashboard_use_only_exported_metrics() -> None:
     assert asked_for() <= exported()

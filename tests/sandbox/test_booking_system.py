@@ -1,4 +1,4 @@
-"""Meetings are really booked, moved, accepted, cancelled; every refusal is a fault of docs/contract.md#faults."""
+"""The stand-in books, moves, accepts and cancels meetings; every refusal is a fault of docs/contract.md#faults."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sandbox.system_layout import default_layout
 from tests.sandbox.conftest import ANNA, JOBCENTER, Plain, move
 
 
-async def test_a_reserved_time_can_be_booked_and_is_then_nobody_elses(anna: Plain, bo: Plain) -> None:
-    """Times, reserve, create (docs/contract.md#calls)."""
+async def test_a_reserved_time_can_be_booked_and_is_then_taken(anna: Plain, bo: Plain) -> None:
+    """The calls of a booking: times, reserve, create."""
     before = len((await anna.times()).body["tider"])
     invitation = await anna.book(anna.wish())
     found = (await anna.find(invitation)).body
@@ -47,8 +47,7 @@ async def test_a_reservation_runs_out(http: aiohttp.ClientSession) -> None:
         assert (await anna.reserve(invitation, anna.wish())).status == 200
         assert (await anna.create(invitation, anna.wish())).fault == "reservation-udloebet"
         bo = replace(anna, cpr="0202354002")
-        await_free = await bo.reserve(uuid4(), bo.wish())
-        assert await_free.status == 200
+        assert (await bo.reserve(uuid4(), bo.wish())).status == 200
 
 
 async def test_a_form_that_the_time_does_not_have_is_refused(anna: Plain) -> None:
@@ -62,8 +61,8 @@ async def test_a_meeting_moves_and_frees_its_old_time(anna: Plain, bo: Plain) ->
     assert moved.status == 201
     assert moved.body["starttidspunkt"] == anna.at(1).isoformat()
     await bo.book(bo.wish(0))
-    whats = [entry["what"] for entry in anna.system.books()["entries"]]
-    assert whats == ["reserved", "booked", "reserved", "moved", "reserved", "booked"]
+    changes = [entry["what"] for entry in anna.system.books()["entries"]]
+    assert changes == ["reserved", "booked", "reserved", "moved", "reserved", "booked"]
     assert anna.system.books()["disagreements"] == []
 
 
@@ -101,7 +100,7 @@ async def test_times_can_be_narrowed_by_start_and_caseworker(anna: Plain) -> Non
 
 
 async def test_there_are_ten_times_with_three_forms(anna: Plain) -> None:
-    """The 30 rows of release note 3.1."""
+    """Ten times of three forms make 30 rows (R2)."""
     found = (await anna.times("tre-former")).body["tider"][:10]
     assert [len(t["moedeformer"]) for t in found] == [3] * 10
 

@@ -1,4 +1,4 @@
-"""Each call is checked against docs/contract.md#calls, and each breach is written down without a CPR number."""
+"""Every call is checked against the contract, and each breach is recorded without a CPR number."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def entry(
     what: str = "booked", *, who: str = ANNA, invitation: int = 1, worker: str = "w", hour: int = 9
 ) -> Entry:
     at = datetime(2030, 1, 1, hour, tzinfo=UTC)
-    whose = citizen_token(who)
-    ids = offer_id(JOBCENTER, f"i{invitation}"), whose, offer_id(JOBCENTER, "samtale")
+    citizen = citizen_token(who)
+    ids = offer_id(JOBCENTER, f"i{invitation}"), citizen, offer_id(JOBCENTER, "samtale")
     return Entry(what, *ids, worker, at, DIGITAL, "x", at)
 
 
@@ -127,5 +127,5 @@ def entry(
     ],
     ids=["two", "later", "again", "freed", "same-slot", "same-wish", "same-invitation", "same-move"],
 )
-def test_the_books_know_a_double_booking(entries: list[Entry], count: int) -> None:
+def test_a_double_booking_is_found_in_the_log(entries: list[Entry], count: int) -> None:
     assert len(disagreements(entries)) == count

@@ -1,4 +1,4 @@
-"""The Jobnet page as a client of RabbitMQ: an answer is found again, a lost connection asks again, no answer is said."""
+"""Jobnet's AMQP client: each request gets its answer, a lost connection sends again, a missing answer is an error."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from tests.sandbox.conftest import Echo
 from tests.support import poll
 
 
-async def test_each_asker_gets_the_answer_to_its_own_request(vhost: str, echo: Echo) -> None:
-    async with BrokerClient(vhost) as line:
-        asked = [line.ask("query.times.v1", {"requestId": str(n)}) for n in range(5)]
+async def test_each_request_gets_its_own_answer(vhost: str, echo: Echo) -> None:
+    async with BrokerClient(vhost) as client:
+        asked = [client.ask("query.times.v1", {"requestId": str(n)}) for n in range(5)]
         answers = await asyncio.gather(*asked)
     assert [answer["body"]["requestId"] for answer in answers] == list("01234")
     assert {(answer["type"], answer["key"]) for answer in answers} == {("query.times.v1", "query.times")}
     assert all(name.startswith("amq.rabbitmq.reply-to.") for name in echo.reply_to)
 
 
-async def test_a_second_answer_disturbs_nobody(vhost: str, echo: Echo) -> None:
+async def test_a_second_answer_is_ignored(vhost: str, echo: Echo) -> None:
     echo.copies = 2
-    async with BrokerClient(vhost) as line:
+    async with BrokerClient(vhost) as client:
         for n in range(3):
-            answer = await line.ask("query.times.v1", {"n": n})
+            answer = await client.ask("query.times.v1", {"n": n})
             assert answer["body"] == {"n": n}
 
 
-async def test_when_no_answer_comes_that_is_said_in_time(vhost: str, echo: Echo) -> None:
+async def test_a_missing_answer_raises_no_answer(vhost: str, echo: Echo) -> None:
     echo.copies = 0
-    async with BrokerClient(vhost) as line:
+    async with BrokerClient(vhost) as client:
         with pytest.raises(NoAnswer):
-            await line.ask("query.times.v1", {}, patience_s=0.3)
+            await client.ask("query.times.v1", {}, timeout_s=0.3)
 
 
 async def test_a_connection_lost_while_waiting_sends_the_same_request_again(vhost: str, echo: Echo) -> None:
     echo.copies = 0
-    async with BrokerClient(vhost) as line:
-        waiting = asyncio.create_task(line.ask("booking.book.v1", {"requestId": "a"}))
+    async with BrokerClient(vhost) as client:
+        waiting = asyncio.create_task(client.ask("booking.book.v1", {"requestId": "a"}))
         await poll(lambda: len(echo.reply_to) == 1, what="the first sending")
         echo.copies = 1
-        assert line._line is not None
-        await line._line.connection.close()
+        assert client._current is not None
+        await client._current.connection.close()
         answer = await waiting
     assert answer["body"] == {"requestId": "a"}
     assert len(echo.reply_to) == 2
@@ -52,21 +52,21 @@ async def test_a_connection_lost_while_waiting_sends_the_same_request_again(vhos
 
 
 async def test_no_more_wait_than_the_bound(vhost: str, echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_client, "MOST_WAITING", 1)
+    monkeypatch.setattr(broker_client, "MAX_WAITING", 1)
     echo.copies = 0
-    async with BrokerClient(vhost) as line:
-        waiting = asyncio.create_task(line.ask("query.times.v1", {}, patience_s=20))
+    async with BrokerClient(vhost) as client:
+        waiting = asyncio.create_task(client.ask("query.times.v1", {}, timeout_s=20))
         await poll(lambda: echo.reply_to, what="the first sending")
         with pytest.raises(NoAnswer, match="too many"):
-            await line.ask("query.times.v1", {}, patience_s=20)
+            await client.ask("query.times.v1", {}, timeout_s=20)
         waiting.cancel()
 
 
-async def test_outcomes_of_bookings_are_heard(vhost: str, echo: Echo) -> None:
-    heard: list[Any] = []
-    async with BrokerClient(vhost) as line:
-        line.heard = heard.append
+async def test_events_of_bookings_are_received(vhost: str, echo: Echo) -> None:
+    events: list[Any] = []
+    async with BrokerClient(vhost) as client:
+        client.on_event = events.append
         await echo.publish("report.dead", {"requestId": "0"}, exchange=OUTCOMES)
         await echo.publish("booking.done", {"requestId": "1"}, exchange=OUTCOMES)
-        await poll(lambda: heard, what="the event")
-    assert heard == [{"requestId": "1"}]
+        await poll(lambda: events, what="the event")
+    assert events == [{"requestId": "1"}]

@@ -1,4 +1,4 @@
-"""The Jobnet page over HTTP without a browser: what it sends, what it refuses, what it never shows."""
+"""The Jobnet page over HTTP without a browser: the requests it sends, the forms it refuses, the data it masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox.desk_client import DeskClient
 from sandbox.jobnet.citizens import CITIZENS
 from sandbox.jobnet.danish import row, when
 from sandbox.jobnet.inboxes import cpr_of, refused_calls, shown_reports
-from sandbox.jobnet.report_pages import problem_of, written
+from sandbox.jobnet.report_pages import normalized, problem_of
 from sandbox.jobnet.request_store import RequestStore, Unknown
 from sandbox.jobnet.sandbox_client import SandboxClient
 from sandbox.jobnet.switches import SWITCHES, switch_named, which_is_on
@@ -31,7 +31,7 @@ Client = TestClient[Any, Any]
 
 
 class Broker:
-    """Answers by type, and keeps what it was asked."""
+    """A stand-in for the broker: answers by type, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, Any]] = {"report.citizen.v1": RECEIPT}
@@ -69,7 +69,7 @@ async def failed_request(client: Client, broker: Broker) -> str:
     return str(broker.sent[-1][1]["requestId"])
 
 
-async def test_every_page_is_guarded_and_not_kept(client: Client) -> None:
+async def test_every_page_has_security_headers_and_is_not_cached(client: Client) -> None:
     for path, status in (("/", 200), ("/sandbox", 200), ("/borger/nobody", 404), ("/nothing", 404)):
         async with client.get(path) as answer:
             assert answer.status == status
@@ -102,7 +102,7 @@ async def test_a_form_sent_twice_is_one_request(client: Client, broker: Broker) 
     assert (sent[0]["moedetilbudId"], sent[0]["sagsbehandlerId"]) == ("o-1", "k-1")
 
 
-async def test_a_query_is_asked_anew_by_its_own_page_a_booking_by_its_answers(
+async def test_a_query_is_repeated_by_its_own_page_and_a_booking_by_the_page_of_its_answer(
     client: Client, broker: Broker
 ) -> None:
     silence = {"status": "no-answer", "text": "Spørg igen om lidt."}
@@ -130,9 +130,7 @@ async def test_half_a_form_is_refused(client: Client, broker: Broker, form: dict
     assert broker.sent == []
 
 
-async def test_a_report_names_the_failed_request_and_repeats_itself_as_one(
-    client: Client, broker: Broker
-) -> None:
+async def test_a_report_names_the_failed_request(client: Client, broker: Broker) -> None:
     failed = await failed_request(client, broker)
     page = await text_of(client, f"/borger/asta/fejl/{failed}")
     form = {"requestId": hidden(page), "fejltekst": "Linje 1\r\nLinje 2\t😕"}
@@ -145,14 +143,14 @@ async def test_a_report_names_the_failed_request_and_repeats_itself_as_one(
     assert body["requestId"] == form["requestId"]
 
 
-async def test_a_report_that_cannot_be_sent_keeps_the_words(client: Client, broker: Broker) -> None:
+async def test_a_report_that_cannot_be_sent_keeps_its_text(client: Client, broker: Broker) -> None:
     failed = await failed_request(client, broker)
     form = {"requestId": hidden(await text_of(client, f"/borger/asta/fejl/{failed}"))}
-    for words, said in (("", "Skriv, hvad du oplevede"), ("ø" * 502, "2 tegn for lang")):
-        async with client.post(f"/borger/asta/fejl/{failed}", data={**form, "fejltekst": words}) as answer:
+    for text, problem in (("", "Skriv, hvad du oplevede"), ("ø" * 502, "2 tegn for lang")):
+        async with client.post(f"/borger/asta/fejl/{failed}", data={**form, "fejltekst": text}) as answer:
             page = await answer.text()
-        assert said in page
-        assert words in page
+        assert problem in page
+        assert text in page
         assert hidden(page) == form["requestId"]
     assert broker.sent[-1][0] == "query.offers.v1"
     broker.answers["report.citizen.v1"] = {"status": "refused", "reason": "conflict", "text": "Den er her."}
@@ -165,8 +163,8 @@ async def test_a_report_that_cannot_be_sent_keeps_the_words(client: Client, brok
 @pytest.mark.parametrize(
     "text", ["x", "😀" * 500, "e\u0301" * 500, "a\r\n" * 250, "x" * 501, " \n ", "a\tb", "x\x00"]
 )
-def test_words_are_judged_as_the_broker_judges_them(text: str) -> None:
-    sent = written(text)
+def test_a_text_is_checked_as_the_broker_checks_it(text: str) -> None:
+    sent = normalized(text)
     fields = {
         "requestId": "6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b",
         "sentAt": "2026-11-24T10:00:00+01:00",
@@ -176,20 +174,20 @@ def test_words_are_judged_as_the_broker_judges_them(text: str) -> None:
         "fejltekst": sent,
     }
     try:
-        taken = CitizenReport.from_fields(fields).error_text == sent
+        is_accepted = CitizenReport.from_fields(fields).error_text == sent
     except InvalidMessage:
-        taken = False
-    assert taken == (problem_of(sent) is None)
+        is_accepted = False
+    assert is_accepted == (problem_of(sent) is None)
 
 
-async def test_a_proposal_is_in_the_booking_systems_books(client: Client, sandbox: Sandbox) -> None:
+async def test_a_proposed_meeting_is_in_the_booking_system(client: Client, sandbox: Sandbox) -> None:
     for _ in range(2):
         assert "Jobcentret har foreslået dette møde" in await text_of(client, "/borger/liv")
     meetings = sandbox.booking_system_of("90007").book.meetings.values()
     assert [(m.citizen, m.accepted) for m in meetings] == [(citizen_token(CITIZENS["liv"].cpr), False)]
 
 
-async def test_switches_are_acted_out_and_shown(client: Client, sandbox: Sandbox) -> None:
+async def test_switches_are_set_and_shown(client: Client, sandbox: Sandbox) -> None:
     lind = sandbox.systems["lind"]
     for key, up, steps in (("slow", True, 1), ("down", False, 0), ("cut", True, 1), ("well", True, 0)):
         async with client.post("/sandbox/lind", data={"switch": key}) as answer:
@@ -201,7 +199,7 @@ async def test_switches_are_acted_out_and_shown(client: Client, sandbox: Sandbox
             assert answer.status == 404
 
 
-def test_every_switch_is_a_step_that_can_be_acted_out() -> None:
+def test_every_switch_has_valid_steps() -> None:
     for switch in SWITCHES:
         steps = [step_from(raw) for raw in switch.script]
         assert which_is_on(switch.key != "down", [vars(step) for step in steps]) == switch.key
@@ -250,7 +248,7 @@ def test_an_inbox_shows_the_newest_first_and_not_too_many() -> None:
     assert [call["status"] for call in refused_calls(calls)] == [500, "cut"]
 
 
-def test_times_are_told_in_danish() -> None:
+def test_times_are_shown_in_danish() -> None:
     assert when("2022-11-19T12:00:00+00:00") == "19. nov. 2022, 13:00"
     assert row(TIME) == "19. nov. 2022, 13:00 · Christian · Telefonisk"
 

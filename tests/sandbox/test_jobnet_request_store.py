@@ -1,4 +1,4 @@
-"""What Jobnet remembers, with a list of answers in the broker's place."""
+"""Jobnet's memory of requests and meetings, with a list of answers as a stand-in for the broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNCERTAIN = {"status": "uncertain", "text": "…"}
 
 
 class Answers:
-    """Gives one answer after the other, and keeps what it was asked. None: no answer comes."""
+    """Returns one answer after the other and keeps the requests. None: no answer comes."""
 
     def __init__(self, *answers: dict[str, Any] | None) -> None:
         self.left = list(answers)
@@ -33,67 +33,69 @@ class Answers:
         return answer
 
 
-async def test_a_request_carries_what_the_contract_wants() -> None:
+async def test_a_request_has_the_fields_of_the_contract() -> None:
     broker = Answers(DONE, DONE, DONE)
     store = RequestStore(broker)
-    await store.ask(ASTA, "booking.book.v1", moedetilbudId="o", sagsbehandlerId=None)
-    await store.ask(VIGGO, "query.offers.v1", straksbooking=False)
-    await store.ask(ASTA, "report.citizen.v1", fejltekst="x")
+    await store.send(ASTA, "booking.book.v1", moedetilbudId="o", sagsbehandlerId=None)
+    await store.send(VIGGO, "query.offers.v1", straksbooking=False)
+    await store.send(ASTA, "report.citizen.v1", fejltekst="x")
     book, offers, report = broker.sent
     assert (book["kontaktgruppe"], book["cpr"], book["jobcenterkode"]) == ("2", ASTA.cpr, "90001")
     assert "sagsbehandlerId" not in book
     assert book["deadline"] > book["sentAt"]
     assert "kontaktgruppe" not in offers
     assert not {"kontaktgruppe", "deadline"} & set(report)
-    assert len({one["requestId"] for one in broker.sent}) == 3
+    assert len({request["requestId"] for request in broker.sent}) == 3
 
 
 async def test_a_repeat_differs_in_its_times_only() -> None:
     broker = Answers(None, DONE)
     store = RequestStore(broker)
-    asked = await store.ask(ASTA, "booking.book.v1", moedetilbudId="o")
-    assert (asked.status, asked.is_open, store.meetings(ASTA)) == ("no-answer", True, [])
-    await store.again(asked)
-    assert (asked.status, store.meetings(ASTA)) == ("done", [MEETING])
-    first, second = ({n: v for n, v in one.items() if n not in ("sentAt", "deadline")} for one in broker.sent)
+    sent = await store.send(ASTA, "booking.book.v1", moedetilbudId="o")
+    assert (sent.status, sent.is_open, store.meetings(ASTA)) == ("no-answer", True, [])
+    await store.resend(sent)
+    assert (sent.status, store.meetings(ASTA)) == ("done", [MEETING])
+    first, second = (
+        {n: v for n, v in request.items() if n not in ("sentAt", "deadline")} for request in broker.sent
+    )
     assert first == second
 
 
-async def test_an_uncertain_booking_is_asked_for_again_once_its_last_word_is_told() -> None:
+async def test_an_uncertain_booking_is_sent_again_after_its_final_event() -> None:
     broker = Answers(UNCERTAIN, DONE)
     store = RequestStore(broker)
-    asked = await store.ask(ASTA, "booking.book.v1", moedetilbudId="o")
-    assert [one.status for one in await store.open_of(ASTA)] == ["uncertain"]
-    store.heard({"requestId": asked.request_id, "outcome": "uncertain"})
-    store.heard({"requestId": "somebody else's", "outcome": "done"})
-    assert (await store.asked(ASTA, asked.request_id)).status == "uncertain"
-    store.heard({"requestId": asked.request_id, "outcome": "done", "correctsUncertain": True})
-    assert (await store.asked(ASTA, asked.request_id)).status == "done"
-    assert await store.open_of(ASTA) == []
+    sent = await store.send(ASTA, "booking.book.v1", moedetilbudId="o")
+    assert [request.status for request in await store.open_requests(ASTA)] == ["uncertain"]
+    store.note_event({"requestId": sent.request_id, "outcome": "uncertain"})
+    store.note_event({"requestId": "somebody else's", "outcome": "done"})
+    assert (await store.find(ASTA, sent.request_id)).status == "uncertain"
+    store.note_event({"requestId": sent.request_id, "outcome": "done", "correctsUncertain": True})
+    assert (await store.find(ASTA, sent.request_id)).status == "done"
+    assert await store.open_requests(ASTA) == []
     assert len(broker.sent) == 2
 
 
-async def test_an_uncertain_booking_is_asked_for_again_after_a_while_even_if_nothing_was_told(
+async def test_an_uncertain_booking_is_sent_again_after_a_while_without_an_event(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = RequestStore(Answers(UNCERTAIN, UNCERTAIN, DONE))
-    asked = await store.ask(ASTA, "booking.book.v1", moedetilbudId="o")
-    monkeypatch.setattr(request_store, "ASK_AGAIN_S", -1.0)
-    assert [(await store.asked(ASTA, asked.request_id)).status for _ in range(2)] == ["uncertain", "done"]
-    assert (await store.asked(ASTA, asked.request_id)).status == "done"  # and no more is asked
+    sent = await store.send(ASTA, "booking.book.v1", moedetilbudId="o")
+    monkeypatch.setattr(request_store, "RESEND_AFTER_S", -1.0)
+    assert [(await store.find(ASTA, sent.request_id)).status for _ in range(2)] == ["uncertain", "done"]
+    assert (await store.find(ASTA, sent.request_id)).status == "done"  # and nothing more is sent
 
 
-async def test_what_is_told_while_the_answer_is_on_its_way_is_not_forgotten() -> None:
+async def test_an_event_that_comes_before_the_answer_counts() -> None:
     store: RequestStore
 
     class Quick(Answers):
         async def ask(self, type_: str, body: Mapping[str, Any]) -> dict[str, Any]:
-            store.heard({"requestId": body["requestId"], "outcome": "done"})
+            store.note_event({"requestId": body["requestId"], "outcome": "done"})
             return await super().ask(type_, body)
 
     store = RequestStore(Quick(None, DONE))
-    asked = await store.ask(ASTA, "booking.book.v1")
-    assert (await store.asked(ASTA, asked.request_id)).status == "done"
+    sent = await store.send(ASTA, "booking.book.v1")
+    assert (await store.find(ASTA, sent.request_id)).status == "done"
 
 
 async def test_a_cancelled_or_unknown_meeting_is_forgotten() -> None:
@@ -101,28 +103,28 @@ async def test_a_cancelled_or_unknown_meeting_is_forgotten() -> None:
     cancelled = {"status": "done", "result": {"indkaldelseId": "m-1", "aflyst": True}}
     for answer in (gone, cancelled):
         store = RequestStore(Answers(answer))
-        store.remember(ASTA, MEETING)
-        await store.ask(ASTA, "booking.cancel.v1", indkaldelseId="m-1")
+        store.remember_meeting(ASTA, MEETING)
+        await store.send(ASTA, "booking.cancel.v1", indkaldelseId="m-1")
         assert store.meetings(ASTA) == []
         with pytest.raises(Unknown):
             store.meeting(ASTA, "m-1")
 
 
-async def test_nobody_sees_the_request_of_another() -> None:
+async def test_a_citizen_does_not_see_the_request_of_another() -> None:
     store = RequestStore(Answers(DONE))
-    asked = await store.ask(ASTA, "booking.book.v1")
+    sent = await store.send(ASTA, "booking.book.v1")
     with pytest.raises(Unknown):
-        await store.asked(VIGGO, asked.request_id)
+        await store.find(VIGGO, sent.request_id)
     assert store.meetings(VIGGO) == []
 
 
-async def test_the_oldest_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_store, "MOST_ASKED", 2)
-    monkeypatch.setattr(request_store, "MOST_MEETINGS", 2)
+async def test_the_oldest_are_dropped_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_store, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(request_store, "MAX_MEETINGS", 2)
     store = RequestStore(Answers(DONE, DONE, DONE))
-    asked = [await store.ask(ASTA, "booking.book.v1") for _ in range(3)]
+    sent = [await store.send(ASTA, "booking.book.v1") for _ in range(3)]
     with pytest.raises(Unknown):
-        await store.asked(ASTA, asked[0].request_id)
+        await store.find(ASTA, sent[0].request_id)
     for number in range(3):
-        store.remember(VIGGO, {**MEETING, "indkaldelseId": str(number)})
+        store.remember_meeting(VIGGO, {**MEETING, "indkaldelseId": str(number)})
     assert [meeting["indkaldelseId"] for meeting in store.meetings(VIGGO)] == ["1", "2"]

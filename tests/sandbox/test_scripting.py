@@ -1,4 +1,4 @@
-"""A step as a plain client sees it, over real sockets: for some calls, some citizens, or until cleared."""
+"""Script steps as an HTTP client sees them: for some calls, some citizens, or until cleared."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ async def test_a_scripted_answer_comes_once(
     assert anna.system.scripts.to_json() == []
 
 
-async def test_a_fault_and_a_retry_after_are_told(anna: Plain) -> None:
+async def test_an_answer_with_a_fault_and_a_retry_after(anna: Plain) -> None:
     anna.system.script("reserve", "status", status=429, retry_after="7", fault="tid-optaget")
     answer = await anna.reserve(uuid4(), anna.wish())
     assert (answer.status, answer.fault, answer.headers["Retry-After"]) == (429, "tid-optaget", "7")
     assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
-async def test_garbage_is_no_json(anna: Plain) -> None:
+async def test_garbage_is_invalid_json(anna: Plain) -> None:
     anna.system.script("times", "garbage")
     with pytest.raises(ValueError, match="decode"):
         await anna.times()
@@ -77,7 +77,7 @@ async def test_a_cut_connection_before_the_work(anna: Plain, action: str) -> Non
 
 @pytest.mark.parametrize("action", ["reset", "half", "hang", "garbage", "status"])
 async def test_a_bad_answer_after_the_work_was_done(anna: Plain, action: str) -> None:
-    """The meeting is booked, the caller cannot know: a repeat of the same x-requestId gives 412."""
+    """The meeting is booked but the caller does not know it: a repeat of the same x-requestId gets 412."""
     anna.system.script("create", action, after_work=True, seconds=0.05)
     invitation = uuid4()
     await anna.reserve(invitation, anna.wish())
@@ -116,7 +116,7 @@ async def test_a_hang_ends_when_the_client_goes(anna: Plain) -> None:
     await poll(lambda: anna.system.journal.in_flight == 0, what="the end of the call")
 
 
-async def test_somebody_else_is_quicker(anna: Plain) -> None:
+async def test_another_citizen_books_the_time_first(anna: Plain) -> None:
     anna.system.script("reserve", "snatch")
     assert (await anna.reserve(uuid4(), anna.wish())).fault == "tid-optaget"
     assert anna.system.books()["disagreements"] == []
@@ -143,37 +143,37 @@ async def test_a_system_that_is_down_refuses_connections_and_comes_back(anna: Pl
     assert (await anna.find(invitation)).status == 200
 
 
-async def test_everything_can_be_asked_over_http(
+async def test_everything_can_be_controlled_over_http(
     sandbox: Sandbox, anna: Plain, http: aiohttp.ClientSession
 ) -> None:
-    """The control door of each system, and the desk, which reaches a system that is down."""
-    door = f"{sandbox.desk_url}/{anna.system.name}/_control"
+    """By the control interface of each system, and by the desk, which also answers for a system that is down."""
+    control = f"{sandbox.desk_url}/{anna.system.name}/_control"
     step = {"operation": "times", "action": "status", "status": 418}
     async with http.post(f"{anna.system.base_url}/_control/script", json=[step, step]) as answer:
         assert answer.status == 200
     assert [(await anna.times()).status for _ in range(3)] == [418, 418, 200]
-    async with http.post(f"{door}/script", json={"action": "explode"}) as answer:
+    async with http.post(f"{control}/script", json={"action": "explode"}) as answer:
         assert (answer.status, await answer.json()) == (400, {"error": "out of range: action"})
     seed = {"jobcenter": JOBCENTER, "kind": "samtale", "invitation": str(uuid4()), "cpr": ANNA}
     async with http.post(
-        f"{door}/seed", json=seed | {"starts_at": anna.at().isoformat(), "form": "telefonisk"}
+        f"{control}/seed", json=seed | {"starts_at": anna.at().isoformat(), "form": "telefonisk"}
     ):
         pass
-    async with http.get(f"{door}/books") as answer:
+    async with http.get(f"{control}/books") as answer:
         assert [e["what"] for e in (await answer.json())["entries"]] == ["seeded"]
-    async with http.get(f"{door}/calls") as answer:
+    async with http.get(f"{control}/calls") as answer:
         calls = await answer.json()
         assert [(c["operation"], c["status"], c["worked"]) for c in calls][-1] == ("times", 200, True)
         assert ANNA not in str(calls)
-    async with http.post(f"{door}/mode", json={"mode": "down"}):
+    async with http.post(f"{control}/mode", json={"mode": "down"}):
         pass
     await poll(lambda: not anna.system.is_up, what="the system to be down")
-    async with http.post(f"{door}/mode", json={"mode": "up"}):
+    async with http.post(f"{control}/mode", json={"mode": "up"}):
         pass
-    async with http.post(f"{door}/reset") as answer:
+    async with http.post(f"{control}/reset") as answer:
         assert answer.status == 200
     assert anna.system.books()["entries"] == []
-    async with http.get(f"{door}/breaches") as answer:
+    async with http.get(f"{control}/breaches") as answer:
         assert await answer.json() == {"breaches": [], "count": 0}
 
 
@@ -190,7 +190,7 @@ async def test_everything_can_be_asked_over_http(
         ({"seconds": "long"}, "type"),
     ],
 )
-def test_a_step_that_cannot_be_acted_out_is_refused_by_name(raw: Any, named: str) -> None:
+def test_an_invalid_step_is_refused_with_the_name_of_its_field(raw: Any, named: str) -> None:
     with pytest.raises(BadStep, match=named):
         step_from(raw)
 

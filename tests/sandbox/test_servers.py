@@ -1,4 +1,4 @@
-"""The sandbox as a process and as a whole: ports, the broker's directory, its end."""
+"""The sandbox as a whole and as a process: its ports, the broker's directory, its stop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ supplier = "s"
 """
 
 
-def test_the_default_is_a_small_denmark() -> None:
+def test_the_size_of_the_default_layout() -> None:
     layout = default_layout()
     sizes = [
         len(part) for part in (layout.planners, layout.booking_systems, layout.jobcenters, layout.suppliers)
@@ -48,8 +48,8 @@ async def test_the_directory_names_the_real_ports(sandbox: Sandbox, tmp_path: Pa
     file = tmp_path / "directory.toml"
     sandbox.write_directory(file)
     directory = load_directory(file)
-    told = {name: system.base_url for name, system in directory.booking_systems.items()}
-    assert told == {name: system.base_url for name, system in sandbox.booking_systems.items()}
+    addresses = {name: system.base_url for name, system in directory.booking_systems.items()}
+    assert addresses == {name: system.base_url for name, system in sandbox.booking_systems.items()}
     for name, supplier in sandbox.suppliers.items():
         assert directory.suppliers[name].base_url == supplier.base_url + supplier.path
         assert list(directory.suppliers[name].webhook_secrets()) == supplier.secrets
@@ -91,11 +91,11 @@ def _with_port(folder: Path, port: int) -> Path:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-async def test_the_process_tells_its_desk_and_ends_well(
+async def test_the_process_prints_the_address_of_its_desk_and_stops_on_a_signal(
     tmp_path: Path, http: aiohttp.ClientSession, ending: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "sandbox.servers", "--directory-out", str(tmp_path / "new" / "d.toml")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220 - it is brief
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220 - it starts quickly
         assert process.stdout is not None
         desk = process.stdout.readline().strip()
         async with http.get(desk) as answer:

@@ -1,4 +1,4 @@
-"""A supplier takes reports in, checks each against its format, and its books tell what came how often."""
+"""A supplier accepts reports, checks each against its format, and counts the arrivals of each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FACTS: dict[str, Any] = {
 
 @dataclass
 class Sender:
-    """Tells a supplier of failures as the broker does: in its format, with what it asks for."""
+    """Sends failure reports to a supplier as the broker does, in the supplier's format."""
 
     http: aiohttp.ClientSession
     supplier: SupplierServer
@@ -85,7 +85,7 @@ def webhook(sandbox: Sandbox, http: aiohttp.ClientSession) -> Sender:
     return Sender(http, sandbox.suppliers["moelle"], "90004")
 
 
-async def test_a_report_by_the_contract_is_in_the_books_with_all_seven_fields(contract: Sender) -> None:
+async def test_a_report_by_the_contract_is_in_the_inbox_with_all_fields(contract: Sender) -> None:
     assert await contract.contract(x_requestId="one") == 204
     [report] = contract.supplier.inbox()
     assert {name: report[name] for name in FACTS} == FACTS
@@ -100,7 +100,7 @@ async def test_a_report_by_the_contract_is_in_the_books_with_all_seven_fields(co
     assert contract.supplier.breaches == contract.supplier.books()["disagreements"] == []
 
 
-async def test_a_signed_report_is_in_the_books_under_its_own_id(webhook: Sender) -> None:
+async def test_a_signed_report_is_in_the_inbox_under_its_own_id(webhook: Sender) -> None:
     whole = webhook.report(kind="citizen", requestId=str(uuid4()), requestType="booking.book.v1", antal=3)
     assert await webhook.webhook(whole) == 204
     [report] = webhook.supplier.inbox()
@@ -155,11 +155,11 @@ async def test_the_contract_asks_for_its_headers(
     assert named in contract.supplier.breaches[0]
 
 
-async def test_what_is_not_signed_with_a_live_secret_is_not_let_in(webhook: Sender) -> None:
+async def test_a_report_that_is_not_signed_with_a_current_secret_gets_401(webhook: Sender) -> None:
     webhook.secrets = [new_secret()]
     assert await webhook.webhook() == 401
     assert "the signature does not verify" in webhook.supplier.breaches[0]
-    webhook.secrets.append(webhook.supplier.secrets[0])  # both sign while one is changed for the other
+    webhook.secrets.append(webhook.supplier.secrets[0])  # two signatures while secrets are rotated
     assert await webhook.webhook() == 204
     assert await webhook.webhook(late=timedelta(minutes=10)) == 401
     assert len(webhook.supplier.inbox()) == 1
@@ -180,14 +180,14 @@ async def test_a_webhook_keeps_to_its_form(webhook: Sender, more: dict[str, Any]
     assert ANNA not in str(webhook.supplier.breaches)
 
 
-async def test_a_report_for_somebody_elses_jobcenter_is_a_breach(webhook: Sender) -> None:
+async def test_a_report_for_a_jobcenter_of_another_supplier_is_a_breach(webhook: Sender) -> None:
     assert await webhook.webhook(webhook.report(jobcenterkode="90001")) == 400
 
 
-async def test_an_unanswered_report_is_there_once_whatever_the_format(
+async def test_an_unanswered_report_that_is_sent_again_is_one_report_in_both_formats(
     contract: Sender, webhook: Sender
 ) -> None:
-    """The contract says 412 to the same x-requestId; a webhook's receiver knows the webhook-id again."""
+    """The contract answers 412 to the same x-requestId; a webhook's receiver recognises the webhook-id."""
     for sender in (contract, webhook):
         sender.supplier.script("report", "reset", after_work=True)
     whole = webhook.report()
@@ -201,14 +201,14 @@ async def test_an_unanswered_report_is_there_once_whatever_the_format(
     assert contract.supplier.books()["disagreements"] == webhook.supplier.books()["disagreements"] == []
 
 
-async def test_a_success_that_a_500_hid_is_there_twice_and_nobodys_fault(contract: Sender) -> None:
+async def test_a_report_that_arrives_twice_after_a_500_is_no_error(contract: Sender) -> None:
     contract.supplier.script("report", "status", status=500, after_work=True)
     assert [await contract.contract() for _ in range(2)] == [500, 204]
     assert contract.supplier.inbox()[0]["times"] == 2
     assert contract.supplier.books()["disagreements"] == []
 
 
-async def test_a_repeat_without_a_reason_is_noticed(contract: Sender, webhook: Sender) -> None:
+async def test_a_repeat_without_a_reason_is_an_error(contract: Sender, webhook: Sender) -> None:
     for _ in range(2):
         await contract.contract()
     assert "although it had been answered 204" in contract.supplier.books()["disagreements"][0]
@@ -219,14 +219,14 @@ async def test_a_repeat_without_a_reason_is_noticed(contract: Sender, webhook: S
     await webhook.webhook(whole)  # another x-requestId
     await webhook.webhook(webhook.report())  # the same facts under another id
     await webhook.webhook(whole | {"fejltekst": "andet"}, x_requestId="b")
-    wrong = " | ".join(webhook.supplier.books()["disagreements"])
-    assert "although nobody had answered" in wrong
-    assert "are one report" in wrong
-    assert "with other content" in wrong
+    errors = " | ".join(webhook.supplier.books()["disagreements"])
+    assert "although it had not been answered" in errors
+    assert "are one report" in errors
+    assert "with other content" in errors
 
 
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
-async def test_who_comes_before_retry_after_is_noticed(
+async def test_a_report_before_the_time_of_retry_after_is_an_error(
     contract: Sender, monkeypatch: pytest.MonkeyPatch, as_date: bool
 ) -> None:
     monkeypatch.setattr("sandbox.supplier.GRACE_S", -1.0)
@@ -238,7 +238,7 @@ async def test_who_comes_before_retry_after_is_noticed(
     assert "Retry-After" in contract.supplier.books()["disagreements"][0]
 
 
-async def test_a_supplier_goes_down_hangs_and_comes_back_with_its_books(contract: Sender) -> None:
+async def test_a_supplier_goes_down_hangs_and_comes_back_with_its_inbox(contract: Sender) -> None:
     assert await contract.contract() == 204
     await contract.supplier.down()
     with pytest.raises(aiohttp.ClientOSError):
@@ -253,7 +253,7 @@ async def test_a_supplier_goes_down_hangs_and_comes_back_with_its_books(contract
     assert len(contract.supplier.inbox()) == 1
 
 
-async def test_the_inbox_is_told_over_http(
+async def test_the_inbox_can_be_read_over_http(
     sandbox: Sandbox, contract: Sender, http: aiohttp.ClientSession
 ) -> None:
     contract.supplier.script("report", "redirect")

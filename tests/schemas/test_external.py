@@ -1,4 +1,4 @@
-"""Responses of external systems: the contract's fields are required, all others are ignored (docs/contract.md#calls)."""
+"""Responses of external systems: the contract's fields are required, others are ignored (docs/contract.md#calls)."""
 
 from __future__ import annotations
 

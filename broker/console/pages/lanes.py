@@ -15,7 +15,8 @@ PAUSE = (
 )
 TEST = (
     "Sends a report about the fictitious citizen agreed with the supplier; its text says that it is a test. It is"
-    " delivered like every report: on the lane, with the supplier's address and credentials. It can end as a dead letter."
+    " delivered like every report: on the lane, with the supplier's address and credentials."
+    " It can end as a dead letter."
 )
 RESUME = "A paused lane opens again. A parked lane sends one report as a probe at once."
 

@@ -48,8 +48,8 @@ MOOD_ORDER = ("good", "plain", "warn", "bad")
 async def page(request: web.Request) -> web.StreamResponse:
     """The whole page; the query parameter `range` is one of RANGES."""
     name = _range(request)
-    found = await _read_overview(request.app, name)
-    return render("overview.html", request, **facts_of(found, name), ranges=RANGES)
+    overview = await _read_overview(request.app, name)
+    return render("overview.html", request, **facts_of(overview, name), ranges=RANGES)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -84,29 +84,29 @@ async def _rendered(app: web.Application, name: str) -> str:
     return template.render(facts_of(await _read_overview(app, name), name))
 
 
-def facts_of(seen: Overview, name: str) -> dict[str, Any]:
+def facts_of(overview: Overview, name: str) -> dict[str, Any]:
     """The values for the template. Pure."""
-    running = [worker for worker in seen.workers if worker.stopped_at is None]
+    running = [worker for worker in overview.workers if worker.stopped_at is None]
     return {
-        "seen": seen,
+        "overview": overview,
         "range": name,
         "title": RANGES[name].title,
-        "per_minute": per_minute(seen.flow),
-        "arrived": {"plain": [sum(step.requests.values()) for step in seen.flow.steps]},
-        "answered": by_mood(seen.flow),
+        "per_minute": per_minute(overview.flow),
+        "arrived": {"plain": [sum(step.requests.values()) for step in overview.flow.steps]},
+        "answered": by_mood(overview.flow),
         "reports": {
-            "good": [sum(step.delivered.values()) for step in seen.flow.steps],
-            "bad": [sum(step.dead.values()) for step in seen.flow.steps],
+            "good": [sum(step.delivered.values()) for step in overview.flow.steps],
+            "bad": [sum(step.dead.values()) for step in overview.flow.steps],
         },
         "ready": sum(worker.alive and worker.ready for worker in running),
         "running": len(running),
         "shown": SHOWN,
-        "causes": by_cause(seen.waiting),
-        "waiting": sum(row.count for row in seen.waiting),
-        "oldest_waiting_at": min((row.oldest_at for row in seen.waiting), default=None),
-        "dead": sum(row.count for row in seen.dead),
-        "died_last_hour": sum(row.last_hour for row in seen.dead),
-        "oldest_dead_at": min((row.oldest_at for row in seen.dead), default=None),
+        "causes": by_cause(overview.waiting),
+        "waiting": sum(row.count for row in overview.waiting),
+        "oldest_waiting_at": min((row.oldest_at for row in overview.waiting), default=None),
+        "dead": sum(row.count for row in overview.dead),
+        "died_last_hour": sum(row.last_hour for row in overview.dead),
+        "oldest_dead_at": min((row.oldest_at for row in overview.dead), default=None),
     }
 
 

@@ -24,8 +24,8 @@ ReplayAct = Callable[[UUID, Actor], Awaitable[None]]
 async def listing(request: web.Request) -> web.StreamResponse:
     """The newest replays with their progress."""
     found = await request.app[OPERATIONS].replays.progress(limit=LISTED)
-    going = any(replay.state in ACTIVE for replay in found)
-    return render("replays.html", request, replays=found, going=going)
+    active = any(replay.state in ACTIVE for replay in found)
+    return render("replays.html", request, replays=found, active=active)
 
 
 async def new(request: web.Request) -> web.StreamResponse:
@@ -72,7 +72,7 @@ async def detail(request: web.Request) -> web.StreamResponse:
         progress=progress,
         items=items[:SHOWN],
         sample=sample,
-        going=progress.state in ACTIVE,
+        active=progress.state in ACTIVE,
     )
 
 

@@ -93,12 +93,6 @@ class Letters:
         """The largest groups first, at most `limit` (and 1000)."""
         return await self._pool.run(lambda connection: groups_of(connection, wanted, limit))
 
-    async def counts(self) -> dict[str, int]:
-        """Open letters by queue: the depth that each dead-letter queue should have."""
-        statement = "SELECT queue, count(*) AS count FROM letters GROUP BY queue"
-        rows = await self._pool.run(lambda connection: connection.fetch(statement))
-        return {row["queue"]: row["count"] for row in rows}
-
     async def discard(self, wanted: Filter, by: Actor) -> int:
         """Discard letters, at most 10,000; they can be restored until retention. Returns how many."""
         wanted.refuse_empty("discard")

@@ -41,7 +41,6 @@ class Operations:
 
     def __init__(self, settings: Settings, sealer: Sealer, pool: Pool, server: Server) -> None:
         threshold = timedelta(seconds=settings.ledger.owner_dead_after_seconds)
-        self.settings = settings
         self.server = server
         self.sealer = sealer
         self.letters = Letters(pool)

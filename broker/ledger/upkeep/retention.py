@@ -120,7 +120,6 @@ class RetentionStep:
     `days`: names of settings; the longest of them is the age.
     """
 
-    name: str
     table: str
     key: str
     days: tuple[str, ...]
@@ -130,29 +129,28 @@ class RetentionStep:
 
 # Reports before requests, and replays before their letters: rows that kept others are deleted first.
 STEPS = (
-    RetentionStep("replay_items", "replay_items", "letter_id", ("replays_days",), REPLAY_ITEMS),
-    RetentionStep("replays", "replays", "replay_id", ("replays_days",), REPLAYS),
-    RetentionStep("dead_messages", "dead_messages", "letter_id", ("letters_days",), DEAD_MESSAGES),
-    RetentionStep("reports", "reports", "report_id", ("reports_days",), REPORTS),
-    RetentionStep("attempt_results", "attempt_results", "report_id", ("attempts_days",), ATTEMPT_RESULTS),
-    RetentionStep("attempts", "attempts", "report_id", ("attempts_days",), ATTEMPTS),
-    RetentionStep("requests", "requests", "request_id", ("requests_days",), REQUESTS),
+    RetentionStep("replay_items", "letter_id", ("replays_days",), REPLAY_ITEMS),
+    RetentionStep("replays", "replay_id", ("replays_days",), REPLAYS),
+    RetentionStep("dead_messages", "letter_id", ("letters_days",), DEAD_MESSAGES),
+    RetentionStep("reports", "report_id", ("reports_days",), REPORTS),
+    RetentionStep("attempt_results", "report_id", ("attempts_days",), ATTEMPT_RESULTS),
+    RetentionStep("attempts", "report_id", ("attempts_days",), ATTEMPTS),
+    RetentionStep("requests", "request_id", ("requests_days",), REQUESTS),
     RetentionStep(
-        "discarded_bookings",
         "discarded_bookings",
         "request_id",
         ("letters_days", "requests_days"),
         DISCARDED_BOOKINGS,
     ),
-    RetentionStep("operator_log", "operator_log", "id", ("operator_log_days",), OPERATOR_LOG, first=0),
-    RetentionStep("lane_changes", "lane_changes", "id", ("lane_changes_days",), LANE_CHANGES, first=0),
-    RetentionStep("flow", "flow", "minute", ("flow_days",), FLOW, first=FIRST_MOMENT),
-    RetentionStep("workers", "workers", "id", ("requests_days",), WORKERS),
+    RetentionStep("operator_log", "id", ("operator_log_days",), OPERATOR_LOG, first=0),
+    RetentionStep("lane_changes", "id", ("lane_changes_days",), LANE_CHANGES, first=0),
+    RetentionStep("flow", "minute", ("flow_days",), FLOW, first=FIRST_MOMENT),
+    RetentionStep("workers", "id", ("requests_days",), WORKERS),
 )
 
 Counts = dict[str, int]
 OnDeleted = Callable[[str, int], None]
-"""Called with the name of a finished step and its number of deleted rows."""
+"""Called with a table and its number of deleted rows, when the table is done."""
 
 
 class Retention:
@@ -197,9 +195,9 @@ class Retention:
     ) -> Counts:
         counts = {}
         for step in STEPS:
-            counts[step.name] = await self._step(walk, step, pauses)
+            counts[step.table] = await self._step(walk, step, pauses)
             if on_deleted is not None:
-                on_deleted(step.name, counts[step.name])
+                on_deleted(step.table, counts[step.table])
         await walk.run(partial(_record, by, counts))
         return counts
 

@@ -1,7 +1,7 @@
 "use strict";
-// What the pages do better with JavaScript; every form and link works without it.
+// Improvements for browsers with JavaScript; every form and link works without it.
 
-// Counted as the broker counts: code points after NFC, a line break as one.
+// Counted as the broker counts: code points after NFC, a line break as one character.
 const counted = (text) => [...text.replace(/\r\n?/g, "\n").normalize("NFC")].length;
 
 function count(form) {
@@ -23,11 +23,11 @@ function watchCount(root) {
     form.addEventListener("input", () => count(form));
     const said = form.querySelector("[data-wrong]").textContent;
     count(form);
-    if (said) form.querySelector("[data-wrong]").textContent = said; // the server's word stays until one types
+    if (said) form.querySelector("[data-wrong]").textContent = said; // the server's message stays until the citizen types
   }
 }
 
-// The pop-up: its form is sent without leaving the page, and what comes back takes its place.
+// The dialog: its form is sent without leaving the page, and the response replaces it.
 function watchDialog(dialog) {
   dialog.addEventListener("click", (event) => {
     if (event.target.closest("[data-closes]")) {
@@ -54,7 +54,7 @@ function watchDialog(dialog) {
   });
 }
 
-// A part of the page that changes by itself is fetched again, unless one is busy in it.
+// A part of the page that changes by itself is fetched again, unless it has the focus.
 const LIVE_MS = 2000;
 async function refresh() {
   const part = document.querySelector("[data-live]");
@@ -69,7 +69,7 @@ async function refresh() {
       }
     }
   } catch {
-    // The server is away; ask again later.
+    // The server does not answer; try again later.
   }
   setTimeout(refresh, LIVE_MS);
 }

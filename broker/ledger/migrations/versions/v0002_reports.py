@@ -8,8 +8,8 @@ revision = "0002"
 down_revision = "0001"
 
 STATEMENTS = (
-    # One clock for everything that falls due. In a statement it is read once, as (SELECT ledger_now()), so
-    # that an index can be used; tests replace the function to travel in time.
+    # One clock for all due times. Statements read it once, as (SELECT ledger_now()), so that an index can be used;
+    # tests replace the function to travel in time.
     "CREATE FUNCTION ledger_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()'",
     """
     CREATE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Dead letters as views over what is dead, what only RabbitMQ knew, replays, and the operators' log."""
+"""Dead letters as views over dead rows and messages taken in from RabbitMQ; replays; the operators' log."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ STATEMENTS = (
     """,
     "CREATE INDEX operator_log_subject_idx ON operator_log (subject)",
     "CREATE INDEX operator_log_citizen_idx ON operator_log (citizen_token) WHERE citizen_token IS NOT NULL",
-    # append_only() is of 0002: no UPDATE ever, DELETE for retention alone.
+    # append_only() from 0002 allows no UPDATE, and DELETE only to retention.
     """
     CREATE TRIGGER operator_log_rows BEFORE UPDATE OR DELETE ON operator_log
         FOR EACH ROW EXECUTE FUNCTION append_only()

@@ -1,5 +1,6 @@
-"""What the console shows: counts per minute, the history of lanes, the last look at conservation, what a worker sees
-of itself. Expands only: processes of 0003 work on beside it. Indexes on tables that may be large are in indexes.py.
+"""For the console: counts per minute, the history of lanes, the last conservation check, consumers of a worker.
+
+Expands only: processes of 0003 work on beside it. Indexes on tables that may be large are in postgres/indexes.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-# The letters of 0003, each kind a view by itself: a list of one kind can be read from an index.
+# The dead letters of 0003 with one view for each kind, so that a list of one kind can be read from an index.
 KINDS = {
     "letters_of_reports": """
         SELECT report_id AS letter_id, 'report' AS kind,
@@ -65,7 +66,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX lane_changes_supplier_idx ON lane_changes (supplier, id)",
-    # append_only() is of 0002: no UPDATE ever, DELETE for retention alone.
+    # append_only() from 0002 allows no UPDATE, and DELETE only to retention.
     """
     CREATE TRIGGER lane_changes_rows BEFORE UPDATE OR DELETE ON lane_changes
         FOR EACH ROW EXECUTE FUNCTION append_only()
@@ -81,7 +82,7 @@ STATEMENTS = (
         figures jsonb NOT NULL
     )
     """,
-    # Nothing but the catalogue changes: no row is written again, and nobody waits for long.
+    # Changes the catalogue only: no row is rewritten, so the lock is short.
     "ALTER TABLE workers ADD COLUMN host text, ADD COLUMN expected integer, ADD COLUMN consuming integer,"
     " ADD COLUMN problem text",
     "ALTER TABLE attempt_results ADD COLUMN supplier text",

@@ -1,4 +1,4 @@
-"""Our text says what prometheus_client would have said, and its parser reads it."""
+"""The text format equals that of prometheus_client, and its parser reads it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVIL = ('a "quoted" \\ name', "two\nlines", "æøå", "")
 
 
 def read(text: str) -> dict[tuple[str, ...], float]:
-    """Every sample by name and labels, and every metric by kind and meaning; when they were created is left out."""
+    """Every sample by name and labels, and every metric by kind and help text, without the creation times."""
     families: Iterable[Metric] = text_string_to_metric_families(text)
     found: dict[tuple[str, ...], float] = {}
     for family in families:
