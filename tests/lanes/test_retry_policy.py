@@ -1,4 +1,4 @@
-"""The third column of DESIGN 5 as a table, then retries, overrides, probes, crashes and bugs one by one."""
+"""The third column of docs/architecture.md#outcomes; then retries, overrides, probes, crashes and bugs."""
 
 from __future__ import annotations
 
