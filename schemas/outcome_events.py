@@ -21,7 +21,8 @@ class Outcome(StrEnum):
     """How a request or a failure report ended.
 
     A request: done, refused, failed, expired, uncertain, or unverified (uncertain, and verification gave up).
-    A failure report: delivered, dead or discarded; a replay can lead to a second event for the same report.
+    A failure report: delivered, dead or discarded; a replay or an undone discard can lead to a
+    second event for the same report.
     """
 
     DONE = "done"

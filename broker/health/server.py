@@ -75,7 +75,7 @@ class HealthServer:
         log.info("health-served", port=port)
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        """Whoever gets this knows that the event loop turns."""
+        """Liveness: the event loop is running."""
         return web.Response(text="alive\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:

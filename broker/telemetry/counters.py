@@ -81,7 +81,9 @@ class Counters:
         # All keys exist from the start: Prometheus cannot see the increase of a counter that appears with the value 1.
         self.arrivals: defaultdict[Labels, int] = defaultdict(int, dict.fromkeys(types, 0))  # (type,)
         # (type, status, error code)
-        self.answers: defaultdict[Labels, int] = defaultdict(int, {(*t, *e): 0 for t in types for e in ENDS})
+        self.answers: defaultdict[Labels, int] = defaultdict(
+            int, {(*type_, *end): 0 for type_ in types for end in ENDS}
+        )
         self.carrying = Histograms(REQUEST_BOUNDS)  # (type,)
         self.calls: defaultdict[Labels, int] = defaultdict(int)  # (system, step, result class)
         self.calling = Histograms(CALL_BOUNDS)  # (system, step)

@@ -1,8 +1,8 @@
 """The only access to OpenTelemetry: the spans of this process, sent in batches by a thread (span_export.py).
 
 Off until `start`. While it is off, `on` is False and the span modules return functions unwrapped. The queue of spans
-is bounded: a span that does not fit is lost, and no request waits for the collector. Names and attributes are constants of
-this project and ids: no personal data, no text from messages.
+is bounded: a span that does not fit is lost, and no request waits for the collector. Names and attributes are
+constants of this project and ids: no personal data, no text from messages.
 """
 
 from __future__ import annotations

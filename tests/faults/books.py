@@ -22,7 +22,7 @@ from tests.faults.run_context import RunContext, Window
 from tests.functional.running_broker import cpr_of
 
 OURS = frozenset({"at-capacity", "not-sent", "misconfigured", "bug"})
-"""Causes in the log that our limits, set-up or bugs made: not reported to suppliers (docs/architecture.md#outcomes)."""
+"""Causes of failures of the broker itself, which make no report (docs/architecture.md#outcomes)."""
 
 
 NOT_TOLD = "outcome-not-announced"

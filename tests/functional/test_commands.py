@@ -109,7 +109,7 @@ async def test_the_status_names_the_ready_process(shared: RunningBroker) -> None
 
 
 class TestReload:
-    """SIGHUP reads the directory again, without a restart (docs/contract.md#directory)."""
+    """A reloaded directory is used without a restart (docs/contract.md#directory)."""
 
     async def test_a_new_jobcenter_is_served_after_sighup(
         self, shared: RunningBroker, frontend: Frontend

@@ -1,4 +1,4 @@
-"""A request that kills every process that handles it is quarantined, then a dead letter (docs/architecture.md#claim)."""
+"""A poison message: a request that kills every process is quarantined, then left to an operator."""
 
 from __future__ import annotations
 

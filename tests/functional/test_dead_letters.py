@@ -26,7 +26,8 @@ from broker.ledger.operators.operations import Operations
 from broker.ledger.postgres.versions import bring_up_to_date
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
-from config.settings import Settings, build
+from config.settings import Settings
+from tests.functional.dead_letters import ALL, BOOKINGS, LANE, QUERIES, UNROUTED, settings_of
 from tests.ledger.dead import (
     BO,
     dead_again,
@@ -37,31 +38,9 @@ from tests.ledger.dead import (
     replay,
     state_of,
 )
-from tests.ledger.support import ANN, BEN, Sql, key
+from tests.ledger.support import ANN, BEN, Sql
 from tests.rabbitmq import foreign
 from tests.support import poll
-
-LANE = "jobnet.reports.nordsoft.dead"
-BOOKINGS = "jobnet.bookings.dead"
-UNROUTED = "jobnet.unrouted.dead"
-QUERIES = "jobnet.queries.dead"
-ALL = (LANE, BOOKINGS, UNROUTED, QUERIES)
-
-
-def settings_of(url: str, dsn: str, **dead: Any) -> Settings:
-    return build(
-        {
-            "rabbitmq": {"url": url, "publish_timeout_seconds": 5},
-            "ledger": {"dsn": dsn},
-            "keys": {
-                "sealing": {"s1": key(1)},
-                "seal_with": "s1",
-                "tokens": {"t1": key(11)},
-                "token_order": ["t1"],
-            },
-            "dead": {"pass_batch": 50, **dead},
-        }
-    )
 
 
 def dsn_of(settings: Settings) -> str:
@@ -369,7 +348,7 @@ async def _passing(setup: DeadLetterSetup) -> asyncio.subprocess.Process:
         from broker.dead_letters.reconcile import Reconciler
         from broker.ledger.operators.operations import Operations
         from broker.sealing import Sealer
-        from tests.functional.test_dead_letters import ALL, settings_of
+        from tests.functional.dead_letters import ALL, settings_of
 
         async def main():
             url, dsn = sys.stdin.read().split()

@@ -1,4 +1,4 @@
-"""The business rules of docs/rules.md that handlers apply: pure tables, no I/O."""
+"""The business rules of docs/rules.md that handlers apply, as tables."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TestRows:
 
 
 class TestChoice:
-    """Rule 3: "book and immediate check start, caseworker and mødeform [...] A form is refused, never silently changed"."""
+    """R3: "book and immediate check start, caseworker and mødeform [...] A form is refused, never silently changed"."""
 
     @pytest.mark.parametrize(
         ("wanted", "reason"),
@@ -126,7 +126,7 @@ def booking(**changes: object) -> Booking:
 
 
 class TestMoving:
-    """A rebooking reads the booking first: may it be moved? (docs/contract.md#calls)"""
+    """A rebooking first reads the booking (docs/contract.md#calls)."""
 
     @pytest.mark.parametrize(
         ("held", "reason"),

@@ -36,7 +36,7 @@ class Prometheus:
     began: float
 
     def get(self, path: str, **query: object) -> Any:
-        with urlopen(f"{self.url}{path}?{urlencode(query)}", timeout=30) as response:  # noqa: S310 - a server on this machine
+        with urlopen(f"{self.url}{path}?{urlencode(query)}", timeout=30) as response:  # noqa: S310 - on this machine
             return json.load(response)["data"]
 
     def values(self, expression: str) -> list[float]:
@@ -79,7 +79,7 @@ def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
 
 def _ready(url: str) -> bool:
     try:
-        with urlopen(f"{url}/-/ready", timeout=5) as response:  # noqa: S310 - a server on this machine
+        with urlopen(f"{url}/-/ready", timeout=5) as response:  # noqa: S310 - on this machine
             return bool(response.status == 200)
     except OSError:
         return False

@@ -1,6 +1,6 @@
 """The documents hold: anchors, files, tests, words and statements that they or the code name exist.
 
-The runbook's commands are checked in tests/monitoring/test_rules.py, README's figures in tests/test_readme.py.
+The runbook's commands are checked in tests/monitoring/test_rules.py, README's figures in tests/project/test_readme.py.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def documents() -> dict[str, str]:
 def sources() -> Iterator[tuple[str, str]]:
     """Texts that may cite a page. This file holds patterns, and results of tools cite nothing."""
     for name, text in texts().items():
-        if name != "tests/test_documents.py" and name not in GENERATED and not name.endswith(".json"):
+        if name != "tests/project/test_documents.py" and name not in GENERATED and not name.endswith(".json"):
             yield name, text
 
 

@@ -197,7 +197,7 @@ class TestCommands:
             (("dead", "discard", "-m", "why"), "say which letters"),
             (("dead", "show", str(UUID(int=1))), "no dead letter"),
             (("dead", "discard", str(UUID(int=1)), "-m", " "), "a reason is needed"),
-            (("dead", "discard", str(UUID(int=1)), "-m", "why", "--as", ""), "without a name"),
+            (("dead", "discard", str(UUID(int=1)), "-m", "why", "--as", ""), "needs a name"),
             (("reports", "show", str(UUID(int=1))), "no report"),
             (("lanes", "show", "nobody"), "no lane"),
             (("trace", str(UUID(int=1))), "knows no request"),

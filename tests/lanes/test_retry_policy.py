@@ -1,4 +1,4 @@
-"""What a failure does to a report (docs/architecture.md#outcomes); then retries, overrides, probes, crashes and bugs."""
+"""The third column of docs/architecture.md#outcomes; then retries, overrides, probes, crashes and bugs."""
 
 from __future__ import annotations
 
