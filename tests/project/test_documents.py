@@ -29,6 +29,7 @@ DECISION = re.compile(r"\bADR (?P<number>[0-9]{1,4})\b")
 RECORD = re.compile(r"docs/adr/(?P<name>[0-9]{4}[\w-]*(?:\.md)?)")
 TOP = "|".join(name for name in FOLDERS if name != ".ci")
 NAMED_PATH = re.compile(rf"`(?P<path>(?:{TOP})/[\w./*-]*)(?:::(?P<test>\w+))?`")
+EMPHASISED = re.compile(r"(?<!\*)\*([^*]+)\*(?!\*)")
 STATEMENT = re.compile(r"`(?P<path>broker/ledger/[\w/]+\.py)`,? `(?P<name>\w+)`")
 
 # Put together here, so that this file does not hold what it looks for.
@@ -256,6 +257,44 @@ def test_every_log_event_that_the_runbook_names_is_written() -> None:
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", documents()["docs/operations.md"]))
     assert len(named) > 15
     assert not {event for event in named if f'"{event}"' not in code()}
+
+
+def test_every_table_whose_rows_are_deleted_is_in_the_list_of_who_may() -> None:
+    page = documents()["docs/architecture.md"]
+    section = page.split('<a id="who-may-delete-a-row"></a>')[1].split("<a id=")[0]
+    deleted = {
+        (file, table)
+        for file, text in texts().items()
+        if file.startswith("broker/") and "/migrations/" not in file
+        for table in re.findall(r"\bDELETE FROM (\w+)", text)
+    }
+    assert len(deleted) > 10
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    listed = {
+        (file, table)
+        for cells in rows
+        for file in re.findall(r"`(broker/[\w/]+\.py)`", cells[2])
+        for table in re.findall(r"`(\w+)`", cells[1])
+    }
+    assert deleted <= listed
+
+
+def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
+    dashboard = json.loads((ROOT / "monitoring" / "grafana" / "jobnet-broker.json").read_text())
+    panels = [panel for row in dashboard["panels"] for panel in (row, *row.get("panels", ()))]
+    titles = {panel["title"] for panel in panels}
+    page = re.sub(r"\s+", " ", documents()["docs/operations.md"])
+    named = {words for words in EMPHASISED.findall(page) if words[0].isupper()}
+    assert len(named) > 5
+    assert not named - titles
+
+
+def test_every_text_that_the_tour_names_is_on_a_page() -> None:
+    pages = re.compile(r"(broker/console|sandbox)/.*\.(py|html|js)$")
+    shown = "\n".join(text for name, text in texts().items() if pages.match(name))
+    named = set(EMPHASISED.findall(re.sub(r"\s+", " ", documents()["docs/tour.md"])))
+    assert len(named) > 15
+    assert not {words for words in named if words not in shown}
 
 
 @pytest.mark.parametrize("document", sorted(set(documents()) - GENERATED))
