@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -277,6 +278,52 @@ def test_every_table_whose_rows_are_deleted_is_in_the_list_of_who_may() -> None:
         for table in re.findall(r"`(\w+)`", cells[1])
     }
     assert deleted <= listed
+
+
+def test_the_layers_of_the_page_are_those_of_the_import_contracts() -> None:
+    contracts = tomllib.loads(texts()["pyproject.toml"])["tool"]["importlinter"]["contracts"]
+    layers = {
+        c["containers"][0]: c["layers"] for c in contracts if c["type"] == "layers" and "containers" in c
+    }
+    section = documents()["docs/architecture.md"].split('<a id="layout"></a>')[1]
+    without_drawings = re.sub(r"^```mermaid$.*?^```$", "", section, flags=re.M | re.S)
+    broker, ledger = re.findall(r"^```\n(.*?)\n```$", without_drawings, re.M | re.S)
+    assert broker.splitlines() == [*layers["broker"], "schemas | config"]
+    assert ledger.replace("ledger.py", "ledger").splitlines() == layers["broker.ledger"]
+
+
+def imports_of_parts() -> dict[str, set[str]]:
+    """Each module and package directly below broker/, with those that it imports; also `schemas` and `config`."""
+    found: dict[str, set[str]] = {}
+    for file, text in texts().items():
+        part = re.match(r"broker/([a-z]\w*)[./]", file)
+        if part is None:
+            continue
+        named = re.findall(r"^ *from (?:broker\.)?([a-z]\w*)\b(?:\.[\w.]+)? import ", text, re.M)
+        found.setdefault(part[1], set()).update(set(named) - {part[1]})
+    return {
+        part: {name for name in named if name in {*found, "schemas", "config"}}
+        for part, named in found.items()
+    }
+
+
+def test_the_arrows_between_packages_are_those_of_the_imports() -> None:
+    imports = imports_of_parts()
+
+    @cache
+    def reached(part: str) -> set[str]:
+        return imports.get(part, set()).union(*(reached(name) for name in imports.get(part, ())))
+
+    needed = {
+        (part, name)
+        for part, named in imports.items()
+        for name in named
+        if not any(name in reached(other) for other in named)
+    }
+    section = documents()["docs/architecture.md"].split('<a id="layout"></a>')[1]
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", section, re.M))
+    assert len(needed) > 20
+    assert drawn == needed
 
 
 def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
