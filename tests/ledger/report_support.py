@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 from broker.errors import CallFacts, ContractBroken, Misconfigured, Refused, Unavailable
 from broker.lanes.decision import Decision
-from broker.lanes.lane import Event, Lane
+from broker.lanes.events import Event
+from broker.lanes.lane import Lane
 from broker.lanes.retry_policy import judge
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import ClaimRequest, NewReport, StoredAnswer
