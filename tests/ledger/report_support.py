@@ -113,7 +113,7 @@ def refused() -> Refused:
 
 
 async def tell_lane(sql: Sql, rules: Settings, event: Event, supplier: str = NORTH) -> Lane:
-    """Apply an operator's event to a lane, as the operations do."""
+    """Apply an operator's event to a lane, as an operator does."""
     async with sql.transaction():
         await sql.execute(ADD, supplier)
         snapshot = await read_lane(sql, supplier, LOCKED)
