@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from broker.lanes.decision import Retry
-from broker.lanes.lane import Paused, Resumed
+from broker.lanes.events import Paused, Resumed
 from broker.ledger.dead_letters.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
 from broker.ledger.dead_letters.replay_steps import REPORT as REPLAY
 from broker.ledger.ledger import Ledger

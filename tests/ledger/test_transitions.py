@@ -10,21 +10,18 @@ from uuid import UUID
 
 import pytest
 
-from broker.lanes.lane import (
-    LANE_TRANSITIONS,
+from broker.lanes.events import (
     DestinationAnswered,
     DestinationFailed,
     Event,
-    Lane,
-    LaneState,
     Paused,
     ProbeLost,
     Resumed,
     SetupWrong,
     TimeCame,
     WaitRequested,
-    after,
 )
+from broker.lanes.lane import LANE_TRANSITIONS, Lane, LaneState, after
 from broker.ledger.model import State
 from broker.ledger.reports.report_model import ReportState
 from config.report_sections import ReportSettings
