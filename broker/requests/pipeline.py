@@ -66,6 +66,8 @@ class Pipeline:
         began = monotonic()
         COUNTERS.arrived(arrival.type)
         handled = await self._handle(arrival)
+        if handled.outcome is None:
+            _log_crash_guard(arrival, handled)  # now: a full queue may hold up the publish for long
         published = [await self._publish(arrival, replacement) for replacement in handled.replacements]
         acked = await arrival.ack()
         self._record(arrival, handled, published[-1], acked=acked, began=began)
@@ -176,12 +178,6 @@ class Pipeline:
     ) -> None:
         """Counters, span and the one log line of this message."""
         if handled.outcome is None:
-            quarantined = isinstance(handled.replacements[0], SendToQuarantine)
-            record = log.warning if quarantined else log.error
-            event = "request-quarantined" if quarantined else "request-dead-after-crashes"
-            record(
-                event, queue=arrival.queue if quarantined else home_of(arrival), count=arrival.delivery_count
-            )
             return
         COUNTERS.answered(arrival.type, handled.outcome, handled.error_code, began)
         end_span(handled.outcome, handled.message.request_id if handled.message else None)
@@ -196,6 +192,14 @@ class Pipeline:
             log.error("request-handled", **line, exc_info=bug)
         else:
             log.info("request-handled", **line)
+
+
+def _log_crash_guard(arrival: Arrival, handled: Handled) -> None:
+    """The log line of a message at which processes died."""
+    if isinstance(handled.replacements[0], SendToQuarantine):
+        log.warning("request-quarantined", queue=arrival.queue, count=arrival.delivery_count)
+    else:
+        log.error("request-dead-after-crashes", queue=home_of(arrival), count=arrival.delivery_count)
 
 
 def _facts(arrival: Arrival, handled: Handled) -> dict[str, object]:
