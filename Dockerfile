@@ -23,5 +23,7 @@ USER 10001:10001
 # The health port and the operators' console.
 EXPOSE 9650 8025
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["jobnet-broker"]
+# The kernel drops a signal to the first process of a container that has neither a handler nor blocks it. So SIGTERM
+# waits from here until the broker, which unblocks it, has its handler.
+ENTRYPOINT ["env", "--block-signal=TERM", "jobnet-broker"]
 CMD ["run"]
