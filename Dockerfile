@@ -16,7 +16,8 @@ RUN groupadd --gid 10001 jobnet \
     && useradd --uid 10001 --gid jobnet --no-create-home --shell /usr/sbin/nologin jobnet \
     && install --directory --owner jobnet --group jobnet /var/lib/jobnet /var/lib/jobnet/directory
 COPY --from=build /opt/jobnet /opt/jobnet
-COPY config/*.toml /etc/jobnet/
+# Not the example directory: what it names is invented.
+COPY config/default.toml config/sandbox.toml /etc/jobnet/
 ENV PATH=/opt/jobnet/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /var/lib/jobnet
 USER 10001:10001

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from broker.clients import Systems
+from broker.clients.certificates import setup_problems
 from broker.ledger.requests.request_lookups import Lookups
 from broker.rabbitmq.declare import missing
 from broker.telemetry.log import get_logger
@@ -53,7 +54,8 @@ class Reloads:
     async def _reload(self) -> None:
         try:
             fresh = await asyncio.to_thread(load_directory, self._settings.directory.file)
-            refusals = problems(self._settings, fresh) or await self._still_in_use(fresh)
+            refusals = problems(self._settings, fresh) + await asyncio.to_thread(setup_problems, fresh)
+            refusals = refusals or await self._still_in_use(fresh)
             refusals = refusals or await missing(self._settings, fresh.suppliers)
         except ConfigProblem as problem:
             refusals = list(problem.problems)

@@ -12,13 +12,18 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from config.sections import Section
-from config.sources import ConfigProblem, read_toml, sentences
+from config.sources import PREFIX, ConfigProblem, read_toml, sentences
 from config.suppliers import Supplier
 from config.systems import SystemConfig, Title
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
 JobcenterCode = Annotated[str, Field(pattern=r"^[0-9]{5}$")]
 FILES = ("ca_file", "client_cert", "client_key", "bearer_token_file")
+NO_DIRECTORY = (
+    "directory.file: is not set, and there is no settings file beside which directory.toml could be; name the file of"
+    f" jobcenters with --directory, {PREFIX}DIRECTORY__FILE or in the settings file; config/directory.toml, an"
+    " example, is taken only if it is named"
+)
 TABLES = ("planners", "booking_systems", "suppliers")
 S = TypeVar("S", bound=SystemConfig)
 
@@ -71,8 +76,10 @@ def _unknown_references(directory: Directory) -> Iterator[str]:
                 yield f"jobcenters.{code}.{key}: names {name!r}, but there is no table [{table}.{name}]"
 
 
-def load_directory(path: Path) -> Directory:
+def load_directory(path: Path | None) -> Directory:
     """The directory file at `path`, with its relative paths resolved. Raises ConfigProblem with every wrong key."""
+    if path is None:
+        raise ConfigProblem([NO_DIRECTORY])
     try:
         directory = Directory.model_validate(read_toml(path))
     except ValidationError as error:

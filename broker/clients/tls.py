@@ -6,13 +6,12 @@ is used if one is set. Errors never contain text of the files.
 
 from __future__ import annotations
 
-import re
+import socket
 import ssl
 
 from config.sources import ConfigProblem
 from config.systems import SystemConfig
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 # Parts of OpenSSL's names of the alerts with which a server refuses our certificate.
 _CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 
@@ -23,6 +22,23 @@ class SetupProblem(Exception):
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.what = what
+
+
+def file_problems(config: SystemConfig) -> list[str]:
+    """One sentence `key: …` for each TLS file of this system that is there and cannot be used. Reads the files."""
+    found = []
+    cert, key = config.client_cert, config.client_key
+    if config.ca_file is not None and config.ca_file.is_file():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=config.ca_file)
+        except (OSError, ValueError):
+            found.append(f"ca_file: {config.ca_file} holds no certificate that can be read")
+    if cert is not None and key is not None and cert.is_file() and key.is_file():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=_no_password)
+        except (OSError, ValueError):
+            found.append(f"client_cert: {cert} and {key} are no certificate with its unencrypted key, in PEM")
+    return found
 
 
 def tls_context(config: SystemConfig) -> ssl.SSLContext:
@@ -70,12 +86,9 @@ class Bearer:
 
     def _read(self) -> str:
         try:
-            token = self._config.bearer_token() or ""
+            return self._config.bearer_token() or ""
         except ConfigProblem:
             raise SetupProblem("bearer-token") from None
-        if not _TOKEN.fullmatch(token):
-            raise SetupProblem("bearer-token")
-        return token
 
 
 def certificate_refused(error: BaseException | None) -> bool:
@@ -87,3 +100,12 @@ def certificate_refused(error: BaseException | None) -> bool:
             return True
         error, depth = error.__cause__, depth + 1
     return False
+
+
+def connection_problem(error: OSError) -> str:
+    """What failed when a connection was tried, in words for operators, without text from the other side."""
+    if isinstance(error, ssl.SSLError):
+        return "certificate" if certificate_refused(error) else "tls"
+    if isinstance(error, socket.gaierror):
+        return "the name cannot be resolved"
+    return error.strerror or type(error).__name__
