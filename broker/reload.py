@@ -1,4 +1,4 @@
-"""SIGHUP: read the directory again and replace it as a whole, or keep the old one and log why.
+"""SIGHUP: read the directory and its files again and replace it as a whole, or keep the old one and log why.
 
 One reload at a time. SIGHUPs during a reload cause exactly one more after it, so the newest file is the one in force.
 See docs/contract.md#directory.
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from broker.clients import Systems
 from broker.clients.certificates import setup_problems
+from broker.clients.tls import SetupProblem
 from broker.ledger.requests.request_lookups import Lookups
 from broker.rabbitmq.declare import missing
 from broker.telemetry.log import get_logger
@@ -22,11 +23,11 @@ from config.sources import ConfigProblem
 log = get_logger("reload")
 
 RELOAD_S = 60.0
-"""Longest duration of one reload: a server that does not answer must not hold up the next one."""
+"""Longest duration of the checks of one reload: a server that does not answer must not hold up the next one."""
 
 
 class Reloads:
-    """Reloads one after the other, each time that `want` was called."""
+    """Reloads one after the other, each time that an event is set, which SIGHUP does."""
 
     def __init__(
         self, settings: Settings, systems: Systems, lookups: Lookups, in_force: Callable[[Directory], None]
@@ -44,28 +45,41 @@ class Reloads:
             # Before the file is read: a later SIGHUP may mean a later file.
             wanted.clear()
             try:
-                async with asyncio.timeout(RELOAD_S):
-                    await self._reload()
-            except TimeoutError:
-                log.error("reload-refused", reason=f"not finished after {RELOAD_S:.0f} s")
+                await self._reload()
             except Exception:
                 log.exception("reload-failed")
 
     async def _reload(self) -> None:
         try:
-            fresh = await asyncio.to_thread(load_directory, self._settings.directory.file)
-            refusals = problems(self._settings, fresh) + await asyncio.to_thread(setup_problems, fresh)
-            refusals = refusals or await self._still_in_use(fresh)
-            refusals = refusals or await missing(self._settings, fresh.suppliers)
+            async with asyncio.timeout(RELOAD_S):
+                fresh = await self._checked()
         except ConfigProblem as problem:
-            refusals = list(problem.problems)
-        if refusals:
-            for refusal in refusals:
+            for refusal in problem.problems:
                 log.error("reload-refused", reason=refusal)
             return
-        await self._systems.replace(fresh)
+        except TimeoutError:
+            log.error("reload-refused", reason=f"its checks did not end within {RELOAD_S:.0f} s")
+            return
+        try:
+            changes = await self._systems.replace(fresh)
+        except SetupProblem as problem:
+            # A file changed after it was checked.
+            log.error("reload-refused", reason=f"a file of a system cannot be used: {problem.what}")
+            return
         self._in_force(fresh)
+        for change in changes:
+            log.info("reload-change", reason=change)
         log.info("reloaded", count=len(fresh.jobcenters))
+
+    async def _checked(self) -> Directory:
+        """The directory as it is now. Raises ConfigProblem if it may not be used."""
+        fresh = await asyncio.to_thread(load_directory, self._settings.directory.file)
+        refusals = problems(self._settings, fresh) + await asyncio.to_thread(setup_problems, fresh)
+        refusals = refusals or await self._still_in_use(fresh)
+        refusals = refusals or await missing(self._settings, fresh.suppliers)
+        if refusals:
+            raise ConfigProblem(refusals)
+        return fresh
 
     async def _still_in_use(self, fresh: Directory) -> list[str]:
         """One sentence for each system that would be removed or readdressed while it has open requests or reports."""

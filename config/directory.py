@@ -5,6 +5,7 @@ Each of those is described once and may serve many jobcenters. A name without a 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -100,6 +101,46 @@ def _rooted(system: S, root: Path) -> S:
     if isinstance(system, Supplier):
         update["webhook_secret_files"] = tuple(root / path for path in system.webhook_secret_files)
     return system.model_copy(update=update)
+
+
+def content_hash(path: Path | None) -> str:
+    """A hash of the file's contents; "" if there is none or it cannot be read."""
+    if path is None:
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def file_contents(directory: Directory) -> dict[str, str]:
+    """The hash of each file that the directory names, by its key: `planners.nord.client_cert`. Reads the files."""
+    found = {}
+    for table in TABLES:
+        for name, system in getattr(directory, table).items():
+            for key in FILES:
+                if (path := getattr(system, key)) is not None:
+                    found[f"{table}.{name}.{key}"] = content_hash(path)
+            for number, path in enumerate(getattr(system, "webhook_secret_files", ())):
+                found[f"{table}.{name}.webhook_secret_files.{number}"] = content_hash(path)
+    return found
+
+
+def differences(old: Directory, new: Directory) -> list[str]:
+    """One line for each jobcenter, system and supplier that is new, gone or changed, with the keys that changed."""
+    found = []
+    for table in (*TABLES, "jobcenters"):
+        before, after = getattr(old, table), getattr(new, table)
+        for name in sorted(before.keys() | after.keys()):
+            if name not in after:
+                found.append(f"{table}.{name}: removed")
+            elif name not in before:
+                found.append(f"{table}.{name}: added")
+            elif before[name] != after[name]:
+                keys = [key for key, value in before[name] if value != getattr(after[name], key)]
+                found.append(f"{table}.{name}: {', '.join(keys)}")
+    return found
 
 
 def changed_systems(old: Directory, new: Directory) -> set[str]:

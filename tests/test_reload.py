@@ -37,8 +37,9 @@ class Directories:
         self.at_once -= 1
         return []
 
-    async def replace(self, directory: Any) -> None:
+    async def replace(self, directory: Any) -> list[str]:
         self.replaced.append(directory.number)
+        return []
 
     async def open_systems(self) -> list[tuple[str, str]]:
         return []

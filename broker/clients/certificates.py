@@ -58,13 +58,19 @@ async def _server_expiry(name: str, config: SystemConfig) -> datetime | None:
         context = await asyncio.to_thread(tls_context, config)
         async with asyncio.timeout(HANDSHAKE_S):
             _, writer = await asyncio.open_connection(url.hostname, url.port or 443, ssl=context)
-    except (OSError, TimeoutError, SetupProblem) as error:
-        log.warning("certificate-check-failed", system=name, reason=type(error).__name__)
-        return None
-    certificate = writer.get_extra_info("peercert") or {}
-    writer.transport.abort()
-    expiry = certificate.get("notAfter")
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(expiry), UTC) if expiry else None
+    except TimeoutError:
+        reason = "timeout"
+    except SetupProblem as problem:
+        reason = problem.what
+    except OSError as error:
+        reason = connection_problem(error)
+    else:
+        certificate = writer.get_extra_info("peercert") or {}
+        writer.transport.abort()
+        expiry = certificate.get("notAfter")
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(expiry), UTC) if expiry else None
+    log.warning("certificate-check-failed", system=name, reason=reason)
+    return None
 
 
 def setup_problems(directory: Directory) -> list[str]:
