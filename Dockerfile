@@ -16,12 +16,15 @@ RUN groupadd --gid 10001 jobnet \
     && useradd --uid 10001 --gid jobnet --no-create-home --shell /usr/sbin/nologin jobnet \
     && install --directory --owner jobnet --group jobnet /var/lib/jobnet /var/lib/jobnet/directory
 COPY --from=build /opt/jobnet /opt/jobnet
-COPY config/*.toml /etc/jobnet/
+# Not the example directory: what it names is invented.
+COPY config/default.toml config/sandbox.toml /etc/jobnet/
 ENV PATH=/opt/jobnet/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /var/lib/jobnet
 USER 10001:10001
 # The health port and the operators' console.
 EXPOSE 9650 8025
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["jobnet-broker"]
+# The kernel drops a signal to the first process of a container that has neither a handler nor blocks it. So SIGTERM
+# waits from here until the broker, which unblocks it, has its handler.
+ENTRYPOINT ["env", "--block-signal=TERM", "jobnet-broker"]
 CMD ["run"]

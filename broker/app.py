@@ -1,5 +1,6 @@
 """The composition root of one worker: builds all parts in one `async with` and closes them in reverse order.
 
+Signals have their handlers before anything is opened; SIGTERM during the start ends it at once with code 0.
 Stop: cancel the consumers, finish running requests within `stop.drain_seconds`, close RabbitMQ, the systems, the
 ledger. An unfinished request is not acknowledged; another process looks it up (docs/architecture.md#startup-and-stop).
 """
@@ -11,6 +12,7 @@ import gc
 import os
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 
 from broker.clients import Systems
 from broker.dead_letters.reconcile import Reconciler
@@ -28,6 +30,7 @@ from broker.rabbitmq import Rabbit
 from broker.rabbitmq.consumer import Consumer
 from broker.rabbitmq.declare import missing
 from broker.rabbitmq.topology import BOOKINGS, CITIZEN_REPORTS, QUERIES, SUSPECTS, dead_queues, lane_of
+from broker.reload import Reloads
 from broker.reports.delivery import Deliveries
 from broker.requests.execution import Execution
 from broker.requests.pipeline import Pipeline
@@ -36,15 +39,15 @@ from broker.requests.routes import by_queue
 from broker.requests.verifier import Verifier
 from broker.scheduler import Chore, Scheduler
 from broker.sealing import Sealer
-from broker.tasks import cancel_and_wait
+from broker.signals import hangup_during_start
+from broker.tasks import StopSignals, cancel_and_wait
 from broker.telemetry import log as logging
 from broker.telemetry.counters import COUNTERS
 from broker.telemetry.log import get_logger
 from broker.telemetry.tracing import tracing
-from config.checks import notices, problems
-from config.directory import Directory, changed_systems, load_directory
+from config.checks import notices
+from config.directory import Directory
 from config.settings import Settings
-from config.sources import ConfigProblem
 
 log = get_logger("app")
 
@@ -70,14 +73,25 @@ class App:
     def __init__(self, settings: Settings, directory: Directory) -> None:
         self._settings = settings
         self._directory = directory
-        self._stop = asyncio.Event()
+        self._stop = StopSignals()
+        self._reload = asyncio.Event()
         self._exit_code = 0
         self._vitals = Vitals(key_expiry=settings.health.key_expiry)
 
     async def run(self) -> int:
         """Run until SIGTERM, SIGINT or the watchdog gives up; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        if hangup_during_start():
+            self._reload.set()
+        logging.watch(loop)
+        with self._stop.during_start():
+            await self._run()
+        log.info("stopped", code=self._exit_code)
+        return self._exit_code
+
+    async def _run(self) -> None:
         settings = self._settings
-        logging.watch(asyncio.get_running_loop())
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(HealthServer(settings.health, self._vitals))
             await stack.enter_async_context(tracing(settings.tracing))
@@ -112,18 +126,25 @@ class App:
             await stack.enter_async_context(consumer)
             self._vitals.rabbit, self._vitals.ledger, self._vitals.consumer = rabbit, ledger, consumer
             ledger.heartbeat.consumer_status = self._vitals.consumer_status
-            self._listen(systems, ledger, consumer)
+            reloads = Reloads(settings, systems, ledger.lookups, partial(self._use, consumer))
+            reloading = asyncio.create_task(reloads.run(self._reload))
+            stack.push_async_callback(cancel_and_wait, (reloading,))
             for notice in notices(self._directory):
                 log.warning("configuration-notice", reason=notice)
             tune_gc()
             log.info("started", owner=ledger.owner, pid=os.getpid())
-            await self._stop.wait()
+            await self._stop.started_and_told()
             self._vitals.stopping = True
             log.info("stopping")
+            await cancel_and_wait((reloading,))
             await consumer.drain(settings.stop.drain_seconds)
             await flow.write_last()
-        log.info("stopped", code=self._exit_code)
-        return self._exit_code
+
+    def _use(self, consumer: Consumer, directory: Directory) -> None:
+        """Consume the lanes of this directory too, from now on."""
+        self._directory = directory
+        for queue, prefetch in self._queues(directory).items():
+            consumer.consume(queue, prefetch)
 
     def _chores(
         self, operations: Operations, rabbit: Rabbit, sealer: Sealer, systems: Systems
@@ -167,19 +188,6 @@ class App:
             **lanes,
         }
 
-    def _listen(self, systems: Systems, ledger: Ledger, consumer: Consumer) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        reloads: set[asyncio.Task[None]] = set()
-
-        def reload() -> None:
-            task = asyncio.create_task(self._reload(systems, ledger, consumer))
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, reload)
-
     def _scheduler_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             log.error("scheduler-ended", exc_info=task.exception())
@@ -188,38 +196,7 @@ class App:
     def _give_up(self, why: str) -> None:
         log.error("watchdog-gave-up", reason=why)
         self._exit_code = EXIT_GAVE_UP
-        self._stop.set()
-
-    async def _reload(self, systems: Systems, ledger: Ledger, consumer: Consumer) -> None:
-        """Replace the directory as a whole, or keep the old one and log why (docs/contract.md#directory)."""
-        try:
-            fresh = load_directory(self._settings.directory.file)
-            refusals = problems(self._settings, fresh) or await self._still_in_use(fresh, ledger)
-            refusals = refusals or await missing(self._settings, fresh.suppliers)
-        except ConfigProblem as problem:
-            refusals = list(problem.problems)
-        except Exception:
-            log.exception("reload-failed")
-            return
-        if refusals:
-            for refusal in refusals:
-                log.error("reload-refused", reason=refusal)
-            return
-        await systems.replace(fresh)
-        self._directory = fresh
-        for queue, prefetch in self._queues(fresh).items():
-            consumer.consume(queue, prefetch)
-        log.info("reloaded", count=len(fresh.jobcenters))
-
-    async def _still_in_use(self, fresh: Directory, ledger: Ledger) -> list[str]:
-        """One sentence for each system that would be removed or readdressed while it has open requests or reports."""
-        changed = changed_systems(self._directory, fresh)
-        return [
-            f"{kind} {name} still has open requests or reports and may not be removed or readdressed yet;"
-            f" see them with: jobnet-broker open {name}"
-            for kind, name in sorted(await ledger.lookups.open_systems())
-            if name in changed
-        ]
+        self._stop.tell()
 
 
 def tune_gc() -> None:

@@ -1,7 +1,7 @@
 """Runs several worker processes under one parent: starts them, forwards signals, restarts dead ones.
 
 The parent holds no connection and no state; each worker is the same command for one process. A worker that dies again
-and again is restarted with growing pauses, but always restarted.
+and again is restarted with growing pauses, but always restarted. When the parent ends, however, its workers stop.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from types import FrameType
 
+from broker.signals import STOPS, ending_with_parent, held_for_child
 from broker.telemetry.log import get_logger
 from config.settings import Settings
 from config.sources import environment_with
@@ -34,7 +35,7 @@ class _Worker:
 
 
 def supervise(count: int, settings: Settings) -> int:
-    """Run `count` workers until SIGTERM or SIGINT. Returns 0 if all of them then exited with 0 in time, else 1."""
+    """Run `count` workers until SIGTERM or SIGINT. Returns 0 if all that lived then ended as told in time, else 1."""
     return _Supervisor(count, settings).run()
 
 
@@ -44,14 +45,17 @@ class _Supervisor:
         self._grace = settings.stop.drain_seconds + 10
         self._health_port = settings.health.port
         self._stopping = False
+        self._end_with_parent = ending_with_parent()
         self._workers: list[_Worker] = []
         # Before the first worker starts: a signal in between would end the parent and orphan the worker.
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._pass_on)
-        self._workers += [self._start(number) for number in range(count)]
+        self._count = count
 
     def run(self) -> int:
+        for number in range(self._count):
+            self._workers.append(self._start(number))
         while not self._stopping:
             for worker in self._workers:
                 self._look_after(worker)
@@ -61,9 +65,13 @@ class _Supervisor:
     def _start(self, number: int) -> _Worker:
         """Start worker `number`; its health port is the configured one plus that number."""
         port = self._health_port and self._health_port + number
-        process = subprocess.Popen(  # noqa: S603 - the command line of this process
-            self._command, env=environment_with("health.port", str(port))
-        )
+        environment = environment_with("health.port", str(port))
+        with held_for_child():
+            process = subprocess.Popen(  # noqa: S603 - the command line of this process
+                self._command,
+                env=environment,
+                preexec_fn=self._end_with_parent,
+            )
         return _Worker(process, number, time.monotonic())
 
     def _look_after(self, worker: _Worker) -> None:
@@ -78,7 +86,12 @@ class _Supervisor:
             worker.due = now + worker.pause
             log.error("worker-died", code=code, pid=worker.process.pid, seconds=worker.pause)
         elif now >= worker.due:
-            fresh = self._start(worker.number)
+            try:
+                fresh = self._start(worker.number)
+            except OSError as error:  # no memory or no process number left
+                worker.due = now + worker.pause
+                log.error("worker-not-started", reason=error.strerror, seconds=worker.pause)
+                return
             worker.process, worker.started, worker.due = fresh.process, fresh.started, None
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -90,10 +103,14 @@ class _Supervisor:
                 worker.process.send_signal(number)
 
     def _end(self) -> int:
-        self._pass_on(signal.SIGTERM, None)
+        # A worker that has died before, and waits for its restart, says nothing about this stop.
+        living = [worker for worker in self._workers if worker.process.poll() is None]
+        for worker in living:
+            worker.process.send_signal(signal.SIGTERM)
         by = time.monotonic() + self._grace
-        codes = [self._wait(worker, by) for worker in self._workers if worker.due is None]
-        return 0 if all(code == 0 for code in codes) else 1
+        codes = [self._wait(worker, by) for worker in living]
+        # A second SIGTERM, which a service manager sends to each process, may come after the handlers are gone.
+        return 0 if all(code in (0, -signal.SIGTERM) for code in codes) else 1
 
     @staticmethod
     def _wait(worker: _Worker, by: float) -> int:

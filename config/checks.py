@@ -1,18 +1,20 @@
 """Checks of settings whose single values are valid: dangerous combinations, keys, answer queues, missing files.
 
-load.py refuses settings with problems; `jobnet-broker config check` checks the directory too. Files are not read.
+load.py refuses settings with problems; the start, a reload and `jobnet-broker config check` check the directory too.
+Only `secret_problems` reads files.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from config.combinations import ALL_DANGERS, DANGERS, REPORT_DANGERS, Danger
 from config.directory import Directory
 from config.sections import HttpLimits, KeySettings
 from config.settings import Settings
+from config.sources import ConfigProblem
 from config.suppliers import Supplier
 from config.systems import SystemConfig
 
@@ -32,6 +34,27 @@ def problems(settings: Settings, directory: Directory | None = None) -> list[str
             found += _system_problems(where, system, settings)
         for name, supplier in directory.suppliers.items():
             found += _supplier_problems(f"suppliers.{name}", supplier, settings)
+    return found
+
+
+def secret_problems(directory: Directory) -> list[str]:
+    """One sentence for each bearer token and webhook secret that is not set or cannot be used, without its value.
+
+    Reads the environment and files; a file that is not there is one of `problems`.
+    """
+    found: list[str] = []
+    suppliers = ((f"suppliers.{name}", supplier) for name, supplier in directory.suppliers.items())
+    for where, system in (*directory.systems(), *suppliers):
+        readers: list[Callable[[], object]] = [system.bearer_token]
+        if isinstance(system, Supplier) and all(path.is_file() for path in system.webhook_secret_files):
+            readers.append(system.webhook_secrets)
+        if system.bearer_token_file and not system.bearer_token_file.is_file():
+            readers.remove(system.bearer_token)
+        for read in readers:
+            try:
+                read()
+            except ConfigProblem as problem:
+                found += [f"{where}.{sentence}" for sentence in problem.problems]
     return found
 
 

@@ -5,6 +5,7 @@ Each of those is described once and may serve many jobcenters. A name without a 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -12,13 +13,18 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from config.sections import Section
-from config.sources import ConfigProblem, read_toml, sentences
+from config.sources import PREFIX, ConfigProblem, read_toml, sentences
 from config.suppliers import Supplier
 from config.systems import SystemConfig, Title
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,49}$")]
 JobcenterCode = Annotated[str, Field(pattern=r"^[0-9]{5}$")]
 FILES = ("ca_file", "client_cert", "client_key", "bearer_token_file")
+NO_DIRECTORY = (
+    "directory.file: is not set, and there is no settings file beside which directory.toml could be; name the file of"
+    f" jobcenters with --directory, {PREFIX}DIRECTORY__FILE or in the settings file; config/directory.toml, an"
+    " example, is taken only if it is named"
+)
 TABLES = ("planners", "booking_systems", "suppliers")
 S = TypeVar("S", bound=SystemConfig)
 
@@ -71,8 +77,10 @@ def _unknown_references(directory: Directory) -> Iterator[str]:
                 yield f"jobcenters.{code}.{key}: names {name!r}, but there is no table [{table}.{name}]"
 
 
-def load_directory(path: Path) -> Directory:
+def load_directory(path: Path | None) -> Directory:
     """The directory file at `path`, with its relative paths resolved. Raises ConfigProblem with every wrong key."""
+    if path is None:
+        raise ConfigProblem([NO_DIRECTORY])
     try:
         directory = Directory.model_validate(read_toml(path))
     except ValidationError as error:
@@ -93,6 +101,46 @@ def _rooted(system: S, root: Path) -> S:
     if isinstance(system, Supplier):
         update["webhook_secret_files"] = tuple(root / path for path in system.webhook_secret_files)
     return system.model_copy(update=update)
+
+
+def content_hash(path: Path | None) -> str:
+    """A hash of the file's contents; "" if there is none or it cannot be read."""
+    if path is None:
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def file_contents(directory: Directory) -> dict[str, str]:
+    """The hash of each file that the directory names, by its key: `planners.nord.client_cert`. Reads the files."""
+    found = {}
+    for table in TABLES:
+        for name, system in getattr(directory, table).items():
+            for key in FILES:
+                if (path := getattr(system, key)) is not None:
+                    found[f"{table}.{name}.{key}"] = content_hash(path)
+            for number, path in enumerate(getattr(system, "webhook_secret_files", ())):
+                found[f"{table}.{name}.webhook_secret_files.{number}"] = content_hash(path)
+    return found
+
+
+def differences(old: Directory, new: Directory) -> list[str]:
+    """One line for each jobcenter, system and supplier that is new, gone or changed, with the keys that changed."""
+    found = []
+    for table in (*TABLES, "jobcenters"):
+        before, after = getattr(old, table), getattr(new, table)
+        for name in sorted(before.keys() | after.keys()):
+            if name not in after:
+                found.append(f"{table}.{name}: removed")
+            elif name not in before:
+                found.append(f"{table}.{name}: added")
+            elif before[name] != after[name]:
+                keys = [key for key, value in before[name] if value != getattr(after[name], key)]
+                found.append(f"{table}.{name}: {', '.join(keys)}")
+    return found
 
 
 def changed_systems(old: Directory, new: Directory) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config.checks import KEYS_ABSENT, problems
 from config.sections import DirectorySettings
-from config.settings import DEFAULTS, HINTS, Settings, build
+from config.settings import EXAMPLE, HINTS, Settings, build
 from config.sources import ConfigProblem, Tree, from_environment, merge, read_toml
 
 
@@ -25,8 +25,18 @@ def load(path: Path | None) -> Settings:
         found += [] if of_environment.get("keys") else [KEYS_ABSENT]
     if found:
         raise ConfigProblem(found)
-    file = (path or DEFAULTS).resolve().parent / settings.directory.file
-    return settings.model_copy(update={"directory": DirectorySettings(file=file)})
+    return settings.model_copy(
+        update={"directory": DirectorySettings(file=_directory_file(path, settings.directory.file))}
+    )
+
+
+def _directory_file(path: Path | None, named: Path | None) -> Path | None:
+    """The directory's file: the one that is named, else that beside the settings file, but never the example."""
+    if named is not None:
+        return (path.resolve().parent if path else Path.cwd()) / named
+    beside = path.resolve().parent / EXAMPLE.name if path else EXAMPLE
+    # The example's jobcenters and addresses are invented: nothing may use them unasked.
+    return None if beside == EXAMPLE or (beside.exists() and beside.samefile(EXAMPLE)) else beside
 
 
 def _secrets_in(tree: Tree) -> list[str]:

@@ -44,7 +44,17 @@ class RabbitmqSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_amqp(cls, url: SecretStr) -> SecretStr:
-        return _url_of(url, ("amqp", "amqps"))
+        # RabbitMQ's client takes one host. It would look up "a,b" as a name, and fail only when it connects.
+        netloc = url.get_secret_value().partition("://")[2].partition("/")[0]
+        host = netloc.rpartition("@")[2]
+        if "," in host or " " in host:
+            raise ValueError(
+                "must name one host; several nodes of RabbitMQ stand behind one name (DNS or a load balancer)"
+            )
+        _url_of(url, ("amqp", "amqps"))
+        if not urlsplit(url.get_secret_value()).hostname:
+            raise ValueError("must name a host")
+        return url
 
 
 class QueueSettings(Section):
@@ -73,7 +83,8 @@ class LedgerSettings(Section):
     @field_validator("dsn")
     @classmethod
     def _is_postgresql(cls, dsn: SecretStr | None) -> SecretStr | None:
-        return dsn and _url_of(dsn, ("postgresql", "postgres", "postgresql+asyncpg"))
+        # An empty DSN would mean libpq's defaults: the PG… variables, else this machine.
+        return None if dsn is None else _url_of(dsn, ("postgresql", "postgres", "postgresql+asyncpg"))
 
 
 class RequestSettings(Section):
@@ -200,9 +211,9 @@ class LogSettings(Section):
 
 
 class DirectorySettings(Section):
-    """The file with jobcenters, systems and suppliers; its path is relative to the settings file."""
+    """The file with jobcenters, systems and suppliers; None: not named."""
 
-    file: Path = Path("directory.toml")
+    file: Path | None = None
 
 
 def _url_of(url: SecretStr, schemes: tuple[str, ...]) -> SecretStr:

@@ -36,7 +36,9 @@ from config.sections import (
 )
 from config.sources import PREFIX, ConfigProblem, Tree, merge, read_toml, sentences
 
-DEFAULTS = Path(__file__).with_name("default.toml")
+DEFAULTS = Path(__file__).resolve().with_name("default.toml")
+EXAMPLE = DEFAULTS.with_name("directory.toml")
+"""A directory to learn from: all that it names is invented."""
 HINTS = {
     "rabbitmq.url": f"set {PREFIX}RABBITMQ__URL, or {PREFIX}RABBITMQ__URL_FILE with the name of a file",
     "ledger.dsn": f"set {PREFIX}LEDGER__DSN, or {PREFIX}LEDGER__DSN_FILE with the name of a file",

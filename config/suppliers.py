@@ -9,6 +9,8 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -130,22 +132,29 @@ class Supplier(SystemConfig):
 
         Raises ConfigProblem with the index of the file or the name of the variable, never with the secret.
         """
-        named = [
-            (f"webhook_secret_files.{n}", _file(path)) for n, path in enumerate(self.webhook_secret_files)
-        ]
-        named += [(f"webhook_secret_envs.{name}", _variable(name)) for name in self.webhook_secret_envs]
-        return tuple(_checked(text, where) for where, text in named)
+        files = [(f"webhook_secret_files.{n}", path) for n, path in enumerate(self.webhook_secret_files)]
+        readers: list[Callable[[], str]] = [partial(_of_file, where, path) for where, path in files]
+        readers += [partial(_of_variable, name) for name in self.webhook_secret_envs]
+        secrets, problems = [], []
+        for read in readers:
+            try:
+                secrets.append(read())
+            except ConfigProblem as problem:
+                problems += problem.problems
+        if problems:
+            raise ConfigProblem(problems)
+        return tuple(secrets)
 
 
-def _file(path: Path) -> str:
-    return read_secret(path, "webhook_secret_files")
+def _of_file(where: str, path: Path) -> str:
+    return _checked(read_secret(path, "webhook_secret_files"), where)
 
 
-def _variable(name: str) -> str:
+def _of_variable(name: str) -> str:
     text = os.environ.get(name, "")
     if not text:
         raise ConfigProblem([f"webhook_secret_envs: the variable {name} is not set"])
-    return text
+    return _checked(text, f"webhook_secret_envs.{name}")
 
 
 _SECRET = re.compile(r"whsec_([A-Za-z0-9+/]+={0,2})")

@@ -6,6 +6,7 @@ Secrets stay in files or environment variables and are read when they are needed
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ from config.sections import (
 )
 from config.settings import Settings
 from config.sources import ConfigProblem, read_secret
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 Title = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\P{Cc}*$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
@@ -86,12 +89,15 @@ class SystemConfig(Section):
     def bearer_token(self) -> str | None:
         """The token, read from its file or variable now, because it may have been renewed. Raises ConfigProblem."""
         if self.bearer_token_file:
-            return read_secret(self.bearer_token_file, "bearer_token_file")
-        if self.bearer_token_env is None:
+            where, token = "bearer_token_file", read_secret(self.bearer_token_file, "bearer_token_file")
+        elif self.bearer_token_env:
+            where, token = "bearer_token_env", os.environ.get(self.bearer_token_env, "")
+            if not token:
+                raise ConfigProblem([f"bearer_token_env: the variable {self.bearer_token_env} is not set"])
+        else:
             return None
-        token = os.environ.get(self.bearer_token_env, "")
-        if not token:
-            raise ConfigProblem([f"bearer_token_env: the variable {self.bearer_token_env} is not set"])
+        if not _TOKEN.fullmatch(token):
+            raise ConfigProblem([f"{where}: a bearer token has printable ASCII characters and no blanks"])
         return token
 
 

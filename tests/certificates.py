@@ -31,6 +31,9 @@ class Certificates:
     stranger: Pair  # signed by nobody we trust
     elsewhere: Pair  # signed well, for another name
     client: Pair
+    expired: Pair  # signed well, for our address, and over
+    early: Pair  # the same, and not yet valid
+    old_client: Pair  # a client of ours whose certificate is over
 
 
 class Authority:
@@ -44,9 +47,12 @@ class Authority:
         cert = self._sign(self._name, self._key.public_key(), ca=True)
         self.path.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
 
-    def pair(self, name: str, *addresses: str) -> Pair:
+    def pair(self, name: str, *addresses: str, from_days: int = -1, to_days: int = 1) -> Pair:
+        """A certificate that is valid from and to so many days from now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        cert = self._sign(_name(name), key.public_key(), addresses=addresses)
+        cert = self._sign(
+            _name(name), key.public_key(), addresses=addresses, from_days=from_days, to_days=to_days
+        )
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
         pair.key.write_bytes(
@@ -59,7 +65,14 @@ class Authority:
         return pair
 
     def _sign(
-        self, name: x509.Name, key: Any, *, ca: bool = False, addresses: tuple[str, ...] = ()
+        self,
+        name: x509.Name,
+        key: Any,
+        *,
+        ca: bool = False,
+        addresses: tuple[str, ...] = (),
+        from_days: int = -1,
+        to_days: int = 1,
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -68,8 +81,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now + timedelta(days=from_days))
+            .not_valid_after(now + timedelta(days=to_days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             # Python 3.13 and later ask for these three (RFC 5280).
             .add_extension(_usage(ca=ca), critical=True)
@@ -111,4 +124,7 @@ def made_in(folder: Path) -> Certificates:
         other.pair("stranger", "127.0.0.1"),
         ours.pair("elsewhere", "192.0.2.1"),
         ours.pair("client"),
+        ours.pair("expired", "127.0.0.1", from_days=-10, to_days=-1),
+        ours.pair("early", "127.0.0.1", from_days=1, to_days=10),
+        ours.pair("old-client", from_days=-10, to_days=-1),
     )

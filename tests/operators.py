@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from broker.cli.main import main
 from broker.ledger.operators.operations import Operations
-from config.settings import Settings
+from config.settings import EXAMPLE, Settings
 from tests.ledger.dead import operations_of
 from tests.ledger.support import Sql, key, settings_for
 
@@ -43,6 +43,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     assert settings.ledger.dsn
     return {
         "JOBNET_BROKER__RABBITMQ__URL": "amqp://guest:guest@127.0.0.1/",
+        "JOBNET_BROKER__DIRECTORY__FILE": str(EXAMPLE),
         "JOBNET_BROKER__LEDGER__DSN": settings.ledger.dsn.get_secret_value(),
         "JOBNET_BROKER__KEYS__SEALING": json.dumps({"s1": key(1)}),
         "JOBNET_BROKER__KEYS__SEAL_WITH": "s1",

@@ -64,13 +64,26 @@ class Configuration:
             settings = settings.model_copy(update={"directory": file})
         return settings
 
-    def directory(self, settings: Settings) -> Directory:
-        """The directory, checked together with the settings. Raises Mistake, which names every invalid key."""
+    @property
+    def settings_file(self) -> Path | None:
+        """The settings file that the command line names."""
+        return self._config
+
+    def directory(self, settings: Settings, *, to_run: bool = False) -> Directory:
+        """The directory, checked together with the settings. Raises Mistake, which names every invalid key.
+
+        `to_run`: the secrets and files that it names are needed too. Other commands run where these are not.
+        """
         try:
             directory = load_directory(settings.directory.file)
         except ConfigProblem as problem:
             raise Mistake(problem_list(problem.problems)) from None
         found = problems(settings, directory)
+        if to_run:
+            # Imported here because the other commands need no TLS.
+            from broker.clients.certificates import setup_problems
+
+            found += setup_problems(directory)
         if found:
             raise Mistake(problem_list(found))
         return directory

@@ -33,6 +33,11 @@ from broker.telemetry.log import configure
 from config.checks import notices
 from config.settings import generate_keys
 
+NOT_JUDGED = (
+    "not judged: whether the servers can be reached (--connect tries them), and whether the other side knows these"
+    " addresses, tokens, secrets and certificates"
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--config", type=FILE, help="Settings file; only what differs from the defaults.")
@@ -57,7 +62,7 @@ def main(context: click.Context, config: Path | None, directory: Path | None) ->
 def run(configuration: Configuration, workers: int) -> None:
     """Run the broker until SIGTERM or Ctrl-C. SIGHUP reads the directory again."""
     settings = configuration.settings()
-    directory = configuration.directory(settings)
+    directory = configuration.directory(settings, to_run=True)
     configure(settings.log.format, settings.log.level)
     if workers > 1:
         # Imported here because a worker itself does not need it.
@@ -141,14 +146,37 @@ def config_group() -> None:
 
 
 @config_group.command("check")
+@click.option(
+    "--connect", is_flag=True, help="Also try RabbitMQ, PostgreSQL and each system (TCP and TLS only)."
+)
 @click.pass_obj
-def config_check(configuration: Configuration) -> None:
-    """Check the settings and the directory, and print every invalid key."""
-    directory = configuration.directory(configuration.settings())
+@asynchronously
+async def config_check(configuration: Configuration, connect: bool) -> None:
+    """Check the settings, the directory and the secrets and files that they name, and print every invalid key.
+
+    Prints which files were read, and what cannot be judged from here. Sends no request to any system. Exit code 1 if a
+    server cannot be reached with --connect.
+    """
+    from broker.cli.config_check import sources, tried
+
+    settings = configuration.settings()
+    for line in sources(configuration.settings_file, settings):
+        click.echo(line)
+    directory = configuration.directory(settings, to_run=True)
     for notice in notices(directory):
         click.echo(f"notice: {notice}")
     count = len(directory.jobcenters)
-    click.echo(f"configuration: good; {count} jobcenters, {len(directory.booking_systems)} booking systems")
+    good = f"configuration: good; {count} jobcenters, {len(directory.booking_systems)} booking systems"
+    if not connect:
+        click.echo(f"{good}\n{NOT_JUDGED}")
+        return
+    failed = 0
+    async for name, problem in tried(settings, directory):
+        click.echo(f"connect: {name}: {problem or 'reached'}")
+        failed += problem is not None
+    click.echo(good)
+    if failed:
+        raise CommandFailed(f"{failed} could not be reached")
 
 
 @config_group.command("keys")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -11,7 +12,7 @@ from broker.clients.http import HttpSystem
 from broker.clients.planner import Planner
 from broker.clients.supplier import Supplier, SupplierReceipt
 from broker.errors import CallFacts, Misconfigured
-from config.directory import Directory
+from config.directory import Directory, differences, file_contents
 from config.settings import Settings
 from config.systems import SystemConfig
 
@@ -41,6 +42,7 @@ class Systems:
         self._bookings: dict[str, HttpSystem] = {}
         self._suppliers: dict[str, HttpSystem] = {}
         self._retired: list[HttpSystem] = []
+        self._contents: dict[str, str] = {}
 
     @property
     def directory(self) -> Directory:
@@ -68,16 +70,24 @@ class Systems:
         """
         return Supplier(name, _named(self._directory.suppliers, name), self._suppliers.get(name))
 
-    async def replace(self, directory: Directory) -> None:
-        """Use a reloaded directory. Unchanged systems are kept; removed ones close when no call is in flight.
+    async def replace(self, directory: Directory) -> list[str]:
+        """Use a reloaded directory; returns one line for each change, of a key or of the contents of a file.
 
-        Clients returned earlier keep working, also those of removed systems. Raises ValueError, and changes nothing,
-        if a system cannot be built.
+        Unchanged systems are kept; removed ones close when no call is in flight. Clients returned earlier keep working,
+        also those of removed systems. Raises ValueError or SetupProblem, and changes nothing, if a system cannot be
+        built in place of one that works.
         """
+        contents = await asyncio.to_thread(file_contents, directory)
         planners = await self._built(self._planners, directory.planners)
         bookings = await self._built(self._bookings, directory.booking_systems)
         with_address = {name: config for name, config in directory.suppliers.items() if config.has_address}
         suppliers = await self._built(self._suppliers, with_address)
+        changes = differences(self._directory, directory) + [
+            f"{key}: other contents"
+            for key, content in contents.items()
+            if key in self._contents and self._contents[key] != content
+        ]
+        self._contents = contents
         old = self._live()
         self._planners, self._bookings, self._suppliers = planners, bookings, suppliers
         self._directory = directory
@@ -87,6 +97,7 @@ class Systems:
                 await system.retire()
                 self._retired.append(system)
         self._retired = [system for system in self._retired if not system.closed]
+        return changes
 
     def _live(self) -> tuple[HttpSystem, ...]:
         return (*self._planners.values(), *self._bookings.values(), *self._suppliers.values())
@@ -94,12 +105,16 @@ class Systems:
     async def _built(
         self, current: dict[str, HttpSystem], configs: Mapping[str, SystemConfig]
     ) -> dict[str, HttpSystem]:
-        return {
-            name: current[name]
-            if name in current and current[name].config == config
-            else await HttpSystem(name, config, config.limits(self._settings)).__aenter__()
-            for name, config in configs.items()
-        }
+        built = {}
+        for name, config in configs.items():
+            before = current.get(name)
+            if before is not None and await before.is_built_from(config):
+                built[name] = before
+                continue
+            built[name] = await HttpSystem(name, config, config.limits(self._settings)).__aenter__()
+            if (problem := built[name].setup_problem) and before is not None and before.setup_problem is None:
+                raise problem
+        return built
 
 
 def _named(systems: Mapping[str, T], name: str) -> T:

@@ -14,14 +14,16 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from broker.clients.tls import SetupProblem, tls_context
+from broker.clients.tls import SetupProblem, connection_problem, file_problems, tls_context
 from broker.telemetry.log import get_logger
+from config.checks import secret_problems
 from config.directory import Directory
 from config.systems import SystemConfig
 
 log = get_logger("certificates")
 
 HANDSHAKE_S = 5.0
+REFUSAL_S = 0.5
 
 
 def certificate_ends(directory: Directory) -> dict[tuple[str, str], datetime]:
@@ -56,13 +58,61 @@ async def _server_expiry(name: str, config: SystemConfig) -> datetime | None:
         context = await asyncio.to_thread(tls_context, config)
         async with asyncio.timeout(HANDSHAKE_S):
             _, writer = await asyncio.open_connection(url.hostname, url.port or 443, ssl=context)
-    except (OSError, TimeoutError, SetupProblem) as error:
-        log.warning("certificate-check-failed", system=name, reason=type(error).__name__)
-        return None
-    certificate = writer.get_extra_info("peercert") or {}
-    writer.transport.abort()
-    expiry = certificate.get("notAfter")
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(expiry), UTC) if expiry else None
+    except TimeoutError:
+        reason = "timeout"
+    except SetupProblem as problem:
+        reason = problem.what
+    except OSError as error:
+        reason = connection_problem(error)
+    else:
+        certificate = writer.get_extra_info("peercert") or {}
+        writer.transport.abort()
+        expiry = certificate.get("notAfter")
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(expiry), UTC) if expiry else None
+    log.warning("certificate-check-failed", system=name, reason=reason)
+    return None
+
+
+def setup_problems(directory: Directory) -> list[str]:
+    """One sentence for each secret and each TLS file of the directory that cannot be used. Reads files."""
+    found = secret_problems(directory)
+    for where, config in _named_systems(directory):
+        found += [f"{where}.{sentence}" for sentence in file_problems(config)]
+    return found
+
+
+async def try_connection(config: SystemConfig) -> str | None:
+    """Connect to this system's address and shake hands, without a request: None, or what failed.
+
+    Raises nothing for what a network or a server does.
+    """
+    url = urlsplit(config.base_url)
+    try:
+        context = await asyncio.to_thread(tls_context, config) if url.scheme == "https" else None
+        port = url.port or (443 if context else 80)
+        async with asyncio.timeout(HANDSHAKE_S):
+            reader, writer = await asyncio.open_connection(url.hostname, port, ssl=context)
+        try:
+            # With TLS 1.3 a server refuses our certificate after the handshake.
+            async with asyncio.timeout(REFUSAL_S):
+                await reader.read(1)
+        except TimeoutError:
+            pass
+        finally:
+            writer.transport.abort()
+    except TimeoutError:
+        return f"no connection within {HANDSHAKE_S:.0f} s"
+    except SetupProblem as problem:
+        return problem.what
+    except OSError as error:
+        return connection_problem(error)
+    return None
+
+
+def _named_systems(directory: Directory) -> Iterator[tuple[str, SystemConfig]]:
+    yield from directory.systems()
+    for name, supplier in directory.suppliers.items():
+        yield f"suppliers.{name}", supplier
 
 
 def _systems(directory: Directory) -> Iterator[tuple[str, SystemConfig]]:

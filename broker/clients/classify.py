@@ -73,7 +73,10 @@ STATUS_ROWS: tuple[tuple[Container[int], CallClass], ...] = (
 # The words of `NoAnswer.what` for a try that timed out.
 TIMEOUTS = frozenset({"timeout", "connect-timeout"})
 # nginx accepts the handshake and refuses a wrong or missing client certificate with a 400 and this page.
-CERTIFICATE_PAGES = (b"No required SSL certificate was sent", b"The SSL certificate error")
+CERTIFICATE_PAGES = {
+    b"No required SSL certificate was sent": "client-certificate-wanted",
+    b"The SSL certificate error": "client-certificate-refused",
+}
 # For a create, accept or cancel these two mean "not done" (docs/architecture.md#outcomes).
 NOT_DONE = frozenset({429, 503})
 
@@ -181,12 +184,18 @@ def _other_status(answer: HttpAnswer, status: int) -> Classified[M]:
     what = f"status {status}"
     if 300 <= status < 400:
         what = "redirect"
-    elif status == 400 and is_html(answer) and any(page in answer.body for page in CERTIFICATE_PAGES):
-        call_class, what = CallClass.MISCONFIGURED, "certificate"
+    elif status == 400 and (page := _certificate_page(answer)):
+        call_class, what = CallClass.MISCONFIGURED, page
     elif call_class in (CallClass.REJECTED, CallClass.BROKEN) and (flaw := _flaw(answer)):
         call_class, what = CallClass.BROKEN, flaw
     retry_after = answer.retry_after if call_class is CallClass.UNAVAILABLE else None
     return Classified(call_class, what, status=status, retry_after=retry_after)
+
+
+def _certificate_page(answer: HttpAnswer) -> str | None:
+    if not is_html(answer):
+        return None
+    return next((what for page, what in CERTIFICATE_PAGES.items() if page in answer.body), None)
 
 
 def _flaw(answer: HttpAnswer) -> str | None:

@@ -32,7 +32,7 @@ from broker.clients.http_transport import (
     body_of,
     result_of,
 )
-from broker.clients.tls import Bearer, SetupProblem, tls_context
+from broker.clients.tls import Bearer, SetupProblem, fingerprint, tls_context
 from broker.clients.tries import CallTries
 from broker.errors import AtCapacity, CallFacts
 from broker.telemetry.counters import COUNTERS
@@ -54,6 +54,7 @@ class HttpSystem:
         self.config = config
         self.limits = limits
         self._tls: ssl.SSLContext | SetupProblem | None = None
+        self._files: tuple[str, ...] = ()
         self._plain = scheme == "http"
         self._bearer = Bearer(config)
         self._bulkhead = Bulkhead(
@@ -68,11 +69,24 @@ class HttpSystem:
     async def __aenter__(self) -> Self:
         if not self._plain:
             try:
+                # The hashes first: a file that changes in between is then read again at the next reload.
+                self._files = await asyncio.to_thread(fingerprint, self.config)
                 self._tls = await asyncio.to_thread(tls_context, self.config)
             except SetupProblem as problem:
                 # One system's unreadable file must not stop the calls to the others: `_open` raises it.
                 self._tls = problem
         return self
+
+    @property
+    def setup_problem(self) -> SetupProblem | None:
+        """Why its TLS files cannot be used, if so: each call then raises Misconfigured."""
+        return self._tls if isinstance(self._tls, SetupProblem) else None
+
+    async def is_built_from(self, config: SystemConfig) -> bool:
+        """Whether it was built from this configuration and from the files as they are now."""
+        if self.config != config or self.setup_problem is not None:
+            return False
+        return self._plain or self._files == await asyncio.to_thread(fingerprint, config)
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -23,7 +23,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
-from broker.clients.tls import certificate_refused
+from broker.clients.tls import certificate_alert, tls_problem
 from config.sections import HttpLimits
 
 # Shorter than the idle timeouts of the usual servers (5 s and more). A create on a connection that the server is
@@ -196,22 +196,20 @@ def result_of(error: Exception, progress: TryProgress) -> CallResult:
         return _not_connected(error)
     if isinstance(error, HttpProcessingError):
         return HttpAnswer(None, flaw="not-http")
-    if progress.fresh and certificate_refused(error):
+    if progress.fresh and (alert := certificate_alert(error)):
         # With TLS 1.3 the server refuses our certificate after our first bytes, and reads none of them.
-        return NoAnswer("certificate", connected=False, setup=True)
+        return NoAnswer(alert, connected=False, setup=True)
     return NoAnswer("reset", connected=progress.connected)
 
 
 def _not_connected(error: aiohttp.ClientError) -> NoAnswer:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return NoAnswer("certificate", connected=False, setup=True)
+        return NoAnswer(tls_problem(error.certificate_error), connected=False, setup=True)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return NoAnswer("dns", connected=False)
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         cause = error.os_error
         cut = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-        return NoAnswer(
-            "certificate" if certificate_refused(error) else "tls", connected=False, setup=not cut
-        )
+        return NoAnswer(certificate_alert(error) or "tls", connected=False, setup=not cut)
     refused = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno == errno.ECONNREFUSED
     return NoAnswer("connect-refused" if refused else "connect-failed", connected=False)

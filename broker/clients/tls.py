@@ -1,20 +1,35 @@
 """TLS and the bearer token of one external system.
 
 TLS 1.2 or later. The server's certificate and name are always checked; no setting turns that off. A client certificate
-is used if one is set. Errors never contain text of the files.
+is used if one is set. Errors never contain text of the files or of the other side: the words of `tls_problem` only.
 """
 
 from __future__ import annotations
 
-import re
+import socket
 import ssl
 
+from config.directory import content_hash
 from config.sources import ConfigProblem
 from config.systems import SystemConfig
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
-# Parts of OpenSSL's names of the alerts with which a server refuses our certificate.
-_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+# OpenSSL's codes for a server's certificate that is refused (X509_V_ERR_…).
+_REFUSALS = {
+    9: "certificate-not-yet-valid",
+    10: "certificate-expired",
+    62: "certificate-wrong-host",
+    64: "certificate-wrong-host",
+    **dict.fromkeys((2, 18, 19, 20, 21), "certificate-unknown-issuer"),
+}
+# Parts of OpenSSL's names of the alerts with which a server refuses our certificate; the first that fits.
+_CERTIFICATE_ALERTS = {
+    "CERTIFICATE_REQUIRED": "client-certificate-wanted",
+    "NO_CERTIFICATE": "client-certificate-wanted",
+    "CERTIFICATE_EXPIRED": "client-certificate-expired",
+    "CERTIFICATE": "client-certificate-refused",
+    "UNKNOWN_CA": "client-certificate-refused",
+    "ACCESS_DENIED": "client-certificate-refused",
+}
 
 
 class SetupProblem(Exception):
@@ -23,6 +38,23 @@ class SetupProblem(Exception):
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.what = what
+
+
+def file_problems(config: SystemConfig) -> list[str]:
+    """One sentence `key: …` for each TLS file of this system that is there and cannot be used. Reads the files."""
+    found = []
+    cert, key = config.client_cert, config.client_key
+    if config.ca_file is not None and config.ca_file.is_file():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=config.ca_file)
+        except (OSError, ValueError):
+            found.append(f"ca_file: {config.ca_file} holds no certificate that can be read")
+    if cert is not None and key is not None and cert.is_file() and key.is_file():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=_no_password)
+        except (OSError, ValueError):
+            found.append(f"client_cert: {cert} and {key} are no certificate with its unencrypted key, in PEM")
+    return found
 
 
 def tls_context(config: SystemConfig) -> ssl.SSLContext:
@@ -70,20 +102,40 @@ class Bearer:
 
     def _read(self) -> str:
         try:
-            token = self._config.bearer_token() or ""
+            return self._config.bearer_token() or ""
         except ConfigProblem:
             raise SetupProblem("bearer-token") from None
-        if not _TOKEN.fullmatch(token):
-            raise SetupProblem("bearer-token")
-        return token
 
 
-def certificate_refused(error: BaseException | None) -> bool:
-    """Whether the cause of `error` is a TLS alert about our certificate, wrong or missing."""
+def fingerprint(config: SystemConfig) -> tuple[str, ...]:
+    """The contents of the system's TLS files, as hashes; "" for a file that is not named or cannot be read."""
+    return tuple(content_hash(path) for path in (config.ca_file, config.client_cert, config.client_key))
+
+
+def certificate_alert(error: BaseException | None) -> str | None:
+    """The word for a TLS alert about our certificate, wrong or missing, if `error` has one for its cause."""
     depth = 0
     while error is not None and depth < 5:
         reason = getattr(error, "reason", None) or ""  # an ssl.SSLError has one
-        if "ALERT" in reason and any(word in reason for word in _CERTIFICATE_ALERTS):
-            return True
+        if "ALERT" in reason:
+            for part, word in _CERTIFICATE_ALERTS.items():
+                if part in reason:
+                    return word
         error, depth = error.__cause__, depth + 1
-    return False
+    return None
+
+
+def tls_problem(error: BaseException | None) -> str:
+    """The word for `CallFacts` about a handshake that failed: whose certificate, and why; `tls` for all else."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _REFUSALS.get(error.verify_code, "certificate")
+    return certificate_alert(error) or "tls"
+
+
+def connection_problem(error: OSError) -> str:
+    """What failed when a connection was tried, in words for operators, without text from the other side."""
+    if isinstance(error, ssl.SSLError):
+        return tls_problem(error)
+    if isinstance(error, socket.gaierror):
+        return "the name cannot be resolved"
+    return error.strerror or type(error).__name__

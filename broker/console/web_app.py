@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -30,6 +29,7 @@ from broker.console.session_store import Sessions
 from broker.console.table import PageRoute, add_rows, check_rows
 from broker.console.troubles import error_pages
 from broker.ops import Operations
+from broker.tasks import StopSignals
 from broker.telemetry import log as logging
 from broker.telemetry.log import get_logger
 from config.settings import Settings
@@ -62,10 +62,13 @@ def build(settings: Settings, operations: Operations, table: Iterable[PageRoute]
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises LedgerAway, and OSError if the address is in use."""
-    logging.watch(asyncio.get_running_loop())
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = StopSignals()
+    with stop.during_start():
+        logging.watch(asyncio.get_running_loop())
+        await _serve(settings, stop)
+
+
+async def _serve(settings: Settings, stop: StopSignals) -> None:
     async with ops.open_operations(settings) as operations:
         runner = web.AppRunner(
             build(settings, operations), access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S
@@ -74,6 +77,6 @@ async def serve(settings: Settings) -> None:
         try:
             await web.TCPSite(runner, settings.console.host, settings.console.port).start()
             log.info("console-started", host=settings.console.host, port=settings.console.port)
-            await stop.wait()
+            await stop.started_and_told()
         finally:
             await runner.cleanup()

@@ -52,6 +52,16 @@ FAILURES_DA = {
     "too-large": "svaret var for stort",
     "not-http": "svaret var ikke HTTP",
     "tls": "den sikre forbindelse kunne ikke oprettes",
+    "certificate": "systemets certifikat blev ikke godkendt",
+    "certificate-expired": "systemets certifikat er udløbet",
+    "certificate-not-yet-valid": "systemets certifikat gælder ikke endnu",
+    "certificate-wrong-host": "systemets certifikat gælder ikke for adressen",
+    "certificate-unknown-issuer": "systemets certifikat har en ukendt udsteder",
+    "client-certificate-wanted": "systemet kræver et klientcertifikat",
+    "client-certificate-expired": "systemet afviste Jobnets klientcertifikat, fordi det er udløbet",
+    "client-certificate-refused": "systemet afviste Jobnets klientcertifikat",
+    "tls-files": "Jobnets certifikat til systemet kunne ikke læses",
+    "bearer-token": "Jobnets adgangsnøgle til systemet kunne ikke læses",
     "retry-after": "systemet bad om at vente",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from config.directory import Directory, changed_systems, load_directory
+from config.directory import Directory, changed_systems, differences, file_contents, load_directory
 from config.settings import DEFAULTS
 from config.sources import ConfigProblem
 from tests.config.support import dump_directory
@@ -250,3 +250,25 @@ def test_what_is_written_reads_back_the_same(directory: Directory, tmp_path: Pat
     path = tmp_path / "written.toml"
     path.write_text(dump_directory(directory), encoding="utf-8")
     assert load_directory(path) == directory
+
+
+def test_the_contents_of_each_named_file_are_compared(tmp_path: Path) -> None:
+    text = GOOD.replace("[booking_systems.tider]", '[booking_systems.tider]\nbearer_token_file = "token"')
+    (tmp_path / "token").write_text("one")
+    directory = load_directory(written(tmp_path, text))
+    before = file_contents(directory)
+    assert list(before) == ["booking_systems.tider.bearer_token_file"]
+    (tmp_path / "token").write_text("two")
+    assert file_contents(directory).keys() == before.keys()
+    assert file_contents(directory) != before
+    (tmp_path / "token").unlink()
+    assert file_contents(directory) == {"booking_systems.tider.bearer_token_file": ""}
+
+
+def test_what_a_reload_changes_is_named_by_key(tmp_path: Path) -> None:
+    before = load_directory(written(tmp_path, GOOD))
+    assert differences(before, before) == []
+    changed = GOOD.replace("[booking_systems.tider]", "[booking_systems.tider]\nin_flight = 3")
+    after = load_directory(written(tmp_path, changed + '\n[planners.ny]\nbase_url = "https://ny.example"\n'))
+    assert differences(before, after) == ["planners.ny: added", "booking_systems.tider: in_flight"]
+    assert differences(after, before) == ["planners.ny: removed", "booking_systems.tider: in_flight"]

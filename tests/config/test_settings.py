@@ -10,9 +10,10 @@ import pytest
 from annotated_types import Ge, Le
 from pydantic import BaseModel
 
+from config.directory import load_directory
 from config.load import load
 from config.sections import DirectorySettings
-from config.settings import DEFAULTS, Settings, build, generate_keys
+from config.settings import DEFAULTS, EXAMPLE, Settings, build, generate_keys
 from config.sources import PREFIX, ConfigProblem, merge
 
 URL = "amqp://jobnet:hemmeligt-ord@rabbit.example:5672/jobnet"
@@ -205,7 +206,51 @@ def test_the_directory_file_starts_at_the_settings_file(
     environment.setenv(f"{PREFIX}DIRECTORY__FILE", "/elsewhere/d.toml")
     assert load(path).directory.file == Path("/elsewhere/d.toml")
     environment.delenv(f"{PREFIX}DIRECTORY__FILE")
-    assert load(None).directory.file.is_file()
+    beside = written(tmp_path, "")
+    assert load(beside).directory.file == tmp_path.resolve() / "directory.toml"
+
+
+def test_a_relative_directory_without_a_settings_file_starts_at_the_working_directory(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.chdir(tmp_path)
+    environment.setenv(f"{PREFIX}DIRECTORY__FILE", "directory.toml")
+    assert load(None).directory.file == tmp_path / "directory.toml"
+
+
+@pytest.mark.parametrize("settings_file", [None, SANDBOX])
+def test_the_example_directory_is_taken_only_if_it_is_named(
+    environment: pytest.MonkeyPatch, settings_file: Path | None
+) -> None:
+    assert load(settings_file).directory.file is None
+    with pytest.raises(ConfigProblem, match=r"directory.file: is not set"):
+        load_directory(load(settings_file).directory.file)
+    environment.setenv(f"{PREFIX}DIRECTORY__FILE", str(EXAMPLE))
+    assert load(settings_file).directory.file == EXAMPLE
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("LEDGER__DSN", "", "ledger.dsn: must be a URL that begins with postgresql://"),
+        ("LEDGER__DSN", "postgresql://", "ledger.dsn: must be a URL that begins with postgresql://"),
+        ("RABBITMQ__URL", "amqp://a:b@one,two/", "rabbitmq.url: must name one host"),
+        ("RABBITMQ__URL", "amqp://a:b@one:5672,two:5672/", "rabbitmq.url: must name one host"),
+        ("RABBITMQ__URL", "amqp://a:b@one,amqp://a:b@two", "rabbitmq.url: must name one host"),
+        ("RABBITMQ__URL", "amqp://?heartbeat=5", "rabbitmq.url: must name a host"),
+    ],
+)
+def test_an_address_that_would_mean_something_else_is_refused(
+    environment: pytest.MonkeyPatch, name: str, value: str, why: str
+) -> None:
+    environment.setenv(f"{PREFIX}{name}", value)
+    [problem] = problems_of(None)
+    assert problem.startswith(why)
+
+
+def test_a_password_may_hold_a_comma(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(f"{PREFIX}RABBITMQ__URL", "amqp://a:one,two@mq.example/")
+    assert load(None)
 
 
 def test_in_flight_defaults_to_a_tenth_of_the_prefetch() -> None:

@@ -123,6 +123,10 @@ class TestReload:
             + 'booking_system = "system-1"\nsupplier = "supplier-1"\n'
         )
         await self._reload(shared, "reloaded")
+        changes = [
+            line["reason"] for line in shared.processes[0].lines() if line.get("event") == "reload-change"
+        ]
+        assert changes == ["jobcenters.90009: added"]
         answer = await frontend.ask("query.offers.v1", request(521, "90009", kontaktgruppe="1"))
         assert answer.get("reason") != "unknown-jobcenter"
 
@@ -174,10 +178,10 @@ class TestReload:
 
 
 async def test_two_workers_share_the_work_and_one_that_dies_is_started_again(
-    vhost: str, database: str, tmp_path: Path
+    vhost: str, ledger_database: str, tmp_path: Path
 ) -> None:
     async with Sandbox(layout()) as sandbox:
-        broker = RunningBroker(vhost, database, tmp_path, sandbox)
+        broker = RunningBroker(vhost, ledger_database, tmp_path, sandbox)
         try:
             await broker.prepare()
             parent = await broker.start("--workers", "2")
