@@ -124,7 +124,7 @@ METRICS: tuple[MetricRow, ...] = (
     MetricRow("ledger_batch_duration_seconds", HISTOGRAM, "what", lambda v: v.counters.batch_seconds,
         "Duration of one group commit"),
     MetricRow("ledger_away", GAUGE, "", lambda v: single(v.ledger.availability.away if v.ledger else None),
-        "1 while PostgreSQL cannot be reached"),
+        "1 while PostgreSQL cannot be reached or does not do the ledger's work (locked tables, full disk)"),
     MetricRow("ledger_heartbeat_age_seconds", GAUGE, "", lambda v: single(v.ledger.heartbeat.age_s if v.ledger else None),
         "Time since this process's last committed heartbeat"),
     MetricRow("figures_age_seconds", GAUGE, "", lambda v: single(monotonic() - v.figures_at if v.figures else None),

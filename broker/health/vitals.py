@@ -79,7 +79,8 @@ class Vitals:
             return ["stopping: running work is being finished"]
         if self.consumer is None or self.ledger is None:
             return ["starting"]
-        found = ["PostgreSQL cannot be reached"] if self.ledger.availability.away else []
+        problem = self.ledger.availability.problem
+        found = [problem] if problem is not None else []
         if (problem := self.consumer.problem()) is not None:
             found.append(problem)
         elif self.blocked:

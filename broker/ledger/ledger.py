@@ -101,7 +101,7 @@ class Ledger:
         section = settings.ledger
         async with contextlib.AsyncExitStack() as stack:
             server = Server(await dsn_of(settings, stack), section.statement_timeout_seconds)
-            pool = Pool(server, Availability(), 1)
+            pool = Pool(server, Availability(quiet=True), 1)
             stack.push_async_callback(pool.close)
             await pool.run(check_version)
             yield Lookups(timedelta(seconds=section.owner_dead_after_seconds), pool)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, LedgerAway
 from schemas.codes import Status
 from schemas.personal import Cpr
 
@@ -90,9 +90,9 @@ class ClaimRequest:
 class Claim:
     """The right to settle one request: a lease. `owner` and `epoch`, the fencing token, are compared at the settle.
 
-    Keep the object while you work: the ledger holds a weak reference, and a claim that this process dropped without a
-    settle counts as left by a dead owner. `message` is opened for verification and sweep only. `dead_owners`: how many
-    owners died with it. `verify_tries`: finished look-ups that found nothing out.
+    The process that made it holds it until its work ends. A claim that was let go without a settle is an orphan.
+    `message` is opened for verification and sweep only. `dead_owners`: how many owners died with it. `verify_tries`:
+    finished look-ups that found nothing out.
     """
 
     request_id: UUID
@@ -290,10 +290,13 @@ class RowRefused(BrokerError):
         super().__init__(f"PostgreSQL refused this row (SQLSTATE {sqlstate})")
         self.sqlstate = sqlstate
 
-    @property
-    def passing(self) -> bool:
-        """Whether the reason is transient: deadlock, serialization failure, a lock held too long."""
-        return self.sqlstate[:2] == "40" or self.sqlstate == "55P03"
+
+class RowBusy(LedgerAway):
+    """Another transaction is in the way of this row (a lock, a deadlock): the same statement works later."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(f"another transaction has locked what is asked for (SQLSTATE {sqlstate})")
+        self.sqlstate = sqlstate
 
 
 class LedgerMisfit(BrokerError):

@@ -71,6 +71,10 @@ class Deliveries:
         claim = await self._ledger.reports.claim(message.report_id, message.number)
         if claim is None:
             return HandledLaneMessage(message)
+        with self._ledger.reports.until_end(claim):
+            return await self._attempt(message, claim, began)
+
+    async def _attempt(self, message: LaneMessage, claim: ReportClaim, began: float) -> HandledLaneMessage:
         decision = await attempting(attempt)(claim, self._systems, self._settings)
         COUNTERS.attempted(claim.supplier, decision.verdict.label, began)
         try:

@@ -25,6 +25,7 @@ from broker.ledger.model import (
     ClaimedElsewhere,
     ClaimRequest,
     Conflict,
+    RowRefused,
     Settled,
     StoredAnswer,
     TakenOver,
@@ -70,7 +71,7 @@ class Execution:
         self._in_progress: dict[UUID, _InProgress] = {}  # bounded by the prefetch of the claimed queues
 
     async def run(self, request: RoutedRequest) -> Handled:
-        """Execute one routed request. Raises only for a bug."""
+        """Execute one routed request. Raises only for a bug, and LedgerAway when the ledger closes first."""
         return await (self._join_or_claim(request) if request.route.claimed else self._query(request))
 
     async def announce_later(self, request_id: UUID) -> None:
@@ -137,28 +138,27 @@ class Execution:
         """Claim, handle, settle; again from the start while another process or booking is in the way."""
         without_claim = _without_claim(request)
         while True:
-            if without_claim is None:
-                outcome = await self._ledger.requests.claim(claim_request)
-            else:
-                outcome = await self._ledger.requests.record(
-                    claim_request, _stored_answer(request, without_claim)
-                )
+            try:
+                if without_claim is None:
+                    outcome = await self._ledger.requests.claim(claim_request)
+                else:
+                    outcome = await self._ledger.requests.record(
+                        claim_request, _stored_answer(request, without_claim)
+                    )
+            except RowRefused as refusal:
+                return await self._not_begun(request, refusal)
             match outcome:
                 case Settled():
                     recorded = (
                         without_claim is not None and outcome.ending.answer == without_claim.answer.to_json()
                     )
                     return Handled.stored(request, outcome, without_claim if recorded else None)
-                case TakenOver(claim=claim) if (
-                    claim.dead_owners == DEAD_OWNERS_SUSPECT and not request.suspect
-                ):
-                    await self._retry_while_away(lambda: self._ledger.requests.release(claim))
-                    return Handled.quarantined()
                 case Claimed(claim=claim) | TakenOver(claim=claim):
-                    settlement = await self._call_out(request, claim)
-                    settled = await self._ledger.requests.settle(claim, _stored_answer(request, settlement))
-                    if settled is not None:  # None: another process took the claim over; ask what it settled
-                        return Handled.stored(request, settled, settlement)
+                    # The one place where a claim ends: without a settle the next sweep finds an orphan.
+                    with self._ledger.requests.until_end(claim):
+                        handled = await self._carry_out(request, claim)
+                    if handled is not None:  # None: another process took the claim over; ask what it settled
+                        return handled
                 case CitizenBusy():
                     reason = await self._await_turn(request, outcome)
                     without_claim = refused(request.message, reason, datetime.now(UTC)) if reason else None
@@ -166,6 +166,22 @@ class Execution:
                     await self._pause()
                 case Conflict():
                     return _conflict(request)
+
+    async def _not_begun(self, request: RoutedRequest, refusal: RowRefused) -> Handled:
+        """The ledger refused the row itself. Without an earlier row nothing was ever sent: failed, not uncertain."""
+        request_id = request.message.request_id
+        if await self._retry_while_away(lambda: self._ledger.lookups.is_known(request_id)):
+            raise refusal
+        return Handled.answered(request, settle(request.message, refusal, datetime.now(UTC)))
+
+    async def _carry_out(self, request: RoutedRequest, claim: Claim) -> Handled | None:
+        """Handle and settle a claim of this process, or leave it to the suspect queue. None: it was overtaken."""
+        if claim.taken_over and claim.dead_owners == DEAD_OWNERS_SUSPECT and not request.suspect:
+            await self._retry_while_away(lambda: self._ledger.requests.release(claim))
+            return Handled.quarantined()
+        settlement = await self._call_out(request, claim)
+        settled = await self._ledger.requests.settle(claim, _stored_answer(request, settlement))
+        return Handled.stored(request, settled, settlement) if settled is not None else None
 
     async def _call_out(self, request: RoutedRequest, claim: Claim) -> Settlement:
         """Handle a claim of this process. A new claim may expire; one taken over is only looked up."""
@@ -219,7 +235,10 @@ class Execution:
         return None
 
     async def _retry_while_away(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a call that raises LedgerAway at once; claims and settles wait by themselves."""
+        """Repeat a call that raises LedgerAway at once; claims and settles wait by themselves.
+
+        Claims wait past the deadline too: `expired` is told only once it is recorded.
+        """
         while True:
             try:
                 return await call()

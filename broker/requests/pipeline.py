@@ -15,7 +15,7 @@ from time import monotonic
 
 from broker.clients import Systems
 from broker.clients.calls import is_traceparent
-from broker.errors import RabbitAway
+from broker.errors import LedgerAway, RabbitAway
 from broker.publisher import Publisher, home_of
 from broker.rabbitmq import Arrival, Published
 from broker.rabbitmq.topology import CITIZEN_REPORTS, SUSPECTS
@@ -92,6 +92,8 @@ class Pipeline:
         request = self._route(arrival, message)
         try:
             return await self._execution.run(request)
+        except LedgerAway:
+            raise  # this process stops: nothing is known and nothing is told; the message is delivered again
         except Exception as bug:
             return self._after_bug(request, bug)
 

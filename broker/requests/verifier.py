@@ -48,6 +48,10 @@ class Verifier:
 
     async def verify(self, claim: Claim, *, answer_by: float | None = None) -> bool:
         """Verify a claimed booking; True if it is settled now. A booking with too many dead owners is given up."""
+        with self._ledger.verifications.until_end(claim):
+            return await self._verify(claim, answer_by)
+
+    async def _verify(self, claim: Claim, answer_by: float | None) -> bool:
         if claim.dead_owners >= DEAD_OWNERS_MOST:
             log.error("booking-unverified", request_id=claim.request_id, cause="crash")
             await self._ledger.verifications.give_up(claim)

@@ -23,6 +23,7 @@ from broker.health.server import HealthServer
 from broker.health.vitals import Vitals
 from broker.ledger.ledger import Ledger
 from broker.ledger.operators.figures import OTHER, Backlog, grouped
+from broker.ledger.postgres.reachability import UNREACHABLE
 from broker.rabbitmq.consumer import Consumer
 from broker.telemetry.counters import Counters
 from config.directory import Directory
@@ -48,7 +49,7 @@ class FakeConsumer:
 
 class FakeLedger:
     def __init__(self, *, away: bool = False) -> None:
-        self.availability = SimpleNamespace(away=away)
+        self.availability = SimpleNamespace(away=away, problem=UNREACHABLE if away else None)
         self.heartbeat = SimpleNamespace(age_s=0.5)
 
 
@@ -96,7 +97,7 @@ async def test_a_worker_that_carries_requests_is_alive_and_ready() -> None:
     [
         (Vitals(counters=Counters()), "starting"),
         (vitals("no consumer on jobnet.bookings"), "no consumer on jobnet.bookings"),
-        (vitals(away=True), "PostgreSQL cannot be reached"),
+        (vitals(away=True), UNREACHABLE),
         (vitals(stopping=True), "stopping: running work is being finished"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from broker.errors import LedgerAway
 from broker.ledger.ledger import Ledger
-from broker.ledger.model import CitizenBusy, Claimed, ClaimedElsewhere, RowRefused
+from broker.ledger.model import CitizenBusy, Claimed, ClaimedElsewhere, RowBusy, RowRefused
 from broker.ledger.postgres.group_commit import GroupCommit
 from broker.ledger.postgres.reachability import Availability
 from tests.ledger.support import Openers, Sql, ask, citizen, claimed, ending
@@ -70,18 +70,81 @@ async def test_a_lost_connection_repeats_the_whole_batch_when_the_ledger_is_back
     assert sizes == [7, 7, 7]
 
 
-@pytest.mark.parametrize(("sqlstate", "tries"), [("40P01", 4), ("40001", 4), ("55P03", 4), ("23514", 1)])
-async def test_only_transient_errors_are_tried_again_a_few_times(sqlstate: str, tries: int) -> None:
+async def test_a_refusal_of_the_row_itself_is_not_tried_again() -> None:
     seen = []
 
     async def flush(items: Sequence[int]) -> list[int | Exception]:
         seen.append(items)
-        raise RowRefused(sqlstate)
+        raise RowRefused("23514")
 
     async with batching(flush) as batcher:
-        with pytest.raises(RowRefused, match=sqlstate):
+        with pytest.raises(RowRefused, match="23514"):
             await batcher.submit(1)
-    assert len(seen) == tries
+    assert len(seen) == 1
+
+
+async def test_a_busy_row_is_tried_until_it_passes_and_delays_no_other() -> None:
+    reach, seen, free = Availability(), [], False
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        seen.append(list(items))
+        if 3 in items and not free:
+            raise RowBusy("55P03")
+        return list(items)
+
+    async with batching(flush, reach) as batcher:
+        tasks = [asyncio.create_task(batcher.submit(i)) for i in range(6)]
+        assert await asyncio.gather(*tasks[:3], *tasks[4:]) == [0, 1, 2, 4, 5]
+        await asyncio.sleep(0.5)
+        assert await batcher.submit(7) == 7
+        assert not tasks[3].done()
+        assert not reach.away
+        free = True
+        assert await asyncio.wait_for(tasks[3], 5) == 3
+        await batcher.drained()
+    assert seen.count([3]) > 3, "it is tried alone"
+
+
+async def test_a_busy_row_that_waits_when_the_loop_ends_raises_ledger_away() -> None:
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        raise RowBusy("40P01")
+
+    async with batching(flush) as batcher:
+        task = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.2)
+    with pytest.raises(LedgerAway, match="closed"):
+        await task
+
+
+async def test_a_batch_that_fails_keeps_the_ledger_away_whatever_heartbeats_say() -> None:
+    reach, fails = Availability(), True
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        if fails:
+            raise LedgerAway
+        return list(items)
+
+    async with batching(flush, reach) as batcher:
+        task = asyncio.create_task(batcher.submit(1))
+        await reach.wait_until_away()
+        reach.found()
+        assert reach.away
+        fails = False
+        assert await asyncio.wait_for(task, 5) == 1
+        assert not reach.away
+
+
+async def test_a_batch_that_nobody_waits_for_any_more_does_not_keep_the_ledger_away() -> None:
+    reach = Availability()
+
+    async def flush(items: Sequence[int]) -> list[int | Exception]:
+        raise LedgerAway
+
+    async with batching(flush, reach) as batcher:
+        task = asyncio.create_task(batcher.submit(1))
+        await reach.wait_until_away()
+        task.cancel()
+        await asyncio.wait_for(reach.wait_until_back(), 5)
 
 
 async def test_a_cancelled_caller_does_not_disturb_the_batch() -> None:

@@ -179,12 +179,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(known.claims for known in self.known))
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
-        """Its task died, so the claim is no longer held (removed here, without waiting for garbage collection)."""
+        """Its task died, and let the claim go."""
         of, n, claim = self.some_claim(data)
         of.claims.remove((n, claim))
-        holdings = self.ledgers[n].requests._held._claims
-        if holdings.get(claim.request_id) is claim:
-            del holdings[claim.request_id]
+        with self.ledgers[n].requests.until_end(claim):
+            pass
 
     @rule(n=worker, r=request)
     def verify(self, n: int, r: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import Any
 from uuid import UUID
 
@@ -73,8 +72,8 @@ async def test_a_delivery_whose_task_died_is_a_crash_at_once(ledger: Ledger, sql
     report_id = await reported(ledger)
     claim = await delivering(ledger, report_id)
     first = claim.x_request_id
-    del claim
-    gc.collect()
+    with ledger.reports.until_end(claim):
+        assert await ledger.reports.sweep() == 0
     assert await ledger.reports.sweep() == 1
     row = await report_row(sql, report_id)
     assert (row["state"], row["crashes"], row["unanswered"]) == ("waiting", 1, True)
@@ -96,8 +95,8 @@ async def test_a_delivery_of_a_process_that_died_is_taken_back_by_another(opened
 async def test_three_crashes_make_a_dead_letter(ledger: Ledger, sql: Sql) -> None:
     report_id = await reported(ledger)
     for _ in range(3):
-        await delivering(ledger, report_id)
-        gc.collect()
+        with ledger.reports.until_end(await delivering(ledger, report_id)):
+            pass
         assert await ledger.reports.sweep() == 1
     dead = await report_row(sql, report_id)
     assert (dead["state"], dead["cause"], dead["crashes"], dead["attempts"]) == ("dead", "crash", 3, 3)
@@ -127,8 +126,8 @@ async def test_a_probe_that_crashed_parks_the_lane_again(opened: Openers, rules:
     claim = await delivering(ledger, await reported(ledger))
     await ledger.reports.finish(claim, judged(claim, wrong_address(), rules))
     await travel(sql, 100)
-    await delivering(ledger, claim.report_id)
-    gc.collect()
+    with ledger.reports.until_end(await delivering(ledger, claim.report_id)):
+        pass
     assert await ledger.reports.sweep() == 2
     lane = await lane_row(sql)
     assert (lane["state"], lane["probe"], lane["last_probe"]) == ("parked", None, claim.report_id)

@@ -190,7 +190,8 @@ class ReportMachine(RuleBasedStateMachine):
         n, claim = held
         current, at = self.is_current(claim), self.now()
         judgement = judged(claim, RESULTS[result](), self.chosen)
-        assert self.run(self.ledgers[n].reports.finish(claim, judgement)) == current
+        with self.ledgers[n].reports.until_end(claim):
+            assert self.run(self.ledgers[n].reports.finish(claim, judgement)) == current
         if current and isinstance(judgement.verdict, Retry):
             self.not_before[claim.report_id] = at + timedelta(seconds=judgement.verdict.pause_s)
         if current and result == "asked to wait":
@@ -201,9 +202,8 @@ class ReportMachine(RuleBasedStateMachine):
     def its_task_dies(self, data: st.DataObject) -> None:
         n, claim = held = data.draw(st.sampled_from(self.claims))
         self.claims.remove(held)
-        in_hand = self.ledgers[n].reports._held._claims
-        if in_hand.get(claim.report_id) is claim:
-            del in_hand[claim.report_id]
+        with self.ledgers[n].reports.until_end(claim):
+            pass
 
     @rule(n=worker, frozen=st.sets(worker, max_size=2))
     def sweep(self, n: int, frozen: set[int]) -> None:
@@ -286,7 +286,7 @@ class ReportMachine(RuleBasedStateMachine):
         ledger = self.ledgers[0]
         await self.sql.execute(LIVES, [other.owner for other in self.ledgers[1:]])
         self.claims.clear()
-        ledger.reports._held._claims.clear()
+        ledger.reports._held._epochs.clear()
         for name in LANES:
             await tell_lane(self.sql, self.chosen, Resumed("ann", "home"), name)
         for _ in range(2 * MOST):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -20,6 +24,7 @@ from broker.errors import LedgerAway
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import Claimed, LedgerMisfit
 from broker.ledger.postgres import dead_tables, figures_tables, tables
+from broker.ledger.postgres.indexes import INDEXES
 from broker.ledger.postgres.versions import HEAD, bring_up_to_date, migrations, upgrade
 from tests.ledger.support import ANN, BEN, Openers, Sql, ask, claimed, sealer_for, settings_for
 
@@ -83,6 +88,103 @@ async def test_the_tables_are_what_the_metadata_says(dsn: str) -> None:
             assert await connection.run_sync(differences) == []
     finally:
         await engine.dispose()
+
+
+async def at_revision(dsn: str, revision: str) -> None:
+    """The tables of an older release, made as that release made them."""
+
+    def run(connection: Connection) -> None:
+        config = migrations()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(run)
+    finally:
+        await engine.dispose()
+
+
+# What a process of 0003 writes while it works.
+WORK = (
+    "INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready)"
+    " SELECT gen_random_uuid(), 7, now(), now(), now(), true",
+    "INSERT INTO attempt_results VALUES (gen_random_uuid(), 1, ledger_now(), 'later', 'unavailable', 500, NULL,"
+    " 'status 500', 90, true, true, gen_random_uuid())",
+    "UPDATE requests SET event_due_at = NULL WHERE request_id = gen_random_uuid()",
+    "UPDATE reports SET event_due_at = NULL WHERE report_id = gen_random_uuid()",
+)
+
+
+@pytest.mark.parametrize("revision", ["0002", "0003"])
+async def test_an_upgrade_beside_a_working_process_makes_it_wait_for_a_moment_only(
+    database: str, revision: str
+) -> None:
+    await at_revision(database, revision)
+    writer, reader = await asyncpg.connect(database), await asyncpg.connect(database)
+    longest, done = 0.0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal longest
+        while not done.is_set():
+            for statement in WORK:
+                began = monotonic()
+                await writer.execute(statement)
+                longest = max(longest, monotonic() - began)
+            await asyncio.sleep(0.005)
+
+    async def read() -> None:
+        """A report of an operator, or a backup: an ordinary lock on every table, for some seconds."""
+        async with reader.transaction():
+            for table in ("workers", "attempt_results", "requests", "reports"):
+                await reader.fetch(f"SELECT count(*) FROM {table}")  # noqa: S608
+            reading.set()
+            await asyncio.sleep(4)
+
+    reading = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(work())
+        tasks.create_task(read())
+        await reading.wait()
+        assert await bring_up_to_date(database) == revision
+        done.set()
+    assert longest < 1.5, longest
+    assert await reader.fetchval("SELECT version_num FROM alembic_version") == HEAD
+    missing = set(INDEXES) - {row[0] for row in await reader.fetch("SELECT indexname FROM pg_indexes")}
+    assert missing == set()
+    await writer.close()
+    await reader.close()
+
+
+async def test_an_upgrade_that_never_gets_its_lock_says_so_and_changes_nothing(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.ledger.postgres.versions.PAUSES_S", (0.05, 0.05))
+    await at_revision(database, "0003")
+    other = await asyncpg.connect(database)
+    async with other.transaction():
+        await other.execute("LOCK TABLE workers IN ACCESS SHARE MODE")
+        with pytest.raises(LedgerMisfit, match="locked; nothing was changed"):
+            await bring_up_to_date(database)
+    assert await other.fetchval("SELECT version_num FROM alembic_version") == "0003"
+    await other.close()
+    assert await bring_up_to_date(database) == "0003"
+
+
+def test_a_migration_changes_living_tables_only_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No index on a table that processes write to (indexes.py builds those), no column that rewrites the rows."""
+    for script in ScriptDirectory.from_config(migrations()).walk_revisions():
+        run: list[str] = []
+        monkeypatch.setattr("alembic.op.execute", lambda statement, run=run: run.append(str(statement)))
+        script.module.upgrade()
+        made = {name for statement in run for name in re.findall(r"CREATE TABLE (\w+)", statement)}
+        assert [
+            s for s in run if (on := re.search(r"CREATE .*INDEX .* ON (\w+)", s)) and on[1] not in made
+        ] == []
+        altered = [s for s in run if (on := re.search(r"ALTER TABLE (\w+)", s)) and on[1] not in made]
+        plain = r"ALTER TABLE \w+ (ADD COLUMN \w+ \w+(, )?)+"
+        assert [statement for statement in altered if not re.fullmatch(plain, statement)] == []
 
 
 def test_the_newest_migration_is_the_head() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -193,9 +192,9 @@ async def test_the_sweep_leaves_living_owners_and_unexpired_bookings(opened: Ope
 
 async def test_the_sweep_takes_orphans_of_its_own_process(ledger: Ledger, sql: Sql) -> None:
     held = await claimed(ledger, ask())
-    await ledger.requests.claim(ask())
-    await expire(sql)
-    gc.collect()
+    with ledger.requests.until_end(await claimed(ledger, ask())):
+        await expire(sql)
+        assert await ledger.verifications.sweep(abandoned) == 0
     assert await ledger.verifications.sweep(abandoned) == 1
     assert await ledger.requests.settle(held, ending())
 
@@ -229,8 +228,8 @@ async def test_a_verification_whose_verifier_died_is_due_again(opened: Openers, 
 async def test_a_verification_that_this_process_dropped_is_due_again(ledger: Ledger) -> None:
     wanted = ask()
     await left_uncertain(ledger, wanted)
-    await due_one(ledger)
-    gc.collect()
+    with ledger.verifications.until_end(await due_one(ledger)):
+        assert await ledger.verifications.sweep(abandoned) == 0
     assert await ledger.verifications.sweep(abandoned) == 1
     await due_one(ledger)
 

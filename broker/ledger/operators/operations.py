@@ -61,7 +61,7 @@ class Operations:
         """Raises LedgerAway, or LedgerMisfit with the command that helps."""
         async with AsyncExitStack() as stack:
             server = Server(await dsn_of(settings, stack), settings.ledger.statement_timeout_seconds)
-            pool = Pool(server, Availability(), CONNECTIONS)
+            pool = Pool(server, Availability(quiet=True), CONNECTIONS)
             stack.push_async_callback(pool.close)
             await pool.run(check_version)
             yield cls(settings, sealer, pool, server)

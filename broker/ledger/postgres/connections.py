@@ -1,7 +1,8 @@
 """Connections to PostgreSQL on which every call has a time limit. A `LazyConnection` serves one call at a time.
 
-A failure is either the row's own (RowRefused) or the connection's (LedgerAway, and the connection is cut). An error
-that is not clearly the row's own counts as LedgerAway, so that its work waits instead of being lost. No retries here.
+The SQLSTATE decides whose fault a failure is. Classes 22, 23 and 54 are the row's own (RowRefused). Class 40 and a row
+that another transaction has locked pass by themselves (RowBusy). Everything else is the ledger's (LedgerAway): its work
+waits instead of being lost, and the connection is cut. No retries here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 
 from broker.errors import LedgerAway
-from broker.ledger.model import RowRefused
+from broker.ledger.model import RowBusy, RowRefused
 from broker.ledger.postgres.reachability import Availability
 
 if TYPE_CHECKING:
@@ -25,9 +26,21 @@ else:  # the class is generic for the type checker only
 
 T = TypeVar("T")
 
-# Classes of SQLSTATE that a single row can cause: data, constraint, rollback, program limit.
-ROW_CLASSES = frozenset({"22", "23", "40", "54"})
+# Classes of SQLSTATE that only the row itself can cause: data, constraint, program limit.
+ROW_CLASSES = frozenset({"22", "23", "54"})
+ROLLBACK_CLASS = "40"
 LOCK_NOT_AVAILABLE = "55P03"
+# A locked row delays its own work; a lock on one of these tables stops the work of everybody.
+TABLES = ("requests", "reports", "attempts", "attempt_results", "lanes", "workers")
+TABLE_LOCKED = """
+SELECT EXISTS (
+    SELECT FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+    WHERE l.locktype = 'relation' AND l.pid <> pg_backend_pid()
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+        AND c.relname = ANY($1::text[]) AND c.relnamespace = to_regnamespace(current_schema()))
+"""
+"""Also true while such a lock is only waited for: every later statement on that table queues behind it."""
 CLIENT_MARGIN_S = 1.0
 """How much longer than PostgreSQL's own statement_timeout the client waits: PostgreSQL answers first unless it hangs."""
 
@@ -71,15 +84,20 @@ class LazyConnection:
         self._in_use = asyncio.Lock()
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `work` returns. Raises RowRefused, or LedgerAway at most a second after the server's time limit."""
+        """What `work` returns. Raises RowRefused, RowBusy, or LedgerAway soon after the server's time limit."""
         async with self._in_use:
             try:
                 async with asyncio.timeout(self._server.timeout_s + CLIENT_MARGIN_S):
                     return await work(await self._connected())
             except Exception as error:
+                # The original error may quote the row, so it is not chained.
                 if (sqlstate := row_fault(error)) is not None:
-                    # The original error may quote the row, so it is not chained.
                     raise RowRefused(sqlstate) from None
+                if (sqlstate := passing(error)) is not None:
+                    if sqlstate == LOCK_NOT_AVAILABLE and await self._is_table_locked():
+                        self._availability.lost(error)
+                        raise LedgerAway(f"tables of the ledger are locked (SQLSTATE {sqlstate})") from None
+                    raise RowBusy(sqlstate) from None
                 self.cut()
                 if not is_foreign(error):
                     raise
@@ -88,6 +106,19 @@ class LazyConnection:
             except BaseException:
                 self.cut()
                 raise
+
+    async def is_table_locked(self) -> bool:
+        """Whether writes to the ledger's tables wait for a lock on a whole table. Raises LedgerAway."""
+        return bool(await self.run(lambda connection: connection.fetchval(TABLE_LOCKED, TABLES)))
+
+    async def _is_table_locked(self) -> bool:
+        """The same after a failed statement; without an answer the lock counts as the row's, and is tried again."""
+        try:
+            async with asyncio.timeout(self._server.timeout_s):
+                return bool(await (await self._connected()).fetchval(TABLE_LOCKED, TABLES))
+        except Exception:
+            self.cut()
+            return False
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -148,8 +179,14 @@ def row_fault(error: BaseException) -> str | None:
         return getattr(error, "sqlstate", None) or "22023"
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        return state if state[:2] in ROW_CLASSES or state == LOCK_NOT_AVAILABLE else None
+        return state if state[:2] in ROW_CLASSES else None
     return None
+
+
+def passing(error: BaseException) -> str | None:
+    """The SQLSTATE of an error that passes by itself: deadlock, serialization failure, a lock held too long."""
+    state = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
+    return state if state[:2] == ROLLBACK_CLASS or state == LOCK_NOT_AVAILABLE else None
 
 
 def is_foreign(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from broker.errors import LedgerAway
-from broker.ledger.model import RowRefused
+from broker.ledger.model import RowBusy
 from broker.ledger.postgres.connections import Connection
 from broker.ledger.postgres.reachability import Availability
 from broker.telemetry.counters import COUNTERS
@@ -27,15 +27,16 @@ from broker.telemetry.counters import COUNTERS
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-PASSING_TRIES = 4
-"""How often a row is tried that fails for a transient reason; lock_timeout bounds each try."""
+BUSY_FIRST_S, BUSY_MOST_S = 0.05, 5.0
+"""Pause before a busy row is tried again: doubled each time. lock_timeout bounds each try."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     future: asyncio.Future[ResultT]
-    failed: RowRefused | None = None
+    busy: int = 0
+    """How often another transaction was in the way."""
 
     def end(self, result: ResultT | Exception) -> None:
         if self.future.done():
@@ -66,6 +67,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._what = what
         self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
         self._current: list[_Waiting[ItemT, ResultT]] = []
+        self._postponed: set[_Waiting[ItemT, ResultT]] = set()
         self._closed = False
         self._size = 0
         self._filled = asyncio.Event()
@@ -73,7 +75,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
         self._idle.set()
 
     async def submit(self, item: ItemT) -> ResultT:
-        """The result once it is committed, however long PostgreSQL is away. Raises RowRefused.
+        """The result once it is committed, however long PostgreSQL is away or the row is locked. Raises RowRefused.
 
         Raises LedgerAway only when `run` ends before that.
         """
@@ -93,12 +95,14 @@ class GroupCommit(Generic[ItemT, ResultT]):
                 await self._linger()
                 self._current = self._take()
                 began = monotonic()
-                await self._commit(self._current)
-                self._size = len(self._current)
-                COUNTERS.committed(self._what, self._size, began)
-                # Drops the references: claims are held weakly, and one kept here would look as if it were in use.
+                busy = await self._together(self._current)
+                for waiting in busy:
+                    self._postpone(waiting)
+                self._size = len(self._current) - len(busy)
+                if self._size:
+                    COUNTERS.committed(self._what, self._size, began)
                 self._current = []
-                if not self._waiting:
+                if not self._waiting and not self._postponed:
                     self._idle.set()
         finally:
             self._close()
@@ -111,7 +115,7 @@ class GroupCommit(Generic[ItemT, ResultT]):
     def _close(self) -> None:
         """Fail every call that waits: what is not known to be committed may have been."""
         self._closed = True
-        for waiting in (*self._current, *self._waiting):
+        for waiting in (*self._current, *self._waiting, *self._postponed):
             waiting.end(LedgerAway("the ledger is closed"))
 
     async def drained(self) -> None:
@@ -119,48 +123,59 @@ class GroupCommit(Generic[ItemT, ResultT]):
         await self._idle.wait()
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
-        batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        """The next batch. A row that was busy is tried alone, so that it delays no other."""
+        batch = [self._waiting.popleft()]
+        while self._waiting and len(batch) < self._most and not (batch[0].busy or self._waiting[0].busy):
+            batch.append(self._waiting.popleft())
         if not self._waiting:
             self._filled.clear()
         return batch
 
-    async def _commit(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
-        """Commit the batch; rows that fail for a transient reason are tried again after the others."""
-        left = await self._together(batch)
-        for _ in range(PASSING_TRIES - 1):
-            if left:
-                await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311  spreads retries, guards nothing
-                left = await self._together(left)
-        for waiting in left:
-            waiting.end(waiting.failed or RowRefused("40000"))
+    def _postpone(self, waiting: _Waiting[ItemT, ResultT]) -> None:
+        """Try a busy row again after a pause; meanwhile the others are committed."""
+        pause_s = min(BUSY_MOST_S, BUSY_FIRST_S * 2 ** min(waiting.busy, 10))
+        waiting.busy += 1
+        self._postponed.add(waiting)
+        pause_s *= random.uniform(0.5, 1)  # noqa: S311  spreads retries, guards nothing
+        asyncio.get_running_loop().call_later(pause_s, self._resume, waiting)
+
+    def _resume(self, waiting: _Waiting[ItemT, ResultT]) -> None:
+        self._postponed.discard(waiting)
+        if not self._closed:
+            self._waiting.append(waiting)
+            self._filled.set()
 
     async def _together(self, batch: list[_Waiting[ItemT, ResultT]]) -> list[_Waiting[ItemT, ResultT]]:
-        """One try, repeated only while PostgreSQL is away. Returns the rows that failed for a transient reason.
+        """Commit the batch, however long PostgreSQL is away. Returns the rows that another transaction keeps busy.
 
-        An error of a row splits the batch into single rows; a lost connection does not.
+        An error of a row splits the batch into single rows; a lost connection repeats it whole.
         """
         tries = 0
-        while batch := [waiting for waiting in batch if not waiting.future.done()]:
-            try:
-                results = await self._flush([waiting.item for waiting in batch])
-            except LedgerAway:
-                await self._until_back(tries := tries + 1)
-            except Exception as error:
-                if len(batch) > 1:
-                    return [late for waiting in batch for late in await self._together([waiting])]
-                if isinstance(error, RowRefused) and error.passing:
-                    batch[0].failed = error
-                    return batch
-                batch[0].end(error)
-            else:
-                for waiting, result in zip(batch, results, strict=True):
-                    waiting.end(result)
-        return []
+        try:
+            while batch := [waiting for waiting in batch if not waiting.future.done()]:
+                try:
+                    results = await self._flush([waiting.item for waiting in batch])
+                except RowBusy:
+                    return batch if len(batch) == 1 else await self._one_by_one(batch)
+                except LedgerAway:
+                    # Away until this very batch is committed: a heartbeat can be committed while it still fails.
+                    self._availability.failing(self)
+                    await self._availability.wait_until_reached()
+                    await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries := tries + 1, 10)))
+                except Exception as error:
+                    if len(batch) > 1:
+                        return await self._one_by_one(batch)
+                    batch[0].end(error)
+                else:
+                    for waiting, result in zip(batch, results, strict=True):
+                        waiting.end(result)
+            return []
+        finally:
+            if tries:
+                self._availability.working(self)
 
-    async def _until_back(self, tries: int) -> None:
-        await self._availability.wait_until_back()
-        # The pause grows: a heartbeat can be committed while this batch still fails.
-        await asyncio.sleep(min(1.0, 0.02 * 2 ** min(tries, 10)))
+    async def _one_by_one(self, batch: list[_Waiting[ItemT, ResultT]]) -> list[_Waiting[ItemT, ResultT]]:
+        return [busy for waiting in batch for busy in await self._together([waiting])]
 
 
 async def committed_earlier(

@@ -116,7 +116,8 @@ class Heartbeat:
         began_s = now_s()
         await self._connection.run(self._write)
         self._began_s = began_s
-        self._availability.found()
+        if not (self._availability.away and await self._connection.is_table_locked()):
+            self._availability.found()
 
     async def _write(self, connection: Connection) -> None:
         status = self.consumer_status() or ConsumerStatus(0, 0, None)
@@ -138,7 +139,9 @@ class Heartbeat:
             pause_s = self._every_s
             try:
                 await self.beat()
-            except LedgerAway:
+            except LedgerAway as away:
+                # Also when only its own row is locked: without a heartbeat others soon count this process as dead.
+                self._availability.lost(away)
                 pause_s = min(RETRY_S, self._every_s)
             except Exception as error:
                 # A bug here must stop the consumers: otherwise the process works on while others count it dead.

@@ -1,4 +1,4 @@
-"""Indexes on tables that may be large when an upgrade adds the index: built while processes work, after the migrations.
+"""Indexes on tables that processes work on when an upgrade adds the index: built beside them, after the migrations.
 
 CREATE INDEX CONCURRENTLY does not block writers, but cannot run in a transaction, so these are no migrations. Without
 them the ledger gives the same answers, slower. A new database gets them together with its tables.
@@ -15,9 +15,12 @@ from broker.ledger.postgres.advisory_locks import BUILD_INDEXES
 
 TRY_AGAIN_S = 0.2
 
-# Dead letters in the order of their lists, with every column that a list or a group shows, so that the wide rows
-# themselves are not read.
 INDEXES = {
+    "reports_dead_idx": "ON reports (last_failed_at) WHERE state = 'dead'",
+    "reports_discarded_idx": "ON reports (discarded_at) WHERE state = 'discarded'",
+    "requests_unverified_idx": "ON requests (settled_at) WHERE state = 'unverified'",
+    # Dead letters in the order of their lists, with every column that a list or a group shows, so that the wide rows
+    # themselves are not read.
     "reports_letters_idx": """
         ON reports (coalesce(last_failed_at, settled_at, created_at), report_id)
         INCLUDE (supplier, jobcenter_code, type, error_code, cause, cause_class, fault, attempts, created_at,

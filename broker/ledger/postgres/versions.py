@@ -2,13 +2,17 @@
 
 Expand, then contract: a migration only adds, so that processes of the version before keep working; what it replaces is
 dropped by a later release. The migrations are one transaction under an advisory lock, so that processes that start
-together upgrade once; indexes on tables that may be large follow (indexes.py). A process runs against a newer
+together upgrade once; indexes on living tables follow, built concurrently (indexes.py). A process runs against a newer
 database, which a newer release has expanded, but never changes one.
+
+A migration that waits for a lock on a table makes every later statement on that table wait behind it. So it waits for
+a moment only, gives up, lets them through and tries again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import asyncpg
@@ -17,7 +21,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from broker.errors import LedgerAway
@@ -29,6 +33,11 @@ from broker.ledger.postgres.indexes import build_at_once, build_beside
 MIGRATIONS = Path(__file__).parent.with_name("migrations")
 HEAD = "0004"
 """The newest migration; a test compares it with the files, so that a start need not read them."""
+LOCK_WAIT = "250ms"
+"""How long one try waits for each lock: the longest delay that an upgrade causes for working processes."""
+PASSING = ("55P03", "40P01")
+PAUSES_S = (0.1, 0.2, 0.4, 0.8, *(1.6,) * 36)
+"""Between the tries, together a minute: then somebody holds a lock on a table, and the upgrade says so."""
 COMMAND = "jobnet-broker ledger upgrade"
 
 
@@ -54,8 +63,7 @@ async def bring_up_to_date(dsn: str) -> str:
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
-        async with engine.begin() as connection:
-            before = await _upgrade(connection)
+        before = await _upgrade_beside(engine)
         await build_beside(engine)
         return before
     except DBAPIError as error:
@@ -66,6 +74,21 @@ async def bring_up_to_date(dsn: str) -> str:
         raise
     finally:
         await engine.dispose()
+
+
+async def _upgrade_beside(engine: AsyncEngine) -> str:
+    for pause_s in PAUSES_S:
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
+                return await _upgrade(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in PASSING:
+                raise
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311  spreads retries, guards nothing
+    raise LedgerMisfit(
+        "another session keeps a table of the ledger locked; nothing was changed, try again later"
+    )
 
 
 async def _upgrade(connection: AsyncConnection) -> str:

@@ -15,7 +15,6 @@ from broker.lanes.retry_policy import x_request_id
 from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.postgres.group_commit import committed_earlier
 from broker.ledger.postgres.sealed import FieldSealer, SealedRow
-from broker.ledger.reports.held_reports import HeldReports
 from broker.ledger.reports.report_model import ReportClaim
 from broker.sealing import SealBroken
 from broker.telemetry.log import get_logger
@@ -74,11 +73,10 @@ class AttemptRequest:
 class Attempts:
     """Claims batches of reports."""
 
-    def __init__(self, owner: UUID, pool: Pool, sealer: FieldSealer, held: HeldReports) -> None:
+    def __init__(self, owner: UUID, pool: Pool, sealer: FieldSealer) -> None:
         self._owner = owner
         self._pool = pool
         self._sealer = sealer
-        self._held = held
 
     async def flush(self, requests: Sequence[AttemptRequest]) -> list[ReportClaim | None]:
         """For each its claim, or None: not to be delivered under that number now. Raises LedgerAway, RowRefused."""
@@ -110,7 +108,7 @@ class Attempts:
             ]
             earlier = await committed_earlier(connection, RECOGNISE, missing)
             claims |= {token: self._claim(row) for token, row in earlier.items()}
-        return {token: self._held.hold(claim) for token, claim in claims.items()}
+        return claims
 
     async def _opened(self, connection: Connection, rows: Sequence[SealedRow]) -> dict[UUID, ReportClaim]:
         """The claims by token; a report that cannot be decrypted becomes dead instead."""

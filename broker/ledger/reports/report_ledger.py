@@ -7,6 +7,7 @@ published or called from here.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -48,7 +49,7 @@ class Reports:
         self.events = ReportEvents(pool)
         self.wake = Wake(server, availability)
         self._sweep = ReportSweep(owner, threshold, pool, rules, self._held)
-        self._attempts = Attempts(owner, pool, sealer, self._held)
+        self._attempts = Attempts(owner, pool, sealer)
         self._results = Results(pool, rules)
         most, linger_s = settings.ledger.batch_size, settings.ledger.batch_linger_ms / 1000
         self._claiming: GroupCommit[AttemptRequest, ReportClaim | None] = GroupCommit(
@@ -69,9 +70,18 @@ class Reports:
         await self._finishing.drained()
 
     async def claim(self, report_id: UUID, number: int) -> ReportClaim | None:
-        """The right to one attempt, which is already recorded. None: not to be delivered now; acknowledge and drop."""
+        """The right to one attempt, which is already recorded. None: not to be delivered now; acknowledge and drop.
+
+        The sweep leaves the claim alone until the caller lets it go: `with reports.until_end(claim):`.
+        """
         with self._held.asking(report_id):
-            return await self._claiming.submit(AttemptRequest(report_id, number))
+            claim = await self._claiming.submit(AttemptRequest(report_id, number))
+            # Not before: a caller that was cancelled meanwhile would never let it go.
+            return self._held.hold(claim) if claim is not None else None
+
+    def until_end(self, claim: ReportClaim) -> AbstractContextManager[None]:
+        """Let the claim go at the end of the block. Without a result the next sweep counts a crash."""
+        return self._held.until_end(claim)
 
     async def finish(self, claim: ReportClaim, decision: Decision) -> bool:
         """Store the result of the attempt for the report and its lane, and make an event due at its end.

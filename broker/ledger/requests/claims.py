@@ -156,7 +156,7 @@ class Claims:
         }
         if entry.ending is not None:
             return Settled(entry.ending, facts_of(written))
-        return Claimed(self._held.hold(claim_of(written, taken_over=False)))
+        return Claimed(claim_of(written, taken_over=False))
 
     async def _judge_existing(
         self, connection: Connection, entries: Sequence[ClaimEntry]
@@ -196,7 +196,7 @@ class Claims:
     def _recognised(self, row: SealedRow) -> ClaimOutcome:
         """Committed by an earlier try of this batch; above epoch 1 as a takeover."""
         taken_over = row["epoch"] > 1
-        claim = self._held.hold(claim_of(row, taken_over=taken_over))
+        claim = claim_of(row, taken_over=taken_over)
         return TakenOver(claim) if taken_over else Claimed(claim)
 
     def _settled(self, row: SealedRow) -> Settled | SealBroken:
@@ -218,7 +218,7 @@ class Claims:
 
     def _taken(self, claim: Claim | None) -> ClaimOutcome:
         # None: another process took it first.
-        return TakenOver(self._held.hold(claim)) if claim else ClaimedElsewhere()
+        return TakenOver(claim) if claim else ClaimedElsewhere()
 
     async def _judge_turns(
         self, connection: Connection, entries: Sequence[ClaimEntry]

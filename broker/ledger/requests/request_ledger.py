@@ -7,9 +7,10 @@ here.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any
 
-from broker.ledger.model import Claim, ClaimOutcome, ClaimRequest, Settled, StoredAnswer
+from broker.ledger.model import Claim, Claimed, ClaimOutcome, ClaimRequest, Settled, StoredAnswer, TakenOver
 from broker.ledger.postgres.group_commit import GroupCommit
 from broker.ledger.postgres.reachability import Availability
 from broker.ledger.requests.claims import Claims
@@ -52,7 +53,10 @@ class Requests:
         await self._settling.drained()
 
     async def claim(self, request: ClaimRequest) -> ClaimOutcome:
-        """Claim the request and its citizen's turn. Raises RowRefused, SealBroken (of a stored answer)."""
+        """Claim the request and its citizen's turn. Raises RowRefused, SealBroken (of a stored answer).
+
+        The sweep leaves the claim alone until the caller lets it go: `with requests.until_end(claim):`.
+        """
         return await self._submit(self._claims.entry(request))
 
     async def record(self, request: ClaimRequest, ending: StoredAnswer) -> ClaimOutcome:
@@ -64,7 +68,15 @@ class Requests:
 
     async def _submit(self, entry: ClaimEntry) -> ClaimOutcome:
         with self._held.asking(entry.request.request_id, entry.token):
-            return await self._claiming.submit(entry)
+            outcome = await self._claiming.submit(entry)
+            if isinstance(outcome, Claimed | TakenOver):
+                # Not before: a caller that was cancelled meanwhile would never let it go.
+                self._held.hold(outcome.claim)
+            return outcome
+
+    def until_end(self, claim: Claim) -> AbstractContextManager[None]:
+        """Let the claim go at the end of the block. Without a settle the next sweep finds an orphan then."""
+        return self._held.until_end(claim)
 
     async def settle(self, claim: Claim, ending: StoredAnswer) -> Settled | None:
         """The stored ending; None if the claim was overtaken: publish nothing then. Raises RowRefused."""

@@ -34,6 +34,9 @@ FROM workers ORDER BY started_at
 """
 
 
+KNOWN = "SELECT EXISTS (SELECT FROM requests WHERE request_id = $1)"
+
+
 class Lookups:
     """`ledger.lookups`: short statements on the pool. All raise LedgerAway."""
 
@@ -50,6 +53,10 @@ class Lookups:
         """(id, state) of the oldest open requests and reports that need this system, at most 100."""
         rows = await self._pool.run(lambda connection: connection.fetch(OPEN_REQUESTS, system, OPEN_MOST))
         return [(row["id"], row["state"]) for row in rows]
+
+    async def is_known(self, request_id: UUID) -> bool:
+        """Whether the ledger has a row of this request, in any state."""
+        return bool(await self._pool.run(lambda connection: connection.fetchval(KNOWN, request_id)))
 
     async def workers(self) -> list[WorkerRow]:
         """Every process in the table of workers, oldest first."""

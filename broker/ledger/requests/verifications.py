@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -114,7 +115,7 @@ class Verifications:
                 return await self._take(connection, await connection.fetch(DUE, limit, -(-limit // 4)))
 
         async with self._exclusive:
-            return await self._pool.run(work)
+            return self._hold(await self._pool.run(work))
 
     async def claim(self, request_id: UUID) -> Claim | None:
         """The claim on one uncertain booking, due or not (R9).
@@ -129,14 +130,22 @@ class Verifications:
                 return await self._take(connection, found)
 
         async with self._exclusive:
-            claims = await self._pool.run(work)
+            claims = self._hold(await self._pool.run(work))
         return claims[0] if claims else None
 
     async def _take(self, connection: Connection, found: Sequence[SealedRow]) -> list[Claim]:
         if not found:
             return []
         rows = await connection.fetch(TAKE, self._owner, [row["request_id"] for row in found])
-        return [self._held.hold(self._opened(row)) for row in rows]
+        return [self._opened(row) for row in rows]
+
+    def _hold(self, claims: list[Claim]) -> list[Claim]:
+        """Once they are committed; let each go with `until_end`."""
+        return [self._held.hold(claim) for claim in claims]
+
+    def until_end(self, claim: Claim) -> AbstractContextManager[None]:
+        """Let the claim go at the end of the block. Without a settle the next sweep makes it due again."""
+        return self._held.until_end(claim)
 
     def _opened(self, row: SealedRow) -> Claim:
         """The claim; without a message when that cannot be decrypted: it can still be given up or answered."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from broker.ledger.model import RowRefused
+from broker.ledger.model import RowBusy
 from broker.ledger.postgres.connections import Connection, LazyConnection, Server
 from broker.ledger.postgres.reachability import Availability
 from broker.telemetry.log import get_logger
@@ -45,7 +45,7 @@ class Walk:
     """A walk with its connection. All calls raise LedgerAway."""
 
     def __init__(self, server: Server) -> None:
-        self._connection = LazyConnection(server, Availability())
+        self._connection = LazyConnection(server, Availability(quiet=True))
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """As LazyConnection.run."""
@@ -70,10 +70,8 @@ class Walk:
         """The result of `work`, or `default` if another transaction has locked its rows; the next walk tries again."""
         try:
             return await self.run(work)
-        except RowRefused as refused:
-            if not refused.passing:
-                raise
-            log.warning("page-skipped", reason=str(refused))
+        except RowBusy as busy:
+            log.warning("page-skipped", reason=str(busy))
             return default
 
     async def close(self) -> None:

@@ -1,4 +1,7 @@
-"""Dead letters as views over dead rows and messages taken in from RabbitMQ; replays; the operators' log."""
+"""Dead letters as views over dead rows and messages taken in from RabbitMQ; replays; the operators' log.
+
+The indexes on requests and reports, which are living tables, are in postgres/indexes.py.
+"""
 
 from __future__ import annotations
 
@@ -86,9 +89,6 @@ STATEMENTS = (
         discarded_at timestamptz NOT NULL DEFAULT ledger_now()
     )
     """,
-    "CREATE INDEX reports_dead_idx ON reports (last_failed_at) WHERE state = 'dead'",
-    "CREATE INDEX reports_discarded_idx ON reports (discarded_at) WHERE state = 'discarded'",
-    "CREATE INDEX requests_unverified_idx ON requests (settled_at) WHERE state = 'unverified'",
     _view("letters", "dead", "NOT ", "'open', 'replaying'"),
     _view("discarded_letters", "discarded", "", "'discarded'"),
     """
