@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.codes import ErrorCode, MeetingForm
@@ -25,6 +25,17 @@ def wrong(sentence: str) -> PydanticCustomError:
     """A validation error with this sentence, which must not repeat any input."""
     # The sentence is an argument: in a template, braces would have a meaning.
     return PydanticCustomError(SENTENCE, "{sentence}", {"sentence": sentence})
+
+
+LATEST: Final = "latest"
+"""Key in the validation context of an arrival: the latest `sentAt` that is accepted."""
+
+
+def latest_of(info: ValidationInfo) -> datetime | None:
+    """The latest `sentAt` that is accepted; None for a message that is read back from the ledger."""
+    # A message that an earlier release accepted and stored must stay readable, so some checks are for arrivals only.
+    latest: datetime | None = (info.context or {}).get(LATEST)
+    return latest
 
 
 def required_text(value: object, kind: str = "a string") -> str:
@@ -114,6 +125,13 @@ def _guid(value: object) -> UUID:
     if not _GUID.fullmatch(text):
         raise wrong(f"must be {_GUID_KIND}")
     return UUID(text)
+
+
+def _not_nil(value: UUID, info: ValidationInfo) -> UUID:
+    # Programs send the nil UUID for "none"; as an id it would make strangers' messages equal.
+    if value.int == 0 and latest_of(info) is not None:
+        raise wrong("must not be the nil UUID, which stands for no id")
+    return value
 
 
 def readable_guid(value: object) -> UUID | None:
@@ -213,6 +231,11 @@ Whole = Annotated[int, Strict()]
 
 Guid = Annotated[UUID, BeforeValidator(_guid), _string(format="uuid")]
 """A UUID in the usual form, 8-4-4-4-12."""
+
+RequestGuid = Annotated[
+    UUID, AfterValidator(_not_nil), BeforeValidator(_guid), _string(format="uuid", pattern="[^0-]")
+]
+"""A UUID in a request: not the nil UUID."""
 
 Instant = Annotated[datetime, BeforeValidator(_instant), _INSTANT_SCHEMA]
 """A date and time with offset (RFC 3339) that can be converted to UTC."""
