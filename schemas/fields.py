@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationI
 from pydantic_core import PydanticCustomError
 
 from schemas.codes import ErrorCode, MeetingForm
+from schemas.times_cursor import LONGEST_CURSOR, TimesCursor
 from schemas.wire import SENTENCE
 
 
@@ -191,6 +192,17 @@ def _error_text(value: object) -> str:
     return text
 
 
+def _times_page(value: object) -> str:
+    text = required_text(value)
+    try:
+        if len(text) > LONGEST_CURSOR:
+            raise ValueError
+        TimesCursor.read(text)
+    except (ValueError, TypeError, RecursionError):
+        raise wrong("must be the naesteSide of an earlier answer") from None
+    return text
+
+
 ERROR_CODES: Final = "2 (ingen mødetider), 3 (ingen mødetilbud) or 4 (andet problem)"
 
 
@@ -277,6 +289,13 @@ ContactGroup = Annotated[
     ),
 ]
 """A kontaktgruppe as string or number. An empty string and null are valid: the citizen has none."""
+
+TimesPage = Annotated[
+    str,
+    BeforeValidator(_times_page),
+    _string(minLength=1, maxLength=LONGEST_CURSOR, pattern="^[A-Za-z0-9_-]+$"),
+]
+"""A cursor of query.times, as an answer gave it."""
 
 NoOffer = Annotated[None, BeforeValidator(_absent("this type names its meeting by indkaldelseId"))]
 """A moedetilbudId in a type that must not have one (R7)."""

@@ -25,6 +25,7 @@ from schemas.fields import (
     NoOffer,
     RequestGuid,
     RequestInstant,
+    TimesPage,
     readable_guid,
     wrong,
 )
@@ -108,6 +109,28 @@ class QueryTimes(_WithContactGroup):
         description="Only times up to here, with offset; must be later than fra.",
     )
     caseworker_id: _CaseworkerId | None = _CASEWORKER
+    form: MeetingForm | None = Field(
+        default=None,
+        alias="moedeform",
+        title="Form of meeting",
+        description="Only times with this mødeform, one row each. Not for straksbooking.",
+    )
+    page: TimesPage | None = Field(
+        default=None,
+        alias="side",
+        title="Page",
+        description=(
+            "The naesteSide of an earlier answer: the times after it. Repeat the other fields as they were. Not for "
+            "straksbooking."
+        ),
+    )
+
+    @field_validator("form", "page")
+    @classmethod
+    def _not_immediate(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("immediate"):
+            raise wrong("must be left out for straksbooking")
+        return value
 
     @field_validator("to_at")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from schemas.codes import MeetingForm
 from schemas.personal import Cpr
 from schemas.requests import REQUESTS, Book, QueryTimes
+from schemas.times_cursor import TimesCursor
 from tests.schemas.samples import (
     CPR,
     INVITATION_ID,
@@ -168,6 +170,16 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ("a\x85b", CONTROL),
     ],
 }
+PAGE = "must be the naesteSide of an earlier answer"
+WRONG_TIMES: list[tuple[str, Any, str]] = [
+    ("moedeform", "Telefonisk", FORM),
+    *[("side", page, PAGE) for page in ("", "2", "æ", "!!!!", "bnVsbA", "WzEsMl0", "W10", "x" * 2000)],
+    *[
+        ("side", base64.urlsafe_b64encode(text.encode()).decode().rstrip("="), PAGE)
+        for text in ('["2026-03-02T12:00:00","a"]', '["0001-01-01T00:00:00Z","a"]', '["x","a"]', "[" * 400)
+    ],
+    ("side", 2, "must be a string"),
+]
 NOT_REQUIRED = {("report.citizen.v1", "moedetilbudId"), ("report.citizen.v1", "indkaldelseId")}
 CASES = [
     pytest.param(type, field, value, sentence, id=f"{type} {field} {place}")
@@ -305,6 +317,23 @@ def test_what_an_earlier_release_stored_is_still_read(changes: dict[str, Any]) -
     """An open booking in the ledger must not become unreadable by an upgrade."""
     message = request("booking.book.v1", **changes)
     assert Book.from_json(message.to_json()) == message
+
+
+@pytest.mark.parametrize(("field", "value", "sentence"), WRONG_TIMES)
+def test_a_wrong_page_of_times_is_named(field: str, value: Any, sentence: str) -> None:
+    assert problems("query.times.v1", body({**SAMPLES["query.times.v1"], field: value})) == {field: sentence}
+
+
+def test_a_page_of_times_is_read_and_is_not_for_straksbooking() -> None:
+    cursor = str(TimesCursor(NOW, "sagsbehandler-æ"))
+    paged = {**SAMPLES["query.times.v1"], "moedeform": "telefonisk", "side": cursor}
+    message = read("query.times.v1", body(paged))
+    assert isinstance(message, QueryTimes)
+    assert (message.form, message.page) == (MeetingForm.TELEPHONE, cursor)
+    assert TimesCursor.read(cursor) == TimesCursor(NOW, "sagsbehandler-æ")
+    left_out = "must be left out for straksbooking"
+    straks = problems("query.times.v1", body({**paged, "straksbooking": True}))
+    assert straks == {"moedeform": left_out, "side": left_out}
 
 
 def test_optional_fields_may_be_left_out_or_null() -> None:
