@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from broker.clients import Systems
 from broker.errors import LedgerAway, RabbitAway
 from broker.handlers.citizen_reports import receipt_of
@@ -28,7 +30,7 @@ from broker.settle import done
 from broker.telemetry.log import get_logger
 from config.settings import Settings
 from schemas.answers import Answer
-from schemas.envelope import InvalidMessage
+from schemas.envelope import InvalidMessage, Request
 from schemas.failure_reports import Report
 from schemas.requests import CitizenReport
 
@@ -103,9 +105,34 @@ class Scheduler:
     async def deliver(self) -> None:
         """Hand due reports over to their lanes, up to each lane's window."""
         for joinable in await self._ledger.reports.joins.joinable(self._settings.scheduler.batch):
-            await self._ledger.reports.joins.join(joinable.report_id, content_of(joinable))
+            await self._join(joinable)
         handed_over = await self._ledger.reports.handover.hand_over(self._limits())
         await asyncio.gather(*(self._hand_over(each) for each in handed_over))
+
+    async def _join(self, joinable: Joinable) -> None:
+        """Make a citizen's report due, completed and corrected from its failed request."""
+        try:
+            failed = failed_of(joinable)
+            stated = Report.from_json(joinable.content) if failed else None
+        except InvalidMessage:
+            log.error("report-not-enriched", report_id=joinable.report_id)
+            failed = stated = None
+        if failed is None or stated is None:
+            await self._ledger.reports.joins.join(joinable.report_id, None)
+            return
+        report = joined(stated, failed, answer_of(joinable))
+        first = await self._ledger.reports.joins.join(
+            joinable.report_id, report.to_json(), int(report.error_code), report.occurred_at
+        )
+        if first and report.error_code is not stated.error_code:
+            log.warning(
+                "report-code-corrected",
+                report_id=report.report_id,
+                request_id=report.request_id,
+                type=report.type,
+                error_code=report.error_code,
+                reason=f"fejlkode {stated.error_code} is not possible for the failed request",
+            )
 
     def _limits(self) -> dict[str, LaneLimits]:
         lanes = {
@@ -189,13 +216,17 @@ def abandoned(claim: Claim, addressee: Addressee) -> StoredAnswer:
     return StoredAnswer(answer.status, answer.to_json(), last_sent_at=claim.deadline_at)
 
 
-def content_of(joinable: Joinable) -> bytes:
-    """A citizen's report, enriched from its failed request; a request that no model reads adds nothing."""
+def failed_of(joinable: Joinable) -> Request | None:
+    """The failed request; None without one that this release knows. Raises InvalidMessage."""
     if joinable.failed is None or joinable.failed_type not in ROUTES:
-        return joinable.content
+        return None
+    return ROUTES[joinable.failed_type].message.from_json(joinable.failed)
+
+
+def answer_of(joinable: Joinable) -> Answer | None:
+    """The answer to the failed request; None if there is none yet, or another release's."""
     try:
-        failed = ROUTES[joinable.failed_type].message.from_json(joinable.failed)
-        return joined(Report.from_json(joinable.content), failed).to_json()
-    except InvalidMessage:
-        log.error("report-not-enriched", report_id=joinable.report_id)
-        return joinable.content
+        answer = joinable.failed_answer
+        return Answer.model_validate_json(answer) if answer is not None else None
+    except ValidationError:
+        return None

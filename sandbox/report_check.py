@@ -174,8 +174,10 @@ class ReportCheck:
         return found
 
     def _in_time(self, line: Line, report: Report) -> bool:
-        """Whether the report's time is that of the line's answer, or later if a final outcome followed the answer."""
-        answered = self._run.answers.get(line.id, {}).get("answeredAt")
+        """Whether the report's time is that of the failed line's answer, or later if a final outcome followed it."""
+        # A citizen's report that was joined has the time of the failure (R14), any other that of its own answer.
+        failed = str((line.report or {}).get("requestId", "")).removeprefix("@request:")
+        answered = self._run.answers.get(failed or line.id, {}).get("answeredAt")
         at = datetime.fromisoformat(report["fejlTidspunkt"])
         if answered is None:
             return False

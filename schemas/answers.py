@@ -22,7 +22,7 @@ from schemas.codes import (
     Status,
 )
 from schemas.external import MOST_OFFERS, Booking, Caseworker, Offer
-from schemas.fields import Flag, Guid, Instant
+from schemas.fields import Flag, Guid, Instant, TimesPage
 from schemas.requests import REQUESTS, CitizenReport
 from schemas.wire import MOST_PROBLEMS, FieldProblem, Wire
 
@@ -68,7 +68,16 @@ class TimesResult(Wire):
         alias="tider",
         max_length=MOST_ROWS,
         title="Times",
-        description="Sorted by start. A time appears once for each of its mødeformer.",
+        description=(
+            "Sorted by start. A time appears once for each of its mødeformer, or once if the request named a mødeform. "
+            "Empty if no time is left for this page or in this mødeform."
+        ),
+    )
+    next_page: TimesPage | None = Field(
+        default=None,
+        alias="naesteSide",
+        title="Next page",
+        description="Send it as side for the times that follow; absent on the last page and for straksbooking.",
     )
 
 

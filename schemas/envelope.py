@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from schemas.fields import Guid, JobcenterCode, RequestInstant, readable_guid, wrong
+from schemas.fields import LATEST, JobcenterCode, RequestGuid, RequestInstant, latest_of, readable_guid, wrong
 from schemas.personal import REVEAL, Cpr
 from schemas.strict_json import parse_object
 from schemas.wire import FieldProblem, InvalidMessage, Wire, problems_of
@@ -31,10 +31,6 @@ __all__ = [
 PATIENCE: Final = timedelta(seconds=30)
 """How long after `sentAt` an answer is of use; a later `deadline` does not extend it."""
 
-LATEST: Final = "latest"
-"""Key in the validation context: the latest `sentAt` that is accepted. Without it every `sentAt` is."""
-
-
 Family = Literal["booking", "query", "report"]
 """The first part of a type: bookings change data, queries read, reports inform a supplier."""
 
@@ -44,12 +40,15 @@ class Message(Wire):
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
-        """The message in `body`, without a check of clock skew. Raises InvalidMessage."""
+        """The message in `body`, without the checks that are for arrivals only. Raises InvalidMessage."""
         return cls.from_fields(parse_object(body, cls.wire_names()))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any], *, latest: datetime | None = None) -> Self:
-        """The message with these fields, by wire name. Raises InvalidMessage, which names every wrong field."""
+        """The message with these fields, by wire name. Raises InvalidMessage, which names every wrong field.
+
+        `latest`: the latest `sentAt` that is accepted, for a message that arrives now.
+        """
         try:
             return cls.model_validate(fields, by_alias=True, by_name=False, context={LATEST: latest})
         except ValidationError as error:
@@ -72,10 +71,12 @@ class Request(Message):
     EXPIRES: ClassVar[bool] = True
     """Whether the request expires at its deadline. If not, only the wait for the answer ends there."""
 
-    request_id: Guid = Field(
+    request_id: RequestGuid = Field(
         alias="requestId",
         title="Request id",
-        description="Idempotency key: a UUID that stays the same when the request is sent again.",
+        description=(
+            "Idempotency key: a UUID that stays the same when the request is sent again; not the nil UUID."
+        ),
     )
     sent_at: RequestInstant = Field(
         alias="sentAt", title="Sent at", description="When the frontend sent the request, with offset."
@@ -98,7 +99,7 @@ class Request(Message):
     @field_validator("sent_at")
     @classmethod
     def _not_from_the_future(cls, sent_at: datetime, info: ValidationInfo) -> datetime:
-        latest = (info.context or {}).get(LATEST)
+        latest = latest_of(info)
         if latest is not None and sent_at > latest:
             raise wrong("lies in the future; check the sender's clock and offset")
         return sent_at

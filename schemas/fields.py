@@ -14,10 +14,11 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from schemas.codes import ErrorCode, MeetingForm
+from schemas.times_cursor import LONGEST_CURSOR, TimesCursor
 from schemas.wire import SENTENCE
 
 
@@ -25,6 +26,17 @@ def wrong(sentence: str) -> PydanticCustomError:
     """A validation error with this sentence, which must not repeat any input."""
     # The sentence is an argument: in a template, braces would have a meaning.
     return PydanticCustomError(SENTENCE, "{sentence}", {"sentence": sentence})
+
+
+LATEST: Final = "latest"
+"""Key in the validation context of an arrival: the latest `sentAt` that is accepted."""
+
+
+def latest_of(info: ValidationInfo) -> datetime | None:
+    """The latest `sentAt` that is accepted; None for a message that is read back from the ledger."""
+    # A message that an earlier release accepted and stored must stay readable, so some checks are for arrivals only.
+    latest: datetime | None = (info.context or {}).get(LATEST)
+    return latest
 
 
 def required_text(value: object, kind: str = "a string") -> str:
@@ -116,6 +128,13 @@ def _guid(value: object) -> UUID:
     return UUID(text)
 
 
+def _not_nil(value: UUID, info: ValidationInfo) -> UUID:
+    # Programs send the nil UUID for "none"; as an id it would make strangers' messages equal.
+    if value.int == 0 and latest_of(info) is not None:
+        raise wrong("must not be the nil UUID, which stands for no id")
+    return value
+
+
 def readable_guid(value: object) -> UUID | None:
     """`value` as a UUID if it is a string in the usual form, else None."""
     return UUID(value) if isinstance(value, str) and _GUID.fullmatch(value) else None
@@ -173,6 +192,17 @@ def _error_text(value: object) -> str:
     return text
 
 
+def _times_page(value: object) -> str:
+    text = required_text(value)
+    try:
+        if len(text) > LONGEST_CURSOR:
+            raise ValueError
+        TimesCursor.read(text)
+    except (ValueError, TypeError, RecursionError):
+        raise wrong("must be the naesteSide of an earlier answer") from None
+    return text
+
+
 ERROR_CODES: Final = "2 (ingen mødetider), 3 (ingen mødetilbud) or 4 (andet problem)"
 
 
@@ -214,6 +244,11 @@ Whole = Annotated[int, Strict()]
 Guid = Annotated[UUID, BeforeValidator(_guid), _string(format="uuid")]
 """A UUID in the usual form, 8-4-4-4-12."""
 
+RequestGuid = Annotated[
+    UUID, AfterValidator(_not_nil), BeforeValidator(_guid), _string(format="uuid", pattern="[^0-]")
+]
+"""A UUID in a request: not the nil UUID."""
+
 Instant = Annotated[datetime, BeforeValidator(_instant), _INSTANT_SCHEMA]
 """A date and time with offset (RFC 3339) that can be converted to UTC."""
 
@@ -254,6 +289,13 @@ ContactGroup = Annotated[
     ),
 ]
 """A kontaktgruppe as string or number. An empty string and null are valid: the citizen has none."""
+
+TimesPage = Annotated[
+    str,
+    BeforeValidator(_times_page),
+    _string(minLength=1, maxLength=LONGEST_CURSOR, pattern="^[A-Za-z0-9_-]+$"),
+]
+"""A cursor of query.times, as an answer gave it."""
 
 NoOffer = Annotated[None, BeforeValidator(_absent("this type names its meeting by indkaldelseId"))]
 """A moedetilbudId in a type that must not have one (R7)."""

@@ -10,11 +10,11 @@ import re
 from calendar import monthrange
 from typing import Any, ClassVar, Final, NoReturn, Self
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from schemas.fields import required_text, wrong
+from schemas.fields import latest_of, readable_guid, required_text, wrong
 
 REVEAL: Final[dict[str, Any]] = {"reveal": True}
 """The serialisation context that writes CPR numbers in clear: for sealing and for calls to external systems only."""
@@ -53,6 +53,41 @@ def cpr_problem(text: str) -> str | None:
         return "is 0000000000, which stands for an unknown person; a real CPR number is needed"
     day, month, year = int(text[0:2]), int(text[2:4]), int(text[4:6])
     return date_problem(day, month, birth_year(year, int(text[6])))
+
+
+_SHAPE: Final = re.compile(r"(?<!\d)(\d{6})[\s\-\u2010-\u2015\u2212\u00ad._/+]{0,3}(\d{4})(?!\d)")
+_NINE_DIGITS: Final = re.compile(r"\d{9}")
+
+
+def looks_like_cpr(text: str) -> bool:
+    """Whether `text` holds ten digits, perhaps with a separator, that begin with a date. Replacement numbers count."""
+    if readable_guid(text):
+        return False
+    return any(_begins_with_date(found[1] + found[2]) for found in _SHAPE.finditer(text))
+
+
+def _begins_with_date(digits: str) -> bool:
+    day, month, year = int(digits[0:2]), int(digits[2:4]), int(digits[4:6])
+    day -= 60 if day > 60 else 0
+    return date_problem(day, month, birth_year(year, int(digits[6]))) is None
+
+
+_LOOKS_LIKE_CPR: Final = "must not look like a CPR number"
+
+
+def without_cpr(text: str, info: ValidationInfo) -> str:
+    """`text` of an arrival, unless it looks like a CPR number."""
+    # These texts leave in the address of a call, and servers and proxies on the way log addresses.
+    if latest_of(info) is not None and looks_like_cpr(text):
+        raise wrong(_LOOKS_LIKE_CPR)
+    return text
+
+
+def group_without_cpr(group: str | None, info: ValidationInfo) -> str | None:
+    """A kontaktgruppe of an arrival, unless it looks like a CPR number, also one that lost its leading zero."""
+    if group is None:
+        return None
+    return without_cpr(f"0{group}" if _NINE_DIGITS.fullmatch(group) else group, info) and group
 
 
 class Cpr:

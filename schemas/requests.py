@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from schemas.codes import ErrorCode, MeetingForm
 from schemas.envelope import Family, Request
@@ -21,15 +21,20 @@ from schemas.fields import (
     FailureCode,
     FailureText,
     Flag,
-    Guid,
     NoInvitation,
     NoOffer,
+    RequestGuid,
     RequestInstant,
+    TimesPage,
     readable_guid,
     wrong,
 )
+from schemas.personal import group_without_cpr, without_cpr
 from schemas.strict_json import parse_object
 from schemas.wire import FieldProblem, InvalidMessage
+
+_ContactGroup = Annotated[ContactGroup, AfterValidator(group_without_cpr)]
+_CaseworkerId = Annotated[CaseworkerId, AfterValidator(without_cpr)]
 
 _OFFER: Final[Any] = Field(
     alias="moedetilbudId", title="Offer id", description="Id of the mødetilbud, as received in the offers."
@@ -53,7 +58,9 @@ _CASEWORKER: Final[Any] = Field(
     default=None,
     alias="sagsbehandlerId",
     title="Caseworker id",
-    description="Id of the caseworker; if present, only meetings with this caseworker.",
+    description=(
+        "Id of the caseworker; if present, only meetings with this caseworker. It must not look like a CPR number."
+    ),
 )
 _IMMEDIATE: Final[Any] = Field(
     default=False,
@@ -64,11 +71,14 @@ _IMMEDIATE: Final[Any] = Field(
 
 
 class _WithContactGroup(Request):
-    contact_group: ContactGroup = Field(
+    contact_group: _ContactGroup = Field(
         default=None,
         alias="kontaktgruppe",
         title="Contact group",
-        description="The citizen's kontaktgruppe. If it is absent, null or empty, the request is refused.",
+        description=(
+            "The citizen's kontaktgruppe. If it is absent, null or empty, the request is refused. It must not look like "
+            "a CPR number."
+        ),
     )
 
 
@@ -87,7 +97,7 @@ class QueryTimes(_WithContactGroup):
     TYPE: ClassVar[str] = "query.times.v1"
     FAMILY: ClassVar[Family] = "query"
 
-    offer_id: Guid = _OFFER
+    offer_id: RequestGuid = _OFFER
     immediate: Flag = _IMMEDIATE
     from_at: RequestInstant | None = Field(
         default=None, alias="fra", title="From", description="Only times from here on, with offset."
@@ -98,7 +108,29 @@ class QueryTimes(_WithContactGroup):
         title="To",
         description="Only times up to here, with offset; must be later than fra.",
     )
-    caseworker_id: CaseworkerId | None = _CASEWORKER
+    caseworker_id: _CaseworkerId | None = _CASEWORKER
+    form: MeetingForm | None = Field(
+        default=None,
+        alias="moedeform",
+        title="Form of meeting",
+        description="Only times with this mødeform, one row each. Not for straksbooking.",
+    )
+    page: TimesPage | None = Field(
+        default=None,
+        alias="side",
+        title="Page",
+        description=(
+            "The naesteSide of an earlier answer: the times after it. Repeat the other fields as they were. Not for "
+            "straksbooking."
+        ),
+    )
+
+    @field_validator("form", "page")
+    @classmethod
+    def _not_immediate(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("immediate"):
+            raise wrong("must be left out for straksbooking")
+        return value
 
     @field_validator("to_at")
     @classmethod
@@ -122,7 +154,7 @@ class _Wished(_WithContactGroup):
     form: MeetingForm = Field(
         alias="moedeform", title="Form of meeting", description="The mødeform that the citizen chose."
     )
-    caseworker_id: CaseworkerId | None = _CASEWORKER
+    caseworker_id: _CaseworkerId | None = _CASEWORKER
 
 
 class Book(_Wished):
@@ -130,7 +162,7 @@ class Book(_Wished):
 
     TYPE: ClassVar[str] = "booking.book.v1"
 
-    offer_id: Guid = _OFFER
+    offer_id: RequestGuid = _OFFER
     invitation_id: NoInvitation = _NO_INVITATION
 
 
@@ -139,7 +171,7 @@ class BookImmediate(_Wished):
 
     TYPE: ClassVar[str] = "booking.immediate.v1"
 
-    offer_id: Guid = _OFFER
+    offer_id: RequestGuid = _OFFER
     invitation_id: NoInvitation = _NO_INVITATION
 
 
@@ -148,7 +180,7 @@ class Rebook(_Wished):
 
     TYPE: ClassVar[str] = "booking.rebook.v1"
 
-    invitation_id: Guid = _INVITATION
+    invitation_id: RequestGuid = _INVITATION
     offer_id: NoOffer = _NO_OFFER
 
 
@@ -158,7 +190,7 @@ class Accept(Request):
     TYPE: ClassVar[str] = "booking.accept.v1"
     FAMILY: ClassVar[Family] = "booking"
 
-    invitation_id: Guid = _INVITATION
+    invitation_id: RequestGuid = _INVITATION
     offer_id: NoOffer = _NO_OFFER
 
 
@@ -168,7 +200,7 @@ class Cancel(Request):
     TYPE: ClassVar[str] = "booking.cancel.v1"
     FAMILY: ClassVar[Family] = "booking"
 
-    invitation_id: Guid = _INVITATION
+    invitation_id: RequestGuid = _INVITATION
     offer_id: NoOffer = _NO_OFFER
 
 
@@ -194,19 +226,19 @@ class CitizenReport(Request):
         ),
         repr=False,
     )
-    failed_request_id: Guid | None = Field(
+    failed_request_id: RequestGuid | None = Field(
         default=None,
         alias="failedRequestId",
         title="Failed request id",
         description="The requestId of the request that failed, if the report is about one.",
     )
-    offer_id: Guid | None = Field(
+    offer_id: RequestGuid | None = Field(
         default=None,
         alias="moedetilbudId",
         title="Offer id",
         description="The mødetilbud that the report is about, if any.",
     )
-    invitation_id: Guid | None = Field(
+    invitation_id: RequestGuid | None = Field(
         default=None,
         alias="indkaldelseId",
         title="Invitation id",

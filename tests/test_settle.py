@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -21,13 +21,14 @@ from broker.errors import (
     Unknown,
 )
 from broker.reports.enrichment import MOST_TEXT, Addressee, joined, report_for, text_of
-from broker.settle import done, expired, not_carried_out, settle
-from schemas.answers import Answer, ReceiptResult
+from broker.settle import done, expired, not_carried_out, refused, settle
+from schemas.answers import Answer, CancelledResult, ReceiptResult
 from schemas.codes import ErrorCode, Reason, Status
 from schemas.envelope import Request
 from schemas.failure_reports import Report
 from schemas.personal import Cpr
-from schemas.requests import Book, Cancel, CitizenReport
+from schemas.requests import REQUESTS, Book, Cancel, CitizenReport
+from tests.schemas.samples import SAMPLES
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 SEEN = CallFacts("birk", "create", "status 502", 502, None, 812)
@@ -178,12 +179,49 @@ class TestCitizensWords:
 
     def test_somebody_elses_request_adds_nothing_and_is_not_named(self) -> None:
         failed = book().model_copy(update={"cpr": Cpr("0101364002")})
-        report = joined(words(), failed)
+        report = joined(words(code=2), failed, refused(failed, Reason.SLOT_TAKEN, NOW).answer)
         assert (report.offer_id, report.request_id) == (None, None)
+        assert (report.error_code, report.occurred_at) == (ErrorCode.NO_TIMES, NOW)
+
+    @pytest.mark.parametrize(
+        ("type_", "straks", "possible"),
+        [
+            ("query.offers.v1", False, {3, 4}),
+            ("query.offers.v1", True, {3, 4}),
+            ("query.times.v1", False, {2, 4}),
+            ("query.times.v1", True, {4}),
+            ("booking.book.v1", False, {2, 4}),
+            ("booking.immediate.v1", True, {4}),
+            ("booking.rebook.v1", False, {2, 4}),
+            ("booking.accept.v1", False, {4}),
+            ("booking.cancel.v1", False, {4}),
+        ],
+    )
+    @pytest.mark.parametrize("code", [2, 3, 4])
+    def test_a_code_that_the_failed_request_cannot_have_becomes_4(
+        self, type_: str, straks: bool, possible: set[int], code: int
+    ) -> None:
+        fields = {**SAMPLES[type_], "cpr": CPR}
+        if type_.startswith("query."):
+            fields["straksbooking"] = straks
+        failed = REQUESTS[type_].from_fields(fields)
+        assert joined(words(code=code), failed).error_code == (code if code in possible else 4)
+
+    def test_the_time_is_that_of_the_failure_and_not_of_the_words_about_it(self) -> None:
+        failed, earlier = book(), NOW - timedelta(minutes=9)
+        for error in (Unavailable(SEEN), Unknown(SEEN, NOW), Refused(Reason.SLOT_TAKEN)):
+            report = joined(words(), failed, settle(failed, error, earlier).answer)
+            assert json.loads(report.to_contract())["fejlTidspunkt"] == "2026-07-01T13:51:00+02:00"
+
+    def test_a_request_that_did_not_fail_has_no_time_of_failure(self) -> None:
+        failed = cancel()
+        answer = done(failed, CancelledResult(invitation_id=failed.invitation_id), NOW - timedelta(1)).answer
+        assert joined(words(), failed, answer).occurred_at == NOW
+        assert joined(words(), failed).occurred_at == NOW
 
 
-def words() -> Report:
-    message = citizens()
+def words(**changes: int) -> Report:
+    message = citizens(**changes)
     settlement = done(message, ReceiptResult(report_id=uuid4(), received_at=NOW), NOW)
     new = report_for(message, settlement, ALL, traceparent=None)
     assert new is not None
@@ -194,12 +232,12 @@ def cancel() -> Cancel:
     return Cancel.from_fields({**COMMON, "requestId": str(uuid4()), "indkaldelseId": str(uuid4())})
 
 
-def citizens() -> CitizenReport:
+def citizens(code: int = 4) -> CitizenReport:
     return CitizenReport.from_fields(
         {
             **COMMON,
             "requestId": str(uuid4()),
-            "fejlkode": 4,
+            "fejlkode": code,
             "fejltekst": "Siden gik i stå",
             "failedRequestId": str(uuid4()),
         }

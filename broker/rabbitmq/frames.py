@@ -21,6 +21,7 @@ from pamqp.header import ContentHeader
 
 from broker.errors import RabbitAway
 from broker.rabbitmq.messages import Outgoing, Published
+from broker.rabbitmq.properties import RAW_BYTES
 from broker.rabbitmq.transport import HEAD, OVERHEAD, transport_of
 
 METHOD, HEADER, BODY = 1, 2, 3
@@ -47,9 +48,9 @@ REPLY_TO, MESSAGE_ID, TIMESTAMP, TYPE, APP_ID = 1 << 9, 1 << 7, 1 << 6, 1 << 5, 
 LONG = Struct(">Q")
 
 
-def short_string(text: str) -> bytes:
+def short_string(text: str, errors: str = "strict") -> bytes:
     """A string of at most 255 bytes with its length. Raises ValueError."""
-    data = text.encode()
+    data = text.encode("utf-8", errors)
     if len(data) > MAX_SHORT_STRING:
         raise ValueError("a property, routing key or exchange name of more than 255 bytes")
     return bytes((len(data),)) + data
@@ -91,7 +92,7 @@ def amqp_properties(out: Outgoing, message_id: str) -> AmqpProperties:
     parts.append(b"\x02" if out.persistent else b"\x01")
     if out.correlation_id is not None:
         flags |= CORRELATION_ID
-        parts.append(short_string(out.correlation_id))
+        parts.append(short_string(out.correlation_id, RAW_BYTES))
     if out.reply_to is not None:
         flags |= REPLY_TO
         parts.append(short_string(out.reply_to))

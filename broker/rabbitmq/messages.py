@@ -78,6 +78,7 @@ class Arrival:
     """One arrival of a message. Only `queue`, `redelivered` and `delivery_count` are RabbitMQ's own; all else is the
     sender's and not trusted.
 
+    `correlation_id` may hold surrogates, which stand for bytes that are not UTF-8 (properties.py).
     `delivery_count` is counted by the quorum queue; 0 for a first delivery, whatever the sender's header says.
     """
 
@@ -106,7 +107,7 @@ class Arrival:
 def read_arrival(
     queue: str, body: bytes, properties: Basic.Properties, redelivered: bool, ack_token: AckToken
 ) -> Arrival:
-    """An arrival from the library's decoded properties. Empty strings count as missing."""
+    """An arrival from the library's decoded properties. Empty strings count as missing, except a correlation id."""
     headers = properties.headers if isinstance(properties.headers, dict) else {}
     return Arrival(
         queue=queue,
@@ -114,7 +115,7 @@ def read_arrival(
         type=properties.message_type or None,
         content_type=properties.content_type or None,
         message_id=properties.message_id or None,
-        correlation_id=properties.correlation_id or None,
+        correlation_id=properties.correlation_id,
         reply_to=properties.reply_to or None,
         headers=headers,
         redelivered=redelivered,

@@ -15,11 +15,12 @@ from broker.errors import CallFacts
 from broker.ledger.model import NewReport, StoredAnswer
 from broker.settle import NOT_BOOKED, Settlement
 from config.directory import Directory
+from schemas.answers import Answer
 from schemas.codes import ErrorCode, ReportKind, Status
 from schemas.envelope import Request
-from schemas.failure_reports import Report
+from schemas.failure_reports import COPENHAGEN, Report
 from schemas.ids import report_of
-from schemas.requests import CitizenReport
+from schemas.requests import Book, CitizenReport, QueryOffers, QueryTimes, Rebook
 
 MOST_TEXT = 500
 """Characters; Fejltekst is String(500) in the contract (docs/contract.md#fejlmelding)."""
@@ -199,17 +200,34 @@ def text_of(code: ErrorCode, call_facts: CallFacts | None) -> str:
     return f"{opening} Trin: {step}. Set: {what}. Varighed: {call_facts.milliseconds} ms."[:MOST_TEXT]
 
 
-def joined(report: Report, failed: Request) -> Report:
-    """A citizen's report, completed from the failed request.
+def joined(report: Report, failed: Request, answer: Answer | None = None) -> Report:
+    """A citizen's report, completed and corrected from the failed request and its answer, if it has one (R14).
 
     The request of another citizen adds nothing and is not named to the supplier.
     """
     if report.cpr != failed.cpr:
         return report
-    known = {
+    known: dict[str, object] = {
         "request_id": failed.request_id,
         "offer_id": report.offer_id or getattr(failed, "offer_id", None),
         "invitation_id": report.invitation_id or getattr(failed, "invitation_id", None),
         "type": failed.TYPE,
     }
+    if not is_possible(report.error_code, failed):
+        known["error_code"] = ErrorCode.OTHER
+    if answer is not None and answer.status is not Status.DONE:
+        known["occurred_at"] = answer.answered_at.astimezone(COPENHAGEN)
     return report.model_copy(update=known)
+
+
+def is_possible(code: ErrorCode, failed: Request) -> bool:
+    """Whether this fejlkode can be that of the failed request (R4)."""
+    match code:
+        case ErrorCode.NO_OFFERS:  # every other request names an offer or a meeting
+            return isinstance(failed, QueryOffers)
+        case ErrorCode.NO_TIMES:
+            return isinstance(failed, Book | Rebook) or (
+                isinstance(failed, QueryTimes) and not failed.immediate
+            )
+        case ErrorCode.OTHER:
+            return True

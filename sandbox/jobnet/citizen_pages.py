@@ -14,7 +14,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from sandbox.jobnet.citizens import CITIZENS, Citizen
-from sandbox.jobnet.danish import heading
+from sandbox.jobnet.danish import FORMS, heading
 from sandbox.jobnet.request_store import Meeting, RequestStore, SentRequest, Unknown
 from sandbox.jobnet.sandbox_client import SandboxClient
 
@@ -121,8 +121,12 @@ class CitizenPages:
     async def _choose_time(
         self, request: web.Request, title: str, offer: str, immediate: bool, meeting: Meeting | None = None
     ) -> web.Response:
+        # Ordinary booking may choose a mødeform and read on; straksbooking sees one list.
+        wanted = (
+            {} if immediate else {n: request.query[n] for n in ("moedeform", "side") if n in request.query}
+        )
         sent = await self._requests.send(
-            citizen_of(request), "query.times.v1", moedetilbudId=offer, straksbooking=immediate
+            citizen_of(request), "query.times.v1", moedetilbudId=offer, straksbooking=immediate, **wanted
         )
         if sent.status != "done":
             return self._answer_page(request, sent, title)
@@ -132,6 +136,9 @@ class CitizenPages:
             title=title,
             meeting=meeting,
             rows=sent.answer["result"]["tider"],
+            forms=() if immediate else tuple(FORMS),
+            chosen_form=wanted.get("moedeform"),
+            next_page=sent.answer["result"].get("naesteSide"),
             request_id=str(uuid4()),
         )
 

@@ -6,13 +6,14 @@ import asyncio
 import json
 import statistics
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pika
 import pytest
 
-from sandbox.system_layout import GROUP_WITHOUT_OFFERS, offer_id
+from sandbox.system_layout import GROUP_WITHOUT_OFFERS, offer_id, slot_time
 from schemas.ids import invitation_of
 from tests.functional.running_broker import (
     ROOM,
@@ -54,6 +55,24 @@ class TestWhatCitizensAsk:
         rows = answer["result"]["tider"]
         assert len(rows) == 30
         assert [row["moedeform"] for row in rows[:3]] == ["personligtFremmoede", "telefonisk", "digitalt"]
+
+    async def test_every_time_is_reached_page_by_page(
+        self, shared: RunningBroker, frontend: Frontend
+    ) -> None:
+        """Two starts of many caseworkers each: more than one answer holds."""
+        offer = str(offer_id("90001", ROOM.name))
+        first, second = (slot_time(shared.sandbox.layout.starts_on, 9, time) for time in (0, 1))
+        asked: dict[str, Any] = {"kontaktgruppe": "1", "moedetilbudId": offer, "moedeform": "telefonisk"}
+        asked |= {"fra": first.isoformat(), "til": (second + timedelta(minutes=1)).isoformat()}
+        seen, page = list[tuple[str, str]](), None
+        while True:
+            answer = await frontend.ask("query.times.v1", request(**asked, side=page))
+            rows = answer["result"]["tider"]
+            assert {row["moedeform"] for row in rows} == {"telefonisk"}
+            seen += [(row["starttidspunkt"], row["sagsbehandler"]["id"]) for row in rows]
+            if (page := answer["result"].get("naesteSide")) is None:
+                break
+        assert len(seen) == len(set(seen)) == 2 * ROOM.caseworkers
 
     @pytest.mark.parametrize(("straks", "code"), [(False, 2), (True, 4)])
     async def test_no_times_is_failure_2_and_for_straksbooking_4(

@@ -7,9 +7,12 @@ import json
 from typing import Any
 
 import pytest
+from pamqp.commands import Basic
 
 from broker.rabbitmq.topology import dead_queue_of
 from tests.functional.running_broker import Frontend, RunningBroker, booking, request
+from tests.rabbitmq.foreign import short
+from tests.rabbitmq.raw_client import DIRECT_REPLY, correlation_id_of, raw_client
 from tests.support import poll
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -117,3 +120,39 @@ async def test_odd_properties_harm_nobody(
     await frontend.send("query.offers.v1", request(kontaktgruppe="1"), **properties)
     answer = await frontend.ask("query.offers.v1", request(kontaktgruppe="1"))
     assert answer["status"] == "done"
+
+
+CORRELATION_IDS = {
+    "16 bytes of a UUID": bytes.fromhex("ff00c1fe80994d6f8a610c2d3e4f5a6b"),
+    "Latin-1": "forespørgsel".encode("latin-1"),
+    "half a character": b"abc\xc3",
+    "a surrogate": b"\xed\xa0\x80",
+    "255 bytes": b"\xff" * 255,
+    "empty": b"",
+    "UTF-8": "forespørgsel".encode(),
+}
+
+
+@pytest.mark.parametrize("correlation_id", CORRELATION_IDS.values(), ids=CORRELATION_IDS)
+async def test_a_correlation_id_comes_back_byte_for_byte(
+    shared: RunningBroker, correlation_id: bytes
+) -> None:
+    """It belongs to the frontend, which may take any bytes: AMQP's short string has no encoding that RabbitMQ checks."""
+    flags, properties = 0, b""
+    for name, value in {
+        "content_type": short(b"application/json"),
+        "correlation_id": short(correlation_id),
+        "reply_to": short(DIRECT_REPLY.encode()),
+        "message_type": short(b"query.offers.v1"),
+    }.items():
+        flags, properties = flags | Basic.Properties.flags[name], properties + value
+    body = json.dumps(request(kontaktgruppe="1")).encode()
+
+    def story() -> tuple[bytes, bytes]:
+        with raw_client(shared.amqp_url) as client:
+            client.publish("jobnet.requests", "query.offers", body, flags, properties)
+            return client.arrival()
+
+    header, answer = await asyncio.to_thread(story)
+    assert json.loads(answer)["status"] == "done"
+    assert correlation_id_of(header) == correlation_id

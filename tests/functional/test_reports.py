@@ -57,13 +57,13 @@ async def arrived(
 
 
 async def failing(
-    broker: RunningBroker, frontend: Frontend, number: int, jobcenter: str = "90001"
+    broker: RunningBroker, frontend: Frontend, number: int, jobcenter: str = "90001", *, type_: str = BOOK
 ) -> dict[str, Any]:
     """A booking that the booking system rejects with a bare 400; the body that was sent."""
     body = booking(broker, number, jobcenter)
     system = broker.sandbox.booking_system_of(jobcenter)
     system.script("reserve", "status", status=400, invitation=str(invitation_of(UUID(body["requestId"]))))
-    answer = await frontend.ask(BOOK, body)
+    answer = await frontend.ask(type_, body)
     assert (answer["status"], answer["fejlkode"], answer["canReport"]) == ("failed", 4, True), answer
     return body
 
@@ -159,6 +159,26 @@ class TestCitizensReports:
         reports = await arrived(reporting, failed["cpr"], count=2)
         own = next(r for r in reports if r["fejltekst"] == "Siden gik i stå 😕")
         assert own["moedetilbudId"] == failed["moedetilbudId"]
+
+    async def test_a_code_that_the_failed_request_cannot_have_becomes_4_and_the_time_is_the_failures(
+        self, reporting: RunningBroker, frontend: Frontend
+    ) -> None:
+        """R4: code 2 "dog ikke ved straksbooking", also when the frontend does not say that it was one."""
+        failed = await failing(reporting, frontend, 25, type_="booking.immediate.v1")
+        (automatic,) = await arrived(reporting, failed["cpr"])
+        words = request(25, fejlkode=2, fejltekst="Der var ingen tider", failedRequestId=failed["requestId"])
+        assert (await frontend.ask(CITIZEN, words))["status"] == "done"
+        reports = await arrived(reporting, failed["cpr"], count=2)
+        own = next(r for r in reports if r["fejltekst"] == "Der var ingen tider")
+        assert (own["fejlkode"], own["fejlTidspunkt"]) == (4, automatic["fejlTidspunkt"])
+        # The outcome event says what the supplier got, and the log says what was corrected
+        report_id = str(report_of(UUID(words["requestId"])))
+        events = frontend.events[words["requestId"]]
+        await poll(lambda: any(e.get("reportId") == report_id for e in events), what="report.delivered")
+        assert {e["fejlkode"] for e in events if e.get("reportId") == report_id} == {4}
+        lines = [line for process in reporting.processes for line in process.lines()]
+        (line,) = [line for line in lines if line["event"] == "report-code-corrected"]
+        assert (line["report_id"], line["type"]) == (report_id, "booking.immediate.v1")
 
     async def test_a_failed_query_can_be_reported_too(
         self, reporting: RunningBroker, frontend: Frontend

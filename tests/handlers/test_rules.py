@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from broker.errors import Refused
 from broker.handlers.bookings import check_choice, check_movable
-from broker.handlers.queries import MOST_TIMES, rows_of
+from broker.handlers.queries import MOST_TIMES, page_of, rows_of
+from schemas.answers import TimesResult
 from schemas.codes import MeetingForm, Reason
 from schemas.external import Booking, Caseworker, MeetingTime, Wish
 from schemas.ids import invitation_of
+from schemas.times_cursor import TimesCursor
 
 START = datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
 ALL = tuple(MeetingForm)
@@ -81,6 +83,62 @@ class TestRows:
         assert len({(start, who) for start, who, _ in shown}) == min(
             MOST_TIMES, len({(t.starts_at, t.caseworker.id) for t in found})
         )
+
+
+def pages(found: list[MeetingTime], form: MeetingForm | None = None) -> list[TimesResult]:
+    """Every page, as a frontend reads them one after another."""
+    read = [page_of(found, form=form)]
+    while (cursor := read[-1].next_page) is not None:
+        read.append(page_of(found, form=form, after=TimesCursor.read(cursor)))
+    return read
+
+
+class TestPages:
+    """Ordinary booking sees every time; straksbooking the ten of release note 3.1."""
+
+    def test_twelve_caseworkers_at_one_start_are_all_reached_and_each_form_too(self) -> None:
+        only = (MeetingForm.IN_PERSON,)
+        found = [time_of(who=f"c{n}", forms=only if n < 10 else (MeetingForm.TELEPHONE,)) for n in range(12)]
+        assert [len(page.rows) for page in pages(found)] == [10, 2]
+        [page] = pages(found, MeetingForm.TELEPHONE)
+        assert [row.caseworker.id for row in page.rows] == ["c10", "c11"]
+        assert page_of(found, form=MeetingForm.DIGITAL) == TimesResult(rows=())
+
+    def test_straksbooking_has_one_page(self) -> None:
+        assert page_of((time_of(30 * n) for n in range(12)), last=True).next_page is None
+
+    def test_a_time_that_is_taken_between_two_pages_makes_no_other_skipped(self) -> None:
+        found = [time_of(who=f"c{n}") for n in range(12)]
+        cursor = TimesCursor.read(page_of(found).next_page or "")
+        shown = page_of([time for time in found if time.caseworker.id != "c9"], after=cursor).rows
+        assert {"c10", "c11"} <= {
+            row.caseworker.id for row in page_of(found[:3] + found[4:], after=cursor).rows
+        }
+        assert len({row.caseworker.id for row in shown}) == 10
+        assert page_of(found[:3], after=TimesCursor(START + timedelta(1), "c9")).rows == ()
+
+    @given(
+        st.lists(
+            st.builds(
+                time_of,
+                st.integers(0, 4).map(lambda n: n * 30),
+                st.text(min_size=1, max_size=3),
+                st.lists(st.sampled_from(ALL), min_size=1, max_size=3).map(tuple),
+            ),
+            max_size=60,
+        ),
+        st.none() | st.sampled_from(ALL),
+    )
+    def test_the_pages_together_have_each_row_once(
+        self, found: list[MeetingTime], form: MeetingForm | None
+    ) -> None:
+        shown = [
+            (row.starts_at, row.caseworker.id, row.form) for page in pages(found, form) for row in page.rows
+        ]
+        offered = {(t.starts_at, t.caseworker.id, f) for t in found for f in t.forms if form in (None, f)}
+        assert len(shown) == len(set(shown))
+        assert set(shown) == offered
+        assert all(len(page.rows) <= 30 for page in pages(found, form))
 
 
 class TestChoice:

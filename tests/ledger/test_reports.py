@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -412,10 +413,25 @@ async def test_a_citizens_report_waits_for_the_request_it_names(ledger: Ledger, 
         report.content,
         booking.type,
     )
-    assert found.failed == booking.message
-    assert await ledger.reports.joins.join(found.report_id, b"with more")
-    assert not await ledger.reports.joins.join(found.report_id, b"twice")
+    assert (found.failed, found.failed_answer) == (booking.message, failed(None).answer)
+    at = report.occurred_at - timedelta(minutes=3)
+    assert await ledger.reports.joins.join(found.report_id, b"with more", 2, at)
+    assert not await ledger.reports.joins.join(found.report_id, b"twice", 3, at)
+    row = await report_row(sql, report.report_id)
+    assert (row["error_code"], row["occurred_at"]) == (2, at)
     assert (await delivering(ledger, report.report_id)).content == b"with more"
+
+
+async def test_a_report_is_joined_although_the_answer_cannot_be_decrypted(ledger: Ledger, sql: Sql) -> None:
+    booking = ask(ANN)
+    await ledger.requests.settle(await claimed(ledger, booking), failed(None))
+    report = await joining(ledger, ANN, booking.request_id)
+    await sql.execute("UPDATE requests SET answer = '\\x0102' WHERE request_id = $1", booking.request_id)
+    [found] = await ledger.reports.joins.joinable(10)
+    assert (found.failed, found.failed_answer) == (booking.message, None)
+    assert await ledger.reports.joins.join(found.report_id, None)
+    row = await report_row(sql, report.report_id)
+    assert (row["error_code"], row["occurred_at"]) == (report.error_code, report.occurred_at)
 
 
 async def test_another_citizens_request_is_not_joined(ledger: Ledger) -> None:

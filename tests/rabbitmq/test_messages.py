@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from broker.rabbitmq import AckToken, Arrival
+from broker.dead_letters.headers import LetterProperties, properties_of
+from broker.rabbitmq import AckToken, Arrival, Outgoing
+from broker.rabbitmq.frames import amqp_properties
 from broker.rabbitmq.messages import read_arrival
 from broker.rabbitmq.properties import MAX_HEADER_BYTES, salvage
 from tests.rabbitmq.foreign import nested, short, table
@@ -110,6 +112,26 @@ def test_a_property_that_cannot_be_read_is_dropped_and_the_others_are_kept(flag:
     assert getattr(found.properties, flag) is None
     assert found.properties.reply_to == "jobnet.answers.x"
     assert found.properties.message_type == "booking.book.v1"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\xff\xfe", b"\xed\xa0\x80", "é".encode("latin-1"), b"\xff" * 255, "é".encode(), b""]
+)
+def test_a_correlation_id_goes_through_byte_for_byte_and_costs_no_neighbour(sent: bytes) -> None:
+    # Given a message with any bytes as its correlation id, and a header that counts deliveries
+    parts = [table(b"\x10x-delivery-countI\x00\x00\x00\x07"), short(sent), short(b"r")]
+    flags = FLAGS["headers"] | FLAGS["correlation_id"] | FLAGS["reply_to"]
+    properties = read(header(flags, b"".join(parts))).properties
+    # When it is read, kept as a dead letter is, and published again
+    arrival = read_arrival("q", b"", properties, True, AckToken(FakeChannel(), 1))
+    kept = LetterProperties.from_json(properties_of(arrival).to_json())
+    for correlation_id in (arrival.correlation_id, kept.correlation_id):
+        _, values = amqp_properties(
+            Outgoing("", "q", b"", correlation_id=correlation_id, content_type=None), "m"
+        )
+        # Then the same bytes are on the wire, after the delivery mode
+        assert values[1:].startswith(short(sent))
+    assert (arrival.delivery_count, arrival.reply_to) == (7, "r")
 
 
 def test_valid_properties_are_read_by_the_library() -> None:

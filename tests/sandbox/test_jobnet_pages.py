@@ -102,6 +102,21 @@ async def test_a_form_sent_twice_is_one_request(client: Client, broker: Broker) 
     assert (sent[0]["moedetilbudId"], sent[0]["sagsbehandlerId"]) == ("o-1", "k-1")
 
 
+async def test_ordinary_booking_chooses_a_form_and_reads_on_and_straksbooking_does_not(
+    client: Client, broker: Broker
+) -> None:
+    times = {"status": "done", "result": {"tider": [TIME], "naesteSide": "abc"}}
+    broker.answers |= {"query.times.v1": times}
+    page = await text_of(client, "/borger/asta/book/o-1?moedeform=telefonisk")
+    assert 'href="?moedeform=telefonisk&amp;side=abc">Vis senere tider' in page
+    await text_of(client, "/borger/asta/book/o-1?moedeform=telefonisk&side=abc")
+    assert "Mødeform:" not in await text_of(client, "/borger/asta/straks/o-1?moedeform=telefonisk&side=abc")
+    asked = [
+        (body.get("moedeform"), body.get("side")) for type_, body in broker.sent if type_ == "query.times.v1"
+    ]
+    assert asked == [("telefonisk", None), ("telefonisk", "abc"), (None, None)]
+
+
 async def test_a_query_is_repeated_by_its_own_page_and_a_booking_by_the_page_of_its_answer(
     client: Client, broker: Broker
 ) -> None:

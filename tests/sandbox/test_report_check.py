@@ -91,6 +91,7 @@ def test_a_webhook_has_more_fields_and_all_of_them_are_compared(run: Run) -> Non
     assert problems_of(run, LINE, DELIVERED, arrived(run, **webhook)) == []
     for name in webhook:
         assert name in problems_of(run, LINE, DELIVERED, arrived(run, **webhook | {name: "other"}))[0]
+    run.answers["5"] = run.answers[LINE.id]
     joined = replace(
         OWN, report=OWN.report | {"requestId": "@request:5", "requestType": "x"} if OWN.report else None
     )
@@ -147,6 +148,17 @@ def test_equal_failures_are_counted_on_the_first_ones_report(run: Run) -> None:
 def test_the_report_of_an_uncertain_booking_has_the_time_of_its_final_outcome(run: Run) -> None:
     late = arrived(run, fejlTidspunkt="2030-01-07T09:01:00+01:00")
     assert problems_of(run, replace(LINE, final={"outcome": "failed"}), DELIVERED, late) == []
+
+
+def test_a_citizens_joined_report_has_the_time_of_the_failure(run: Run) -> None:
+    joined = replace(
+        OWN, id="002-joined", report=WANT | {"fejltekst": WORDS, "requestId": f"@request:{LINE.id}"}
+    )
+    run.answers[joined.id] = {"answeredAt": "2030-01-07T08:05:00+00:00"}
+    report = arrived(run, fejltekst=WORDS)
+    assert problems_of(run, joined, DELIVERED, report) == []
+    late = report | {"fejlTidspunkt": "2030-01-07T09:05:00+01:00"}
+    assert "did not reach fyrtaarn" in problems_of(run, joined, DELIVERED, late)[0]
 
 
 def test_the_rows_of_a_command_are_read_and_a_waiting_report_has_no_cause(run: Run) -> None:

@@ -21,6 +21,7 @@ from schemas.wire import InvalidMessage
 
 CPR: Final = "0101364001"
 NOW: Final = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+NIL: Final = "00000000-0000-0000-0000-000000000000"
 REQUEST_ID: Final = "6f1c2a34-9b0d-4e57-8a61-0c2d3e4f5a6b"
 OFFER_ID: Final = "11111111-2222-4333-8444-555555555555"
 FAILED_ID: Final = "0f0f0f0f-1111-4222-8333-444455556666"

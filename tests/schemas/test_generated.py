@@ -16,7 +16,7 @@ from schemas.outcome_events import Outcome, OutcomeEvent
 from schemas.requests import REQUESTS
 from schemas.wire import FieldProblem
 from tests.schemas.checker import accepts
-from tests.schemas.samples import BOOK, CPR, NOW, RESULTS, SAMPLES, body, problems, read
+from tests.schemas.samples import BOOK, CPR, NIL, NOW, RESULTS, SAMPLES, body, problems, read
 
 
 def stored(type: str) -> dict[str, Any]:
@@ -79,6 +79,7 @@ def test_a_schema_refuses_a_missing_or_foreign_field_as_the_model_does(type: str
     sample, schema = SAMPLES[type], stored(type)
     wrong = [{key: value for key, value in sample.items() if key != name} for name in schema["required"]]
     wrong += [{**sample, name: [1]} for name in sample]
+    wrong += [{**sample, "requestId": NIL}]
     if type.startswith("booking."):
         wrong += [{**sample, "moedetilbudId": CPR, "indkaldelseId": CPR}]
     for fields in wrong:

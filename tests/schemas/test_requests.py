@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -14,9 +15,11 @@ from pydantic import ValidationError
 from schemas.codes import MeetingForm
 from schemas.personal import Cpr
 from schemas.requests import REQUESTS, Book, QueryTimes
+from schemas.times_cursor import TimesCursor
 from tests.schemas.samples import (
     CPR,
     INVITATION_ID,
+    NIL,
     NOW,
     OFFER_ID,
     REQUEST_ID,
@@ -36,6 +39,8 @@ FORM = "must be one of personligtFremmoede, telefonisk, digitalt"
 CODES = "2 (ingen mødetider), 3 (ingen mødetilbud) or 4 (andet problem)"
 CONTROL = "must not hold control characters other than line breaks"
 TEXT_255 = "must be 1 to 255 characters"
+
+LIKE_CPR = "must not look like a CPR number"
 
 WRONG_INSTANTS: list[tuple[Any, str]] = [
     ("2026-03-02T13:00:00", OFFSET),
@@ -65,6 +70,7 @@ WRONG_GUIDS: list[tuple[Any, str]] = [
     (f"{REQUEST_ID}\n", GUID),
     (17, GUID),
     ([REQUEST_ID], GUID),
+    (NIL, "must not be the nil UUID, which stands for no id"),
 ]
 WRONG_TEXTS: list[tuple[Any, str]] = [
     ("", TEXT_255),
@@ -72,6 +78,18 @@ WRONG_TEXTS: list[tuple[Any, str]] = [
     ("a\nb", "must not hold control characters"),
     (7, "must be a string"),
     (["x"], "must be a string"),
+    *[
+        (text, LIKE_CPR)
+        for text in (
+            CPR,
+            "010136-4001",
+            f"RID:{CPR}",
+            "sag 010136 4001",
+            "010136\u20134001",
+            "6101364001",
+            f"x{CPR}y",
+        )
+    ],
 ]
 NO_FLAGS: list[Any] = ["true", "ja", 1, 0, None, []]
 WRONG_FLAGS: list[tuple[Any, str]] = [(each, "must be true or false") for each in NO_FLAGS]
@@ -105,6 +123,11 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         (10**20, "must be a whole number of at most 20 digits, or a string"),
         ("x" * 21, "must be 1 to 20 characters"),
         ("a\tb", "must not hold control characters"),
+        (CPR, LIKE_CPR),
+        (f" {CPR[:6]}-{CPR[6:]} ", LIKE_CPR),
+        (1101364001, LIKE_CPR),
+        (int(CPR), LIKE_CPR),  # as a number it loses its leading zero
+        (CPR[1:], LIKE_CPR),
     ],
     "straksbooking": WRONG_FLAGS,
     "starttidspunkt": [(None, REQUIRED), (..., REQUIRED), *WRONG_INSTANTS],
@@ -147,6 +170,16 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
         ("a\x85b", CONTROL),
     ],
 }
+PAGE = "must be the naesteSide of an earlier answer"
+WRONG_TIMES: list[tuple[str, Any, str]] = [
+    ("moedeform", "Telefonisk", FORM),
+    *[("side", page, PAGE) for page in ("", "2", "æ", "!!!!", "bnVsbA", "WzEsMl0", "W10", "x" * 2000)],
+    *[
+        ("side", base64.urlsafe_b64encode(text.encode()).decode().rstrip("="), PAGE)
+        for text in ('["2026-03-02T12:00:00","a"]', '["0001-01-01T00:00:00Z","a"]', '["x","a"]', "[" * 400)
+    ],
+    ("side", 2, "must be a string"),
+]
 NOT_REQUIRED = {("report.citizen.v1", "moedetilbudId"), ("report.citizen.v1", "indkaldelseId")}
 CASES = [
     pytest.param(type, field, value, sentence, id=f"{type} {field} {place}")
@@ -259,6 +292,48 @@ def test_a_missing_contact_group_is_not_a_wrong_field(value: Any, group: str | N
     message = request("booking.book.v1", kontaktgruppe=value)
     assert isinstance(message, Book)
     assert message.contact_group == group
+
+
+@pytest.mark.parametrize(
+    "text", ["3201364001", "0113364001", "2902374001", "01013640011", "12345678901234", "RID:1"]
+)
+def test_what_has_no_date_is_not_taken_for_a_cpr_number(text: str) -> None:
+    message = read("booking.book.v1", body({**SAMPLES["booking.book.v1"], "sagsbehandlerId": text}))
+    assert isinstance(message, Book)
+    assert message.caseworker_id == text
+
+
+def test_a_uuid_is_not_taken_for_a_cpr_number() -> None:
+    caseworker = "6f1c2a34-9b0d-4e57-8a61-a0101364001b"
+    assert read("booking.book.v1", body({**SAMPLES["booking.book.v1"], "sagsbehandlerId": caseworker}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"requestId": NIL}, {"moedetilbudId": NIL}, {"sagsbehandlerId": CPR}, {"kontaktgruppe": CPR}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_an_earlier_release_stored_is_still_read(changes: dict[str, Any]) -> None:
+    """An open booking in the ledger must not become unreadable by an upgrade."""
+    message = request("booking.book.v1", **changes)
+    assert Book.from_json(message.to_json()) == message
+
+
+@pytest.mark.parametrize(("field", "value", "sentence"), WRONG_TIMES)
+def test_a_wrong_page_of_times_is_named(field: str, value: Any, sentence: str) -> None:
+    assert problems("query.times.v1", body({**SAMPLES["query.times.v1"], field: value})) == {field: sentence}
+
+
+def test_a_page_of_times_is_read_and_is_not_for_straksbooking() -> None:
+    cursor = str(TimesCursor(NOW, "sagsbehandler-æ"))
+    paged = {**SAMPLES["query.times.v1"], "moedeform": "telefonisk", "side": cursor}
+    message = read("query.times.v1", body(paged))
+    assert isinstance(message, QueryTimes)
+    assert (message.form, message.page) == (MeetingForm.TELEPHONE, cursor)
+    assert TimesCursor.read(cursor) == TimesCursor(NOW, "sagsbehandler-æ")
+    left_out = "must be left out for straksbooking"
+    straks = problems("query.times.v1", body({**paged, "straksbooking": True}))
+    assert straks == {"moedeform": left_out, "side": left_out}
 
 
 def test_optional_fields_may_be_left_out_or_null() -> None:

@@ -128,13 +128,14 @@ class Joinable:
     """A citizen's report that may go: its failed request has ended, or it has waited long enough.
 
     `failed` is that request's message, in the clear. None if the request is unknown or another citizen's: the report
-    then goes as it is.
+    then goes as it is. `failed_answer` is its answer, if it has one.
     """
 
     report_id: UUID
     content: bytes = field(repr=False)
     failed_type: str | None = None
     failed: bytes | None = field(default=None, repr=False)
+    failed_answer: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
