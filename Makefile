@@ -29,7 +29,7 @@ run: .venv/.project ## start the sandbox and the broker, send the sample day, ke
 # Unit tests start no servers, so `make test ARGS="-m unit"` needs none to be prepared.
 test: .venv/.project .venv/.dev-packages ## run all tests, against servers of their own (ARGS=… goes to pytest)
 	@$(if $(filter unit,$(ARGS)),:,$(PY) -m scripts.prepare test)
-	@exec $(PY) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec $(PY) -m pytest --numprocesses $(if $(filter unit,$(ARGS)),2,4) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.project .venv/.dev-packages ## formatting, lint, types, import rules
 	@echo "  ruff format"; .venv/bin/ruff format --check .

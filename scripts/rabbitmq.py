@@ -32,7 +32,7 @@ from scripts.processes import (
 from scripts.rabbitmq_dist import Installation, installation
 
 STOP_GRACE_S = 30.0
-CTL_TIMEOUT_S = 60.0
+CTL_TIMEOUT_S = 180
 MEMORY_LIMIT = "1GB"
 CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{amqp}

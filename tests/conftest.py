@@ -21,7 +21,7 @@ from broker.ledger.postgres.versions import upgrade
 from scripts.postgres import PostgresNode, PostgresServer
 from scripts.processes import LOCAL, private_folder
 from scripts.rabbitmq import RabbitNode, RabbitServer
-from tests.levels import UNIT, length_rank, level_of, no_servers
+from tests.levels import FOLDERS, UNIT, length_rank, level_of, no_servers
 from tests.support import Patience
 
 pytest_plugins = ["tests.operators"]
@@ -104,6 +104,11 @@ def ledger_database(postgres: PostgresServer, upgraded: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     yield postgres.create_database(name, like=upgraded)
     postgres.drop_database(name)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Folders without unit tests need not be imported for `-m unit`."""
+    return True if config.option.markexpr == UNIT and collection_path.name in FOLDERS else None
 
 
 @pytest.hookimpl(tryfirst=True)

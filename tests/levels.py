@@ -46,7 +46,7 @@ LONGEST_FILES = (
     "browser/test_jobnet_pages.py",
     "functional/test_reports.py",
     "functional/test_crashes.py",
-    "test_runtime.py",
+    "scripts/test_servers.py",
     "functional/test_privacy.py",
     "faults/test_short.py",
     "functional/test_bookings.py",

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from broker.cli.main import main
 from broker.ledger.operators.operations import Operations
 from config.settings import EXAMPLE, Settings
-from tests.ledger.dead import desk_of
+from tests.ledger.dead import operations_of
 from tests.ledger.support import Sql, key, settings_for
 
 Command = Callable[..., Awaitable[Result]]
@@ -33,8 +33,8 @@ async def sql(settings: Settings) -> AsyncIterator[Sql]:
 
 
 @pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Operations]:
-    async with desk_of(settings) as opened:
+async def operations(settings: Settings) -> AsyncIterator[Operations]:
+    async with operations_of(settings) as opened:
         yield opened
 
 

@@ -1,4 +1,4 @@
-"""The table "what happened, and what it becomes" of DESIGN 5 as far as it is judged in `settle`: pure."""
+"""The rows of docs/architecture.md#outcomes that `settle` decides."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def reported(message: Request, error: Exception, addressee: Addressee = ALL) -> 
 
 
 class TestEnrichment:
-    """DESIGN 6: "A failed booking is enriched once, at the moment of failure"."""
+    """A failed booking is enriched once, when it fails (docs/architecture.md#reports)."""
 
     def test_a_report_has_all_seven_fields_of_the_release_note(self) -> None:
         message = book()

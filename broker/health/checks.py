@@ -23,11 +23,11 @@ class PeriodicChecks:
     """The periodic checks of one process."""
 
     def __init__(
-        self, settings: Settings, vitals: Vitals, desk: Operations, rabbit: Rabbit, systems: Systems
+        self, settings: Settings, vitals: Vitals, operations: Operations, rabbit: Rabbit, systems: Systems
     ) -> None:
         self._settings = settings
         self._vitals = vitals
-        self._desk = desk
+        self._operations = operations
         self._rabbit = rabbit
         self._systems = systems
 
@@ -46,12 +46,16 @@ class PeriodicChecks:
     async def conserve(self) -> None:
         """Compare what was accepted with its outcomes. Raises LedgerAway."""
         codes = report_codes(self._systems.directory.suppliers)
-        self._vitals.record_balance(await Conservation(self._settings, self._desk.server, codes).check())
+        self._vitals.record_balance(
+            await Conservation(self._settings, self._operations.server, codes).check()
+        )
 
     async def figures(self) -> None:
         """Read the figures of the ledger and the depths of the work queues. Raises LedgerAway, RabbitAway."""
         queues = (*WORK_QUEUES, *map(lane_of, self._systems.directory.suppliers))
-        self._vitals.record_figures(await self._desk.figures.figures(), await self._rabbit.depths(queues))
+        self._vitals.record_figures(
+            await self._operations.figures.figures(), await self._rabbit.depths(queues)
+        )
 
     async def certificates(self) -> None:
         """Read when certificates end. For a system that cannot be reached the last known date stays."""

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from broker.errors import CallFacts
-from broker.lanes.lane import Event
-
-
-class DeliveryRules(Protocol):
-    """The settings of section `reports` that the policy needs."""
-
-    @property
-    def retry_delays_seconds(self) -> Sequence[float]:
-        """Seconds before each counted retry; after the last one the report is dead."""
-
-    @property
-    def retry_after_most_seconds(self) -> float:
-        """Maximum seconds of a Retry-After; a longer one counts as this."""
-
-    @property
-    def bug_tries(self) -> int:
-        """Attempts ended by a bug of ours after which a report is dead."""
-
-    @property
-    def crashes_most(self) -> int:
-        """Dead processes after which a report is dead."""
+from broker.lanes.events import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
 from uuid import UUID
 
 from broker.lanes.events import (
@@ -23,27 +22,7 @@ from broker.lanes.events import (
     TimeCame,
     WaitRequested,
 )
-
-__all__ = [
-    "LANE_TRANSITIONS",
-    "DestinationAnswered",
-    "DestinationFailed",
-    "Event",
-    "Lane",
-    "LaneRules",
-    "LaneState",
-    "LaneTransition",
-    "Paused",
-    "ProbeLost",
-    "Resumed",
-    "SetupWrong",
-    "TimeCame",
-    "WaitRequested",
-    "after",
-    "may_hand_over",
-    "tells_a_person",
-    "wants_probe",
-]
+from config.report_sections import ReportSettings
 
 # The doubling has reached `park_most_seconds` long before; the stored counter needs a bound.
 HIGHEST_STEP = 30
@@ -56,26 +35,6 @@ class LaneState(StrEnum):
     PARKED = "parked"
     PROBING = "probing"
     PAUSED = "paused"
-
-
-class LaneRules(Protocol):
-    """The settings of section `reports` that a lane needs."""
-
-    @property
-    def park_first_seconds(self) -> float:
-        """Seconds of the first parking."""
-
-    @property
-    def park_most_seconds(self) -> float:
-        """Maximum seconds of one parking; the doubling stops here."""
-
-    @property
-    def park_after_failures(self) -> int:
-        """Consecutive failures of the destination that park the lane."""
-
-    @property
-    def retry_after_most_seconds(self) -> float:
-        """Maximum seconds of a Retry-After; a longer one counts as this, and an operator is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +90,7 @@ LANE_TRANSITIONS = (
 """Every change of a lane's state. tests/ledger/test_transitions.py checks each row."""
 
 
-def after(lane: Lane, event: Event, now: datetime, rules: LaneRules) -> Lane:
+def after(lane: Lane, event: Event, now: datetime, rules: ReportSettings) -> Lane:
     """The lane after `event`; unchanged if the event has no meaning in the lane's state."""
     match event:
         case Paused():
@@ -185,7 +144,7 @@ def _resumed(lane: Lane, event: Resumed, now: datetime) -> Lane:
     return replace(resumed, state=LaneState.PARKED, parked_until=asked or now)
 
 
-def _asked_to_wait(lane: Lane, event: WaitRequested, now: datetime, rules: LaneRules) -> Lane:
+def _asked_to_wait(lane: Lane, event: WaitRequested, now: datetime, rules: ReportSettings) -> Lane:
     if event.seconds is None:
         stays = lane.state in (LaneState.PAUSED, LaneState.PARKED)
         return lane if stays else _park(lane, event.what, now, rules)
@@ -201,7 +160,7 @@ def _asked_to_wait(lane: Lane, event: WaitRequested, now: datetime, rules: LaneR
     return replace(parked, reason=f"asked to wait: {event.what}", by=None, changed_at=now)
 
 
-def _with_retry_after(lane: Lane, seconds: float, what: str, now: datetime, rules: LaneRules) -> Lane:
+def _with_retry_after(lane: Lane, seconds: float, what: str, now: datetime, rules: ReportSettings) -> Lane:
     """The lane with the supplier's Retry-After; a shorter one does not replace a longer one."""
     most = rules.retry_after_most_seconds
     asked = now + timedelta(seconds=min(seconds, most))
@@ -222,7 +181,7 @@ def _answered(lane: Lane, now: datetime) -> Lane:
     return Lane(lane.supplier, changed_at=now, last_probe=lane.last_probe)
 
 
-def _failed(lane: Lane, event: DestinationFailed, now: datetime, rules: LaneRules) -> Lane:
+def _failed(lane: Lane, event: DestinationFailed, now: datetime, rules: ReportSettings) -> Lane:
     if lane.state is LaneState.PROBING:
         return _park(lane, event.what, now, rules) if event.probe else lane
     if lane.state is not LaneState.OPEN:
@@ -233,7 +192,7 @@ def _failed(lane: Lane, event: DestinationFailed, now: datetime, rules: LaneRule
     return _park(failed, f"{failed.failures} failures in a row, the last: {event.what}", now, rules)
 
 
-def _setup_wrong(lane: Lane, event: SetupWrong, now: datetime, rules: LaneRules) -> Lane:
+def _setup_wrong(lane: Lane, event: SetupWrong, now: datetime, rules: ReportSettings) -> Lane:
     if lane.state is LaneState.PARKED or (lane.state is LaneState.PROBING and not event.probe):
         return lane
     attention = f"the set-up of {lane.supplier} is wrong: {event.what}"
@@ -246,7 +205,7 @@ def _time_came(lane: Lane, event: TimeCame, now: datetime) -> Lane:
     return replace(lane, state=LaneState.PROBING, probe=event.probe, last_probe=event.probe, changed_at=now)
 
 
-def _probe_lost(lane: Lane, now: datetime, rules: LaneRules) -> Lane:
+def _probe_lost(lane: Lane, now: datetime, rules: ReportSettings) -> Lane:
     if lane.state is not LaneState.PROBING:
         return lane
     # The lost probe proved nothing, so the next parking is as long as the last one.
@@ -254,7 +213,7 @@ def _probe_lost(lane: Lane, now: datetime, rules: LaneRules) -> Lane:
     return _park(again, "the probe was lost", now, rules)
 
 
-def _park(lane: Lane, reason: str, now: datetime, rules: LaneRules) -> Lane:
+def _park(lane: Lane, reason: str, now: datetime, rules: ReportSettings) -> Lane:
     seconds = min(rules.park_first_seconds * 2**lane.park_step, rules.park_most_seconds)
     until = now + timedelta(seconds=seconds)
     return replace(

@@ -28,12 +28,11 @@ from broker.lanes.decision import (
     DeadLetter,
     Decision,
     Delivered,
-    DeliveryRules,
     Hold,
     Retry,
     RetryState,
 )
-from broker.lanes.lane import (
+from broker.lanes.events import (
     DestinationAnswered,
     DestinationFailed,
     Event,
@@ -41,21 +40,8 @@ from broker.lanes.lane import (
     SetupWrong,
     WaitRequested,
 )
+from config.report_sections import ReportSettings
 from schemas.codes import Reason
-
-__all__ = [
-    "Action",
-    "DeadLetter",
-    "Decision",
-    "Delivered",
-    "DeliveryRules",
-    "Hold",
-    "Retry",
-    "RetryState",
-    "judge",
-    "judge_crash",
-    "x_request_id",
-]
 
 # Jitter goes upwards only, by at most this part of a delay from the list.
 JITTER = 0.1
@@ -65,7 +51,7 @@ TOO_MANY_REQUESTS, NOT_NOW = 429, 503
 def judge(
     error: Exception | None,
     tries: RetryState,
-    rules: DeliveryRules,
+    rules: ReportSettings,
     overrides: Mapping[str, str],
     *,
     probe: bool = False,
@@ -91,7 +77,7 @@ def judge(
     )
 
 
-def judge_crash(tries: RetryState, rules: DeliveryRules, *, probe: bool = False) -> Decision:
+def judge_crash(tries: RetryState, rules: ReportSettings, *, probe: bool = False) -> Decision:
     """Decide after the process died, or was frozen and overtaken, between the attempt's intent and its result."""
     crashed = replace(tries, crashes=tries.crashes + 1, unanswered=True)
     dead = crashed.crashes >= rules.crashes_most
@@ -109,7 +95,7 @@ class _Case:
     """One attempt on its way through the table."""
 
     tries: RetryState
-    rules: DeliveryRules
+    rules: ReportSettings
     probe: bool
     chance: Callable[[], float]
 

@@ -7,7 +7,6 @@ import base64
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -21,18 +20,11 @@ from broker.clients import SupplierReceipt, Systems
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
 from broker.errors import AtCapacity, Misconfigured
-from broker.lanes.lane import DestinationAnswered, DestinationFailed, SetupWrong, WaitRequested
-from broker.lanes.retry_policy import (
-    DeadLetter,
-    Decision,
-    Delivered,
-    Hold,
-    Retry,
-    RetryState,
-    judge,
-    x_request_id,
-)
+from broker.lanes.decision import DeadLetter, Decision, Delivered, Hold, Retry, RetryState
+from broker.lanes.events import DestinationAnswered, DestinationFailed, SetupWrong, WaitRequested
+from broker.lanes.retry_policy import judge, x_request_id
 from config.directory import Directory, Jobcenter
+from config.report_sections import ReportSettings
 from config.settings import build
 from config.suppliers import Supplier as SupplierConfig
 from schemas.codes import ErrorCode, ReportKind
@@ -75,12 +67,7 @@ NO_CONTENT, OK_JSON = http(204), http(200, {"ok": True})
 HTML = "<!doctype html><title>Log ind</title>"
 
 
-@dataclass(frozen=True)
-class Rules:
-    retry_delays_seconds: tuple[float, ...] = (10.0, 60.0)
-    retry_after_most_seconds: float = 86_400.0
-    bug_tries: int = 3
-    crashes_most: int = 3
+RULES = ReportSettings(retry_delays_seconds=(10, 60))
 
 
 def config(url: str, form: str = "contract", **more: Any) -> SupplierConfig:
@@ -121,7 +108,7 @@ async def judged(
         await close(to)
         assert len(server.requests) == 1, "one attempt is one call"
     duplicate = receipt is SupplierReceipt.DUPLICATE
-    return judge(error, tries, Rules(), to.config.status_means, duplicate=duplicate, chance=lambda: 0.0)
+    return judge(error, tries, RULES, to.config.status_means, duplicate=duplicate, chance=lambda: 0.0)
 
 
 async def close(to: Supplier) -> None:
@@ -212,7 +199,7 @@ async def test_without_a_readable_secret_nothing_is_sent_and_the_report_is_kept(
         with pytest.raises(Misconfigured, match="webhook-secret") as caught:
             await attempt(to)
         await close(to)
-    got = judge(caught.value, RetryState(unanswered=True), Rules(), {})
+    got = judge(caught.value, RetryState(unanswered=True), RULES, {})
     assert (got.verdict, got.unanswered) == (Hold("misconfigured"), True)
     assert server.requests == []
 
@@ -342,7 +329,7 @@ async def test_a_refused_connection_is_no_unanswered_try_and_keeps_an_earlier_on
         await close(to)
         error = caught.value
         assert isinstance(error, Exception)
-        got = judge(error, RetryState(unanswered=before), Rules(), {}, chance=lambda: 0.0)
+        got = judge(error, RetryState(unanswered=before), RULES, {}, chance=lambda: 0.0)
         assert (got.verdict, got.unanswered) == (UNAVAILABLE, before)
 
 

@@ -22,14 +22,14 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-async def served(settings: Settings, desk: Operations) -> AsyncIterator[Serve]:
+async def served(settings: Settings, operations: Operations) -> AsyncIterator[Serve]:
     """A function that serves a console with these `[console]` settings and returns a browser for it."""
     async with AsyncExitStack() as stack:
 
         async def serve(*, directory: Path | None = None, **console: Any) -> Browser:
             section = ConsoleSettings(**{"port": free_port(), **console})
             file = DirectorySettings(file=directory or DEFAULTS.with_name("directory.toml"))
-            app = build(settings.model_copy(update={"console": section, "directory": file}), desk)
+            app = build(settings.model_copy(update={"console": section, "directory": file}), operations)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

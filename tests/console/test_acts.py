@@ -155,7 +155,7 @@ class TestReplays:
         return done.location
 
     async def test_a_set_is_frozen_previewed_started_and_replayed(
-        self, operator: Browser, desk: Operations, sql: Sql
+        self, operator: Browser, operations: Operations, sql: Sql
     ) -> None:
         [first, second] = await dead_reports(sql, 2)
         await dead_booking(sql)
@@ -169,7 +169,7 @@ class TestReplays:
         assert await state_of(sql, first) == "dead", "nothing moves before the start"
 
         assert (await operator.post(f"{replay}/start", {"reason": "repaired"})).status == 303
-        assert await step(desk) == 1
+        assert await step(operations) == 1
         shown = await operator.get(replay)
         assert ("canary" in shown.text, 'data-refresh="2"' in shown.text) == (True, True)
         assert ("1 of 2 replayed" in shown.text, "Stop" in shown.text) == (True, True)
@@ -177,7 +177,7 @@ class TestReplays:
         assert [entry[1] for entry in await logged(sql)] == ["dead.replay"]
 
     async def test_a_replay_is_stopped_and_resumed(
-        self, operator: Browser, desk: Operations, sql: Sql
+        self, operator: Browser, operations: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql, 2)
         replay = await self.prepared(operator)
@@ -200,10 +200,10 @@ class TestReplays:
         assert await sql.fetchval("SELECT count(*) FROM replays") == 0
 
     async def test_a_viewer_sees_a_replay_without_forms(
-        self, browser: Browser, desk: Operations, sql: Sql
+        self, browser: Browser, operations: Operations, sql: Sql
     ) -> None:
         await dead_reports(sql)
-        preview = await desk.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("cy", "repaired"))
+        preview = await operations.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("cy", "repaired"))
         browser.log_in("viewer")
         shown = await browser.get(f"/replays/{preview.replay_id}")
         assert (shown.status, 'class="act"' in shown.text) == (200, False)
@@ -250,10 +250,10 @@ async def test_an_unexpected_error_shows_no_details(
 
 
 class TestTheLog:
-    async def test_the_log_is_searched_in_pages(self, browser: Browser, desk: Operations) -> None:
+    async def test_the_log_is_searched_in_pages(self, browser: Browser, operations: Operations) -> None:
         browser.log_in("viewer")
         for number in range(120):
-            await desk.log.note(
+            await operations.log.note(
                 ops.Actor("cy" if number % 2 else "di", f"reason {number}"), "test", f"s{number}"
             )
         seen, path = [], "/log?actor=cy"
@@ -268,14 +268,14 @@ class TestTheLog:
 
 class TestTrace:
     async def test_any_pasted_id_leads_to_its_trace(
-        self, browser: Browser, desk: Operations, sql: Sql
+        self, browser: Browser, operations: Operations, sql: Sql
     ) -> None:
         browser.log_in("viewer")
         [report_id] = await dead_reports(sql)
         await sql.execute(
             "INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, UUID(int=3)
         )
-        await desk.letters.discard(Filter(ids=(report_id,)), ops.Actor("di", "a test"))
+        await operations.letters.discard(Filter(ids=(report_id,)), ops.Actor("di", "a test"))
         found = await browser.post("/trace", {"id": f"  {str(report_id).upper()} "})
         assert found.location == f"/trace/{report_id}"
         story = await browser.get(found.location)
@@ -288,11 +288,11 @@ class TestTrace:
         assert (page.status, "0101364001" in page.text) == (422, False)
 
     async def test_the_id_of_a_replay_leads_to_its_page(
-        self, browser: Browser, desk: Operations, sql: Sql
+        self, browser: Browser, operations: Operations, sql: Sql
     ) -> None:
         browser.log_in("viewer")
         await dead_reports(sql)
-        preview = await desk.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
+        preview = await operations.replays.prepare(Filter(supplier="nordsoft"), ops.Actor("di", "repaired"))
         page = await browser.get(f"/trace/{preview.replay_id}")
         assert page.location == f"/replays/{preview.replay_id}"
 

@@ -99,10 +99,12 @@ async def test_an_invalid_cursor_is_refused(browser: Browser) -> None:
     assert (await browser.get("/dead?behind=nonsense")).status == 409
 
 
-async def test_discarded_letters_are_listed_separately(browser: Browser, desk: Operations, sql: Sql) -> None:
+async def test_discarded_letters_are_listed_separately(
+    browser: Browser, operations: Operations, sql: Sql
+) -> None:
     browser.log_in("operator")
     [discarded, other] = await dead_reports(sql, 2)
-    await desk.letters.discard(Filter(ids=(discarded,)), BO)
+    await operations.letters.discard(Filter(ids=(discarded,)), BO)
     assert listed(await browser.get("/dead")) == [str(other)]
     page = await search(browser, discarded="1", supplier="nordsoft")
     assert (listed(page), "Restore all of these" in page.text) == ([str(discarded)], True)
@@ -110,9 +112,9 @@ async def test_discarded_letters_are_listed_separately(browser: Browser, desk: O
     assert (">discarded<" in letter.text, f"/dead/restore?ids={discarded}" in letter.text) == (True, True)
 
 
-async def test_a_letter_shows_its_timeline(browser: Browser, desk: Operations, sql: Sql) -> None:
+async def test_a_letter_shows_its_timeline(browser: Browser, operations: Operations, sql: Sql) -> None:
     browser.log_in("privacy", "operator")
-    report_id = await sealed_report(sql, desk.sealer)
+    report_id = await sealed_report(sql, operations.sealer)
     await sql.execute("INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, uuid4())
     page = await browser.get(f"/dead/{report_id}")
     assert page.status == 200

@@ -62,19 +62,21 @@ async def test_over_https_cookies_are_bound_to_https_and_this_host(served: Serve
 
 
 class TestTheTable:
-    def broken(self, settings: Settings, desk: Operations, *rows: PageRoute) -> str:
+    def broken(self, settings: Settings, operations: Operations, *rows: PageRoute) -> str:
         with pytest.raises(TableBroken) as refused:
-            build(settings, desk, rows)
+            build(settings, operations, rows)
         return str(refused.value)
 
     async def test_the_console_does_not_start_with_an_address_that_names_no_right(
-        self, settings: Settings, desk: Operations
+        self, settings: Settings, operations: Operations
     ) -> None:
         async def handler(request: web.Request) -> web.StreamResponse:
             raise AssertionError
 
-        assert "must name a right" in self.broken(settings, desk, PageRoute("GET", "/x", None, handler))  # type: ignore[arg-type]
-        assert "open to anyone" in self.broken(settings, desk, PageRoute("GET", "/x", Open.ANYONE, handler))
+        assert "must name a right" in self.broken(settings, operations, PageRoute("GET", "/x", None, handler))  # type: ignore[arg-type]
+        assert "open to anyone" in self.broken(
+            settings, operations, PageRoute("GET", "/x", Open.ANYONE, handler)
+        )
 
         app = web.Application()
         add_rows(app, [PageRoute("GET", "/x", Right.SEE, handler)])

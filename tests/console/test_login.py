@@ -160,13 +160,13 @@ class TestTries:
             tries.count("bo")
 
 
-def link_of(desk: Operations, *roles: str, name: str = "ann", **more: Any) -> str:
-    return issue(desk.sealer, name, roles, **more)
+def link_of(operations: Operations, *roles: str, name: str = "ann", **more: Any) -> str:
+    return issue(operations.sealer, name, roles, **more)
 
 
 class TestLinks:
-    async def test_a_link_logs_in_once(self, browser: Browser, desk: Operations, sql: Sql) -> None:
-        link = link_of(desk, "viewer", "privacy")
+    async def test_a_link_logs_in_once(self, browser: Browser, operations: Operations, sql: Sql) -> None:
+        link = link_of(operations, "viewer", "privacy")
         offer = await browser.get(f"/login/link/{link}")
         assert ("ann" in offer.text, "viewer, privacy" in offer.text) == (True, True)
         assert (await browser.get(f"/login/link/{link}")).status == 200, "a GET does not use it up"
@@ -178,32 +178,32 @@ class TestLinks:
         reason = await sql.fetchval("SELECT reason FROM operator_log WHERE action = 'console.login'")
         assert reason == "one-time link: viewer, privacy"
 
-    async def test_a_second_browser_cannot_use_it(self, browser: Browser, desk: Operations) -> None:
-        link = link_of(desk, "viewer")
+    async def test_a_second_browser_cannot_use_it(self, browser: Browser, operations: Operations) -> None:
+        link = link_of(operations, "viewer")
         offer = await browser.get(f"/login/link/{link}")
         assert (await browser.post("/login/link", {"link": link}, token=offer.token)).status == 303
         async with Browser(browser.app) as other:
             form = await other.get("/login")
             assert (await other.post("/login/link", {"link": link}, token=form.token)).status == 403
 
-    def test_a_link_expires(self, desk: Operations) -> None:
+    def test_a_link_expires(self, operations: Operations) -> None:
         now = [1000.0]
-        links = Links(desk.sealer, 300, lambda: now[0])
-        link = link_of(desk, "viewer", clock=lambda: now[0])
+        links = Links(operations.sealer, 300, lambda: now[0])
+        link = link_of(operations, "viewer", clock=lambda: now[0])
         now[0] = 1299
         assert links.verify(link).name == "ann"
         now[0] = 1300
         with pytest.raises(LinkRefused):
             links.redeem(link)
 
-    def test_a_link_issued_before_the_start_is_refused(self, desk: Operations) -> None:
-        link = link_of(desk, "viewer", clock=lambda: 999.0)
+    def test_a_link_issued_before_the_start_is_refused(self, operations: Operations) -> None:
+        link = link_of(operations, "viewer", clock=lambda: 999.0)
         with pytest.raises(LinkRefused):
-            Links(desk.sealer, 300, lambda: 1000.0).redeem(link)
+            Links(operations.sealer, 300, lambda: 1000.0).redeem(link)
 
-    def test_forged_and_malformed_links_are_refused(self, desk: Operations) -> None:
-        links = Links(desk.sealer, 300, lambda: 1000.0)
-        good = link_of(desk, "viewer", clock=lambda: 1000.0)
+    def test_forged_and_malformed_links_are_refused(self, operations: Operations) -> None:
+        links = Links(operations.sealer, 300, lambda: 1000.0)
+        good = link_of(operations, "viewer", clock=lambda: 1000.0)
         payload, key_id, digest = good.split(".")
         stranger = sealer_for(settings_for("postgresql://x/y", tokens=("t2",)))
         wrong = [
@@ -214,7 +214,7 @@ class TestLinks:
             f"{payload}.none.{digest}",
             f"{payload[:-4]}AAAA.{key_id}.{digest}",
             issue(stranger, "ann", ("admin",), lambda: 1000.0),
-            link_of(desk, "emperor", clock=lambda: 1000.0),
+            link_of(operations, "emperor", clock=lambda: 1000.0),
             good + "é",
         ]
         for text in wrong:

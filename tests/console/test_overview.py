@@ -21,10 +21,12 @@ from tests.ledger.support import Sql
 NOW = datetime(2031, 1, 1, tzinfo=UTC)
 
 
-async def test_the_overview_lists_problems_and_lanes(browser: Browser, desk: Operations, sql: Sql) -> None:
+async def test_the_overview_lists_problems_and_lanes(
+    browser: Browser, operations: Operations, sql: Sql
+) -> None:
     browser.log_in("viewer")
     await dead_reports(sql, 3, cause="rejected")
-    await desk.lanes.pause("nordsoft", BO)
+    await operations.lanes.pause("nordsoft", BO)
     page = await browser.get("/")
     assert page.status == 200
     for words in (

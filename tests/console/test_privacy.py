@@ -32,15 +32,15 @@ async def every_page(browser: Browser, report_id: UUID) -> None:
 
 class TestReveal:
     async def test_one_field_is_shown_once_for_a_reason_that_is_logged(
-        self, browser: Browser, desk: Operations, sql: Sql
+        self, browser: Browser, operations: Operations, sql: Sql
     ) -> None:
         browser.log_in("privacy")
-        report_id = await sealed_report(sql, desk.sealer)
+        report_id = await sealed_report(sql, operations.sealer)
         assert ANN not in (await browser.get(f"/reveal/{report_id}")).text
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": "the citizen called"})
         assert (page.status, ANN in page.text) == (200, True)
         assert page.headers["Cache-Control"] == "no-store"
-        [entry] = await desk.log.entries(action="reveal")
+        [entry] = await operations.log.entries(action="reveal")
         assert (entry.actor, entry.reason, entry.subject) == ("bo", "the citizen called", str(report_id))
         browser.seen.clear()
         for path in (f"/trace/{report_id}", "/log", f"/reveal/{report_id}", "/"):
@@ -48,43 +48,43 @@ class TestReveal:
         assert ANN not in "".join(browser.seen)
 
     async def test_without_a_reason_nothing_is_shown(
-        self, browser: Browser, desk: Operations, sql: Sql
+        self, browser: Browser, operations: Operations, sql: Sql
     ) -> None:
         browser.log_in("privacy")
-        report_id = await sealed_report(sql, desk.sealer)
+        report_id = await sealed_report(sql, operations.sealer)
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": " "})
         assert (page.status, ANN in page.text) == (409, False)
-        assert await desk.log.entries() == []
+        assert await operations.log.entries() == []
 
     @pytest.mark.parametrize(
         "roles", [("viewer",), ("operator",), ("admin",), ("viewer", "operator", "admin")]
     )
     async def test_roles_without_the_right_are_neither_shown_nor_offered_a_reveal(
-        self, browser: Browser, desk: Operations, sql: Sql, roles: tuple[str, ...]
+        self, browser: Browser, operations: Operations, sql: Sql, roles: tuple[str, ...]
     ) -> None:
         browser.log_in(*roles)
-        report_id = await sealed_report(sql, desk.sealer)
+        report_id = await sealed_report(sql, operations.sealer)
         page = await browser.post(f"/reveal/{report_id}", {"field": "cpr", "reason": "curious"})
         assert (page.status, ANN in page.text) == (403, False)
         assert "/reveal/" not in (await browser.get(f"/trace/{report_id}")).text
-        assert await desk.log.entries() == []
+        assert await operations.log.entries() == []
 
     async def test_a_citizen_is_found_without_the_number_in_any_answer(
-        self, browser: Browser, desk: Operations, sql: Sql
+        self, browser: Browser, operations: Operations, sql: Sql
     ) -> None:
         browser.log_in("privacy")
-        report_id = await sealed_report(sql, desk.sealer)
+        report_id = await sealed_report(sql, operations.sealer)
         found = await browser.post("/find", {"cpr": f"{ANN[:6]}-{ANN[6:]}", "reason": "he asked"})
         assert (found.status, str(report_id) in found.text) == (200, True)
         assert "is no CPR number" in (await browser.post("/find", {"cpr": "1", "reason": "he asked"})).text
         assert ANN not in "".join(browser.seen)
 
 
-async def test_no_page_holds_a_cpr_number(browser: Browser, desk: Operations, sql: Sql) -> None:
+async def test_no_page_holds_a_cpr_number(browser: Browser, operations: Operations, sql: Sql) -> None:
     browser.log_in(*EVERYBODY)
-    report_id = await sealed_report(sql, desk.sealer)
+    report_id = await sealed_report(sql, operations.sealer)
     await dead_booking(sql)
-    await desk.people.reveal(report_id, "cpr", ops.Actor("bo", "the citizen called"))
+    await operations.people.reveal(report_id, "cpr", ops.Actor("bo", "the citizen called"))
     await every_page(browser, report_id)
     assert ANN not in "".join(browser.seen)
     assert not any("Traceback" in text for text in browser.seen)
@@ -117,13 +117,13 @@ async def test_ids_of_digits_only_are_not_taken_for_cpr_numbers(browser: Browser
 
 
 class TestMarkup:
-    async def test_stored_text_is_escaped(self, browser: Browser, desk: Operations, sql: Sql) -> None:
+    async def test_stored_text_is_escaped(self, browser: Browser, operations: Operations, sql: Sql) -> None:
         browser.log_in(*EVERYBODY, name="bo")
-        report_id = await sealed_report(sql, desk.sealer, fejltekst=MARKUP)
+        report_id = await sealed_report(sql, operations.sealer, fejltekst=MARKUP)
         await sql.execute("UPDATE reports SET cause = $1, fault = $1, jobcenter_code = '10100'", MARKUP)
         await sql.execute("INSERT INTO lanes (supplier) VALUES ($1)", MARKUP)
-        await desk.log.note(ops.Actor(MARKUP, MARKUP), MARKUP, str(report_id))
-        preview = await desk.replays.prepare(ops.Filter(cause=MARKUP), ops.Actor("bo", MARKUP))
+        await operations.log.note(ops.Actor(MARKUP, MARKUP), MARKUP, str(report_id))
+        preview = await operations.replays.prepare(ops.Filter(cause=MARKUP), ops.Actor("bo", MARKUP))
         await every_page(browser, report_id)
         for path in ("/", "/log", "/replays", f"/replays/{preview.replay_id}", f"/reveal/{report_id}"):
             await browser.get(path)

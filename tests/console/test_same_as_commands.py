@@ -19,31 +19,31 @@ WHY = "as agreed by telephone"
 Prepare = Callable[[Operations, Sql], Awaitable[UUID]]
 
 
-async def a_letter(desk: Operations, sql: Sql) -> UUID:
-    return await sealed_report(sql, desk.sealer)
+async def a_letter(operations: Operations, sql: Sql) -> UUID:
+    return await sealed_report(sql, operations.sealer)
 
 
-async def a_discarded_one(desk: Operations, sql: Sql) -> UUID:
+async def a_discarded_one(operations: Operations, sql: Sql) -> UUID:
     [report_id] = await dead_reports(sql)
-    await desk.letters.discard(Filter(ids=(report_id,)), Actor("setup", "setup"))
+    await operations.letters.discard(Filter(ids=(report_id,)), Actor("setup", "setup"))
     return report_id
 
 
-async def a_booking(desk: Operations, sql: Sql) -> UUID:
+async def a_booking(operations: Operations, sql: Sql) -> UUID:
     await dead_reports(sql)
     return await dead_booking(sql)
 
 
-async def a_replay(desk: Operations, sql: Sql) -> UUID:
+async def a_replay(operations: Operations, sql: Sql) -> UUID:
     await dead_reports(sql)
-    preview = await desk.replays.prepare(Filter(supplier="nordsoft"), Actor("setup", "setup"))
-    await desk.replays.start(preview.replay_id, Actor("setup", "setup"))
+    preview = await operations.replays.prepare(Filter(supplier="nordsoft"), Actor("setup", "setup"))
+    await operations.replays.start(preview.replay_id, Actor("setup", "setup"))
     return preview.replay_id
 
 
-async def a_stopped_replay(desk: Operations, sql: Sql) -> UUID:
-    replay_id = await a_replay(desk, sql)
-    await desk.replays.stop(replay_id, Actor("setup", "setup"))
+async def a_stopped_replay(operations: Operations, sql: Sql) -> UUID:
+    replay_id = await a_replay(operations, sql)
+    await operations.replays.stop(replay_id, Actor("setup", "setup"))
     return replay_id
 
 
@@ -78,20 +78,20 @@ async def entry(sql: Sql, thing: UUID) -> dict[str, Any]:
 async def test_an_act_and_its_command_leave_the_same_line(
     browser: Browser,
     command: Command,
-    desk: Operations,
+    operations: Operations,
     sql: Sql,
     before: Prepare,
     words: str,
     path: str,
     fields: dict[str, str],
 ) -> None:
-    thing = await before(desk, sql)
+    thing = await before(operations, sql)
     said = [word.format(id=thing) for word in words.split()]
     result = await command(*said, "--reason", WHY, "--as", "bo", stdin=f"{ANN}\n")
     assert result.exit_code == 0, result.output
     by_command = await entry(sql, thing)
 
-    thing = await before(desk, sql)
+    thing = await before(operations, sql)
     browser.log_in("operator", "privacy")
     sent = {name: value.format(id=thing) for name, value in fields.items()} | {"reason": WHY}
     page = await browser.post(path.format(id=thing), sent)

@@ -24,7 +24,7 @@ async def attempts(sql: Sql, *milliseconds: int) -> None:
 
 
 async def test_every_supplier_is_listed_with_its_figures(
-    browser: Browser, desk: Operations, sql: Sql
+    browser: Browser, operations: Operations, sql: Sql
 ) -> None:
     browser.log_in("viewer")
     await dead_reports(sql, 4)
@@ -34,7 +34,7 @@ async def test_every_supplier_is_listed_with_its_figures(
         "INSERT INTO flow VALUES (date_trunc('minute', now()), gen_random_uuid(), 'delivered', 'nordsoft', 3),"
         " (date_trunc('minute', now()), gen_random_uuid(), 'dead', 'nordsoft', 1)"
     )
-    await desk.lanes.pause("sydsoft", BO)
+    await operations.lanes.pause("sydsoft", BO)
     page = await browser.get("/suppliers")
     assert page.status == 200
     for words in ("200 ms", "290 ms", "75.0 %", "/dead?supplier=nordsoft", BO.reason):
@@ -45,13 +45,13 @@ async def test_every_supplier_is_listed_with_its_figures(
 
 
 async def test_one_supplier_shows_its_attempts_and_how_its_lane_changed(
-    browser: Browser, desk: Operations, sql: Sql
+    browser: Browser, operations: Operations, sql: Sql
 ) -> None:
     browser.log_in("viewer")
     await dead_reports(sql)
     await attempts(sql, 100)
-    await desk.lanes.pause("nordsoft", BO)
-    await desk.lanes.resume("nordsoft", BO)
+    await operations.lanes.pause("nordsoft", BO)
+    await operations.lanes.resume("nordsoft", BO)
     page = await browser.get("/suppliers/nordsoft")
     assert page.status == 200
     for words in ("500, status 500", "100 ms", "How the lane changed", "by bo", "no attempt yet"):
@@ -68,13 +68,13 @@ async def test_a_supplier_without_a_lane_has_no_page(browser: Browser) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_pause_and_resume_are_offered_to_users_with_the_right(
-    browser: Browser, desk: Operations, sql: Sql, role: str
+    browser: Browser, operations: Operations, sql: Sql, role: str
 ) -> None:
     browser.log_in(role)
     await dead_reports(sql)
     may = Right.LANES in ROLES[role]
     assert ("/suppliers/nordsoft/pause" in (await browser.get("/suppliers/nordsoft")).text) == may
-    await desk.lanes.pause("nordsoft", BO)
+    await operations.lanes.pause("nordsoft", BO)
     page = await browser.get("/suppliers/nordsoft")
     assert ("/suppliers/nordsoft/resume" in page.text, "/suppliers/nordsoft/pause" in page.text) == (
         may,

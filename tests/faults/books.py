@@ -22,7 +22,7 @@ from tests.faults.run_context import RunContext, Window
 from tests.functional.running_broker import cpr_of
 
 OURS = frozenset({"at-capacity", "not-sent", "misconfigured", "bug"})
-"""Causes in the log of failures that our own limits, set-up or bugs made: no supplier is told (DESIGN 5)."""
+"""Causes of failures of the broker itself, which make no report (docs/architecture.md#outcomes)."""
 
 
 NOT_TOLD = "outcome-not-announced"

@@ -167,7 +167,7 @@ class TestRefusals:
 
 
 class TestRepeats:
-    """Rule 8: "the same requestId twice gives the same answer and one effect"."""
+    """R8: "the same requestId twice gives the same answer and one effect"."""
 
     async def test_the_same_request_twice_gets_the_same_answer_and_books_once(
         self, shared: RunningBroker, frontend: Frontend
@@ -206,7 +206,7 @@ class TestRepeats:
 
 
 class TestOneBookingAtATime:
-    """Rule 9."""
+    """R9."""
 
     async def test_a_second_booking_of_a_citizen_waits_for_the_first(
         self, shared: RunningBroker, frontend: Frontend

@@ -109,7 +109,7 @@ async def test_the_status_names_the_ready_process(shared: RunningBroker) -> None
 
 
 class TestReload:
-    """DESIGN 4: the directory "can be reloaded without a restart"."""
+    """A reloaded directory is used without a restart (docs/contract.md#directory)."""
 
     async def test_a_new_jobcenter_is_served_after_sighup(
         self, shared: RunningBroker, frontend: Frontend

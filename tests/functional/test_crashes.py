@@ -1,4 +1,4 @@
-"""The crash guard: a request that kills every process that touches it is set apart, then left to a person (DESIGN 8)."""
+"""A poison message: a request that kills every process is quarantined, then left to an operator."""
 
 from __future__ import annotations
 

@@ -26,42 +26,21 @@ from broker.ledger.operators.operations import Operations
 from broker.ledger.postgres.versions import bring_up_to_date
 from broker.rabbitmq import FetchedMessage, QueueReader, Rabbit
 from broker.sealing import Sealer
-from config.settings import Settings, build
+from config.settings import Settings
+from tests.functional.dead_letters import ALL, BOOKINGS, LANE, QUERIES, UNROUTED, settings_of
 from tests.ledger.dead import (
     BO,
     dead_again,
     dead_booking,
     dead_reports,
-    desk_of,
     letters_by_queue,
+    operations_of,
     replay,
     state_of,
 )
-from tests.ledger.support import ANN, BEN, Sql, key
+from tests.ledger.support import ANN, BEN, Sql
 from tests.rabbitmq import foreign
 from tests.support import poll
-
-LANE = "jobnet.reports.nordsoft.dead"
-BOOKINGS = "jobnet.bookings.dead"
-UNROUTED = "jobnet.unrouted.dead"
-QUERIES = "jobnet.queries.dead"
-ALL = (LANE, BOOKINGS, UNROUTED, QUERIES)
-
-
-def settings_of(url: str, dsn: str, **dead: Any) -> Settings:
-    return build(
-        {
-            "rabbitmq": {"url": url, "publish_timeout_seconds": 5},
-            "ledger": {"dsn": dsn},
-            "keys": {
-                "sealing": {"s1": key(1)},
-                "seal_with": "s1",
-                "tokens": {"t1": key(11)},
-                "token_order": ["t1"],
-            },
-            "dead": {"pass_batch": 50, **dead},
-        }
-    )
 
 
 def dsn_of(settings: Settings) -> str:
@@ -75,12 +54,14 @@ class DeadLetterSetup:
 
     url: str
     settings: Settings
-    desk: Operations
+    operations: Operations
     sql: Sql
     sealer: Sealer
 
     async def reconcile(self, *, rotate: bool = False) -> ReconcileResult:
-        report = await Reconciler(self.settings, self.desk.places, self.sealer).reconcile(ALL, rotate=rotate)
+        report = await Reconciler(self.settings, self.operations.places, self.sealer).reconcile(
+            ALL, rotate=rotate
+        )
         assert report is not None
         return report
 
@@ -121,8 +102,8 @@ async def setup(vhost: str, database: str) -> AsyncIterator[DeadLetterSetup]:
     await bring_up_to_date(database)
     declare(vhost)
     sql = await asyncpg.connect(database)
-    async with desk_of(settings) as desk:
-        yield DeadLetterSetup(vhost, settings, desk, sql, Sealer(settings.keys))
+    async with operations_of(settings) as operations:
+        yield DeadLetterSetup(vhost, settings, operations, sql, Sealer(settings.keys))
     await sql.close()
 
 
@@ -167,14 +148,14 @@ class TestReconciliation:
     async def test_discarded_and_replayed_letters_leave_the_queue(self, setup: DeadLetterSetup) -> None:
         ids = await dead_reports(setup.sql, 120)
         await setup.reconcile()
-        await setup.desk.letters.discard(Filter(ids=tuple(ids[:7])), BO)
-        await replay(setup.desk, ids=(ids[8],))
-        await setup.desk.replays.step(lambda _: None, canary_wait=60)
+        await setup.operations.letters.discard(Filter(ids=tuple(ids[:7])), BO)
+        await replay(setup.operations, ids=(ids[8],))
+        await setup.operations.replays.step(lambda _: None, canary_wait=60)
         assert await state_of(setup.sql, ids[8]) == "waiting"
         await setup.reconcile()
         assert await setup.depths() == {LANE: 112}
         assert await setup.is_true()
-        await setup.desk.letters.restore(Filter(ids=tuple(ids[:7])), BO)
+        await setup.operations.letters.restore(Filter(ids=tuple(ids[:7])), BO)
         await setup.reconcile()
         assert await setup.depths() == {LANE: 119}
 
@@ -205,9 +186,9 @@ class TestReconciliation:
         assert await setup.is_true()
 
     async def test_only_one_process_is_at_it(self, setup: DeadLetterSetup) -> None:
-        async with setup.desk.places.exclusive() as exclusive:
+        async with setup.operations.places.exclusive() as exclusive:
             assert exclusive
-            other = Reconciler(setup.settings, setup.desk.places, setup.sealer)
+            other = Reconciler(setup.settings, setup.operations.places, setup.sealer)
             assert await other.reconcile(ALL) is None
 
     async def test_a_missing_queue_does_not_stop_the_others(self, setup: DeadLetterSetup) -> None:
@@ -227,7 +208,7 @@ class TestForeignMessages:
             foreign.publish, setup.url, "booking.buy", message, exchange="jobnet.requests"
         )
         await setup.reconcile()
-        [letter] = await setup.desk.letters.listed(Filter())
+        [letter] = await setup.operations.letters.listed(Filter())
         assert (letter.kind, letter.cause, letter.type) == ("message", "unrouted", "booking.buy.v1")
         assert letter.jobcenter_code == "10100"
         [(_, properties, held)] = await setup.held(UNROUTED)
@@ -251,7 +232,7 @@ class TestForeignMessages:
         headers = {LETTER_ID: str(letter_id), REASON: "invalid", "x-jobnet-fields": "body"}
         await setup.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
         await setup.reconcile()
-        [letter] = await setup.desk.letters.listed(Filter())
+        [letter] = await setup.operations.letters.listed(Filter())
         assert (letter.letter_id, letter.cause, letter.cause_class) == (letter_id, "invalid", "message")
         [(_, _, held)] = await setup.held(BOOKINGS)
         assert held == b""
@@ -261,7 +242,7 @@ class TestForeignMessages:
             BOOKINGS, b"mine", type=LETTER_TYPE, headers={LETTER_ID: str(uuid4()), REASON: "x" * 99}
         )
         await setup.reconcile()
-        [letter] = await setup.desk.letters.listed(Filter())
+        [letter] = await setup.operations.letters.listed(Filter())
         assert letter.cause == "unknown"
 
     async def test_what_rabbitmq_gave_up_says_so(self, setup: DeadLetterSetup) -> None:
@@ -286,7 +267,7 @@ class TestForeignMessages:
 
         await poll(lambda: asyncio.to_thread(kill), what="a delivery limit reached")
         await setup.reconcile()
-        [letter] = await setup.desk.letters.listed(Filter())
+        [letter] = await setup.operations.letters.listed(Filter())
         assert (letter.cause, letter.cause_class, letter.type) == (
             "delivery-limit",
             "ours",
@@ -307,7 +288,7 @@ class TestCrash:
             # Given letters to keep, to remove, to add and to take in
             ids = await dead_reports(setup.sql, 4)
             await small.reconcile()
-            await setup.desk.letters.discard(Filter(ids=(ids[0],)), BO)
+            await setup.operations.letters.discard(Filter(ids=(ids[0],)), BO)
             await dead_reports(setup.sql, 1)
             bodies = {b"stranger %d of %d" % (number, step) for number in range(2)}
             for body in bodies:
@@ -317,10 +298,10 @@ class TestCrash:
                 more = await self._dies(small, step, patch)
             # Then later runs repair everything: no letter is missing, no foreign message is lost or doubled
             await poll(lambda: _passed(small), what=f"the queue made true after step {step}")
-            messages = await setup.desk.letters.listed(Filter(kind="message"))
+            messages = await setup.operations.letters.listed(Filter(kind="message"))
             assert {await self._body(setup, each.letter_id) for each in messages} == bodies, step
             assert len(messages) == len(bodies), step
-            await setup.desk.letters.discard(Filter(queue=LANE), BO)
+            await setup.operations.letters.discard(Filter(queue=LANE), BO)
             step += 1
         assert step > 15
 
@@ -344,7 +325,7 @@ class TestCrash:
     ) -> None:
         ids = await dead_reports(setup.sql, 2000)
         await setup.reconcile()
-        await setup.desk.letters.discard(Filter(ids=tuple(ids[:100])), BO)
+        await setup.operations.letters.discard(Filter(ids=tuple(ids[:100])), BO)
         for number in range(3):
             process = await _passing(setup)
             await asyncio.sleep(
@@ -357,7 +338,7 @@ class TestCrash:
 
 
 async def _passed(setup: DeadLetterSetup) -> bool:
-    done = await Reconciler(setup.settings, setup.desk.places, setup.sealer).reconcile(ALL)
+    done = await Reconciler(setup.settings, setup.operations.places, setup.sealer).reconcile(ALL)
     return done is not None and await setup.is_true()
 
 
@@ -369,15 +350,15 @@ async def _passing(setup: DeadLetterSetup) -> asyncio.subprocess.Process:
         from broker.dead_letters.reconcile import Reconciler
         from broker.ledger.operators.operations import Operations
         from broker.sealing import Sealer
-        from tests.functional.test_dead_letters import ALL, settings_of
+        from tests.functional.dead_letters import ALL, settings_of
 
         async def main():
             url, dsn = sys.stdin.read().split()
             settings = settings_of(url, dsn)
-            async with Operations.open(settings, Sealer(settings.keys)) as desk:
+            async with Operations.open(settings, Sealer(settings.keys)) as operations:
                 print("ready", flush=True)
                 while True:
-                    await Reconciler(settings, desk.places, Sealer(settings.keys)).reconcile(ALL, rotate=True)
+                    await Reconciler(settings, operations.places, Sealer(settings.keys)).reconcile(ALL, rotate=True)
 
         asyncio.run(main())
         """
@@ -426,7 +407,7 @@ def _cut_before(step: int, patch: pytest.MonkeyPatch) -> None:
 class TestReplay:
     async def _replayer(self, setup: DeadLetterSetup, rabbit: Rabbit, canary_wait: float = 0.3) -> Replayer:
         return Replayer(
-            setup.desk.replays,
+            setup.operations.replays,
             setup.sealer,
             rabbit.publish,
             may_reply_to=setup.settings.answers.allows,
@@ -457,7 +438,7 @@ class TestReplay:
         )
         letter_id = await self._put_aside(setup, b'{"cpr": "%s"}' % BEN.encode(), was)
         await setup.reconcile()
-        await replay(setup.desk, ids=(letter_id,))
+        await replay(setup.operations, ids=(letter_id,))
         async with Rabbit(setup.settings, name="replay") as rabbit:
             replayer = await self._replayer(setup, rabbit)
             await poll(lambda: self._ended(setup, replayer), what="the replay's end")
@@ -471,7 +452,7 @@ class TestReplay:
     @staticmethod
     async def _ended(setup: DeadLetterSetup, replayer: Replayer) -> bool:
         await replayer.advance()
-        [progress] = await setup.desk.replays.progress(limit=1)
+        [progress] = await setup.operations.replays.progress(limit=1)
         return progress.state in ("done", "stopped")
 
     async def test_a_message_that_comes_back_is_the_same_letter_and_stops_its_replay(
@@ -481,7 +462,7 @@ class TestReplay:
         letter_id = await self._put_aside(setup, b"{}", was)
         other = await self._put_aside(setup, b"[]", was)
         await setup.reconcile()
-        await replay(setup.desk, cause="invalid")
+        await replay(setup.operations, cause="invalid")
         async with Rabbit(setup.settings, name="replay") as rabbit:
             replayer = await self._replayer(setup, rabbit, canary_wait=60)
             assert await replayer.advance() == 1
@@ -489,9 +470,11 @@ class TestReplay:
             await self._put_aside(setup, body, was)  # what the broker does with it again
             await setup.reconcile()
             await replayer.advance()
-        [progress] = await setup.desk.replays.progress()
+        [progress] = await setup.operations.replays.progress()
         assert (progress.state, progress.waiting) == ("stopped", 1)
-        letters = {letter.letter_id: letter.attempts for letter in await setup.desk.letters.listed(Filter())}
+        letters = {
+            letter.letter_id: letter.attempts for letter in await setup.operations.letters.listed(Filter())
+        }
         assert set(letters) == {letter_id, other}
         assert sorted(letters.values()) == [1, 2]
         assert await setup.is_true()
@@ -505,10 +488,10 @@ class TestReplay:
             foreign.publish, setup.url, "query.offer", message, exchange="jobnet.requests"
         )
         await setup.reconcile()
-        replay_id = await replay(setup.desk, queue=UNROUTED)
+        replay_id = await replay(setup.operations, queue=UNROUTED)
         async with Rabbit(setup.settings, name="replay") as rabbit:
             await (await self._replayer(setup, rabbit)).advance()
-        [item] = await setup.desk.replays.items(replay_id)
+        [item] = await setup.operations.replays.items(replay_id)
         if arrives:
             _, got, body = await asyncio.to_thread(foreign.get, setup.url, "jobnet.queries")
             assert (item.state, body, got.type) == ("replayed", b"{}", type_)
@@ -523,10 +506,10 @@ class TestReplay:
         headers = {LETTER_ID: str(letter_id), REASON: "invalid"}
         await setup.put(BOOKINGS, sealed, type=LETTER_TYPE, headers=headers)
         await setup.reconcile()
-        replay_id = await replay(setup.desk, ids=(letter_id,))
+        replay_id = await replay(setup.operations, ids=(letter_id,))
         async with Rabbit(setup.settings, name="replay") as rabbit:
             await (await self._replayer(setup, rabbit)).advance()
-        [item] = await setup.desk.replays.items(replay_id)
+        [item] = await setup.operations.replays.items(replay_id)
         assert (item.state, item.note) == ("skipped", "its body or its properties were not kept")
         assert await setup.depths() == {BOOKINGS: 1}
 
@@ -536,9 +519,9 @@ class TestReplay:
         was = LetterProperties("booking.book.v1", None, None, "jobnet.answers.x")
         letter_id = await self._put_aside(setup, b"{}", was)
         await setup.reconcile()
-        await replay(setup.desk, ids=(letter_id,))
-        await setup.desk.replays.step(lambda _: None, canary_wait=300)  # and dies before it publishes
-        assert len(await setup.desk.letters.listed(Filter())) == 1
+        await replay(setup.operations, ids=(letter_id,))
+        await setup.operations.replays.step(lambda _: None, canary_wait=300)  # and dies before it publishes
+        assert len(await setup.operations.letters.listed(Filter())) == 1
         await setup.sql.execute("UPDATE replay_items SET replayed_at = replayed_at - interval '2 min'")
         await setup.sql.execute("UPDATE replays SET canary_at = canary_at - interval '2 min'")
         async with Rabbit(setup.settings, name="replay") as rabbit:
@@ -552,18 +535,20 @@ async def test_ten_thousand_letters_are_rotated_in_bounded_memory(setup: DeadLet
         await dead_reports(setup.sql, 1000)
     await setup.reconcile()
     assert await setup.depths() == {LANE: 10_000}
-    [first, *_] = await setup.desk.letters.listed(Filter(), limit=1)
-    await setup.desk.letters.discard(Filter(ids=(first.letter_id,)), BO)
+    [first, *_] = await setup.operations.letters.listed(Filter(), limit=1)
+    await setup.operations.letters.discard(Filter(ids=(first.letter_id,)), BO)
     most = await _most_in_hand(setup)
     assert most <= setup.settings.dead.pass_batch
     assert await setup.depths() == {LANE: 9_999}
-    [group] = await setup.desk.letters.groups(Filter())
-    replay_id = await replay(setup.desk, fingerprint=group.fingerprint)
-    await setup.desk.replays.step(lambda _: None, canary_wait=60)
-    [canary] = [i for i in await setup.desk.replays.items(replay_id, limit=20_000) if i.state == "replayed"]
+    [group] = await setup.operations.letters.groups(Filter())
+    replay_id = await replay(setup.operations, fingerprint=group.fingerprint)
+    await setup.operations.replays.step(lambda _: None, canary_wait=60)
+    [canary] = [
+        i for i in await setup.operations.replays.items(replay_id, limit=20_000) if i.state == "replayed"
+    ]
     await dead_again(setup.sql, canary.letter_id)
-    await setup.desk.replays.step(lambda _: None, canary_wait=60)
-    [progress] = await setup.desk.replays.progress(replay_id)
+    await setup.operations.replays.step(lambda _: None, canary_wait=60)
+    [progress] = await setup.operations.replays.progress(replay_id)
     assert (progress.state, progress.total, progress.waiting) == ("stopped", 9_999, 9_998)
 
 

@@ -1,5 +1,5 @@
 """What a running broker writes down for the console: its counts minute by minute, what it sees of itself, how a lane
-changed; and that a stop writes the last counts (issue 5).
+changed; and that a stop writes the last counts.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from scripts.rabbitmq import RabbitNode
 from tests.functional.book_many import BOOKINGS, book_many
 from tests.functional.conftest import prepared_broker
 from tests.functional.running_broker import Frontend, RunningBroker, audit, layout
+from tests.support import poll
 
 pytestmark = [pytest.mark.timeout(400)]
 
@@ -38,6 +40,15 @@ async def frontend(broker: RunningBroker) -> AsyncIterator[Frontend]:
         yield frontend
 
 
+def answered(frontend: Frontend) -> int:
+    """How many requests have an answer."""
+    return sum(bool(answers) for answers in frontend.answers.values())
+
+
+def has_answered_more(frontend: Frontend, before: int) -> bool:
+    return answered(frontend) > before
+
+
 async def test_kill_nine_of_the_broker_five_times(broker: RunningBroker, frontend: Frontend) -> None:
     chance = random.Random(20261123)  # noqa: S311  a seed, so that the same moments come again
     process = await broker.start()
@@ -45,6 +56,7 @@ async def test_kill_nine_of_the_broker_five_times(broker: RunningBroker, fronten
     async def kill_and_restart() -> None:
         nonlocal process
         for _ in range(5):
+            await poll(partial(has_answered_more, frontend, answered(frontend)), what="the broker to answer")
             await asyncio.sleep(chance.uniform(0.3, 1.5))
             process.kill()
             process = await broker.start()

@@ -46,13 +46,17 @@ async def frontend(broker: RunningBroker) -> AsyncIterator[Frontend]:
         yield frontend
 
 
-async def fail_many(broker: RunningBroker, frontend: Frontend, count: int) -> list[dict[str, Any]]:
-    """Bookings that all fail with a bare 400, over the four jobcenters in turn."""
+async def fail_many(
+    broker: RunningBroker, frontend: Frontend, count: int, harming: asyncio.Task[None]
+) -> list[dict[str, Any]]:
+    """Bookings that all fail with a bare 400, over the four jobcenters in turn; the last quarter after the harm."""
     sent: list[dict[str, Any]] = []
     slots = asyncio.Semaphore(AT_A_TIME)
 
     async def one(number: int) -> None:
         async with slots:
+            if number >= count * 3 // 4:
+                await asyncio.wait([harming])
             body = booking(broker, number, f"9000{1 + number % 4}")
             sent.append(body)
             await frontend.send(BOOK, body)
@@ -95,7 +99,7 @@ async def test_kills_and_restarts_during_failing_bookings_and_deliveries_lose_no
                 process = await broker.start()
 
     harming = asyncio.create_task(harm())
-    sent = await fail_many(broker, frontend, FAILURES)
+    sent = await fail_many(broker, frontend, FAILURES, harming)
     await harming
     last_word = await settled(broker, [body["requestId"] for body in sent], within=90)
     failed = {body["requestId"] for body in sent if last_word[body["requestId"]] == "failed"}

@@ -236,7 +236,7 @@ class TestCitizensReports:
 
 
 class TestWhatCountsAsDelivered:
-    """Issue 3: "A 302 to a login page, a 200 with HTML, a 204 from the right place: only the last"."""
+    """Of a 302 to a login page, a 200 with HTML and a 204, only the 204 is a delivery."""
 
     async def _attempts(self, broker: RunningBroker, request_id: str) -> list[str]:
         rows = await broker.rows(

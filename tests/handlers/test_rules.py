@@ -1,4 +1,4 @@
-"""The business rules of DESIGN 3 that live in handlers: pure tables, no I/O."""
+"""The business rules of docs/rules.md that handlers apply, as tables."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TestRows:
 
 
 class TestChoice:
-    """Rule 3: "book and immediate check start, caseworker and mødeform [...] A form is refused, never silently changed"."""
+    """R3: "book and immediate check start, caseworker and mødeform [...] A form is refused, never silently changed"."""
 
     @pytest.mark.parametrize(
         ("wanted", "reason"),
@@ -126,7 +126,7 @@ def booking(**changes: object) -> Booking:
 
 
 class TestMoving:
-    """DESIGN 4: "rebook: read the booking (may it be moved?)"."""
+    """A rebooking first reads the booking (docs/contract.md#calls)."""
 
     @pytest.mark.parametrize(
         ("held", "reason"),

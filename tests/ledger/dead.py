@@ -36,9 +36,9 @@ VALUES ($1, 'booking.book.v1', 'booking', '10100', 'p', 'b', 'nordsoft', 'unveri
 
 
 @contextlib.asynccontextmanager
-async def desk_of(settings: Settings) -> AsyncIterator[Operations]:
-    async with Operations.open(settings, sealer_for(settings)) as desk:
-        yield desk
+async def operations_of(settings: Settings) -> AsyncIterator[Operations]:
+    async with Operations.open(settings, sealer_for(settings)) as operations:
+        yield operations
 
 
 async def dead_reports(
@@ -81,16 +81,16 @@ async def dead_booking(sql: Sql) -> UUID:
     return request_id
 
 
-async def replay(desk: Operations, *, by: Actor = BO, rate: float = 1000, **wanted: Any) -> UUID:
+async def replay(operations: Operations, *, by: Actor = BO, rate: float = 1000, **wanted: Any) -> UUID:
     """Prepared and started."""
-    preview = await desk.replays.prepare(Filter(**wanted), by, rate=rate)
-    await desk.replays.start(preview.replay_id, by)
+    preview = await operations.replays.prepare(Filter(**wanted), by, rate=rate)
+    await operations.replays.start(preview.replay_id, by)
     return preview.replay_id
 
 
-async def step(desk: Operations, *, canary_wait: float = 60, supplier: str | None = None) -> int:
+async def step(operations: Operations, *, canary_wait: float = 60, supplier: str | None = None) -> int:
     """One step of the replay that waits longest, without publishing; how many letters it set free."""
-    done = await desk.replays.step(lambda _: supplier, canary_wait=canary_wait)
+    done = await operations.replays.step(lambda _: supplier, canary_wait=canary_wait)
     return done.freed if done else 0
 
 

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 from broker.errors import CallFacts, ContractBroken, Misconfigured, Refused, Unavailable
 from broker.lanes.decision import Decision
-from broker.lanes.lane import Event, Lane
+from broker.lanes.events import Event
+from broker.lanes.lane import Lane
 from broker.lanes.retry_policy import judge
 from broker.ledger.ledger import Ledger
 from broker.ledger.model import ClaimRequest, NewReport, StoredAnswer
@@ -112,7 +113,7 @@ def refused() -> Refused:
 
 
 async def tell_lane(sql: Sql, rules: Settings, event: Event, supplier: str = NORTH) -> Lane:
-    """Apply an operator's event to a lane, as the operations do."""
+    """Apply an operator's event to a lane, as an operator does."""
     async with sql.transaction():
         await sql.execute(ADD, supplier)
         snapshot = await read_lane(sql, supplier, LOCKED)

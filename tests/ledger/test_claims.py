@@ -313,7 +313,7 @@ async def test_a_citizen_is_found_under_every_key(opened: Openers, dsn: str) -> 
     new = await opened(tokens=("t1", "t2"))
     await new.requests.settle(await claimed(new, second), ending())
     both = settings_for(dsn, tokens=("t1", "t2"))
-    async with Operations.open(both, sealer_for(both)) as desk:
-        found = await desk.people.find(first.cpr, Actor("bo", "the citizen asked"))
+    async with Operations.open(both, sealer_for(both)) as operations:
+        found = await operations.people.find(first.cpr, Actor("bo", "the citizen asked"))
         assert [record.id for record in found] == [second.request_id, first.request_id]
-        assert await desk.people.find(ask().cpr, Actor("bo", "the citizen asked")) == []
+        assert await operations.people.find(ask().cpr, Actor("bo", "the citizen asked")) == []

@@ -16,7 +16,7 @@ from broker.ledger.operators.operations import Operations
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Actor, Refusal
 from config.settings import Settings
-from tests.ledger.dead import BO, dead_booking, dead_reports, desk_of
+from tests.ledger.dead import BO, dead_booking, dead_reports, operations_of
 from tests.ledger.report_support import (
     NORTH,
     delivering,
@@ -37,8 +37,8 @@ def settings(dsn: str) -> Settings:
 
 
 @pytest.fixture
-async def desk(settings: Settings) -> AsyncIterator[Operations]:
-    async with desk_of(settings) as opened:
+async def operations(settings: Settings) -> AsyncIterator[Operations]:
+    async with operations_of(settings) as opened:
         yield opened
 
 
@@ -58,13 +58,13 @@ async def attempted(ledger: Ledger, settings: Settings, error: Exception | None)
 
 class TestOverview:
     async def test_a_process_is_shown_with_what_it_sees_of_itself(
-        self, desk: Operations, ledger: Ledger
+        self, operations: Operations, ledger: Ledger
     ) -> None:
         ledger.heartbeat.consumer_status = lambda: ConsumerStatus(5, 4, "no consumer on jobnet.bookings")
         await ledger.set_ready(False)
 
         async def seen() -> Any:
-            [worker] = (await desk.overviews.overview()).workers
+            [worker] = (await operations.overviews.overview()).workers
             return worker if worker.problem else None
 
         worker = await poll(seen, what="the heartbeat")
@@ -72,33 +72,33 @@ class TestOverview:
         assert worker.host
 
     async def test_nothing_ready_is_bad_and_one_ready_is_well(
-        self, settings: Settings, desk: Operations, ledger: Ledger, sql: Sql
+        self, settings: Settings, operations: Operations, ledger: Ledger, sql: Sql
     ) -> None:
-        await Conservation(settings, desk.server).check()
-        [bad, warn] = (await desk.overviews.overview()).problems
+        await Conservation(settings, operations.server).check()
+        [bad, warn] = (await operations.overviews.overview()).problems
         assert (bad.level, "no process is ready" in bad.text, warn.level) == ("bad", True, "warn")
         await ledger.set_ready(True)
 
         async def well() -> bool:
-            return not (await desk.overviews.overview()).problems
+            return not (await operations.overviews.overview()).problems
 
         await poll(well, what="an overview without problems")
 
     async def test_a_silent_process_is_named_and_forgotten_after_an_hour(
-        self, desk: Operations, sql: Sql
+        self, operations: Operations, sql: Sql
     ) -> None:
         insert = """INSERT INTO workers (id, pid, started_at, heartbeat_at, unbroken_since, ready, stopped_at)
             SELECT gen_random_uuid(), $1, at, at, at, true, CASE WHEN $3 THEN at END
             FROM (SELECT now() - $2 * interval '1 minute' AS at) AS t"""
         for pid, minutes, stopped in ((1, 10, False), (2, 10, True), (3, 90, False), (4, 90, True)):
             await sql.execute(insert, pid, minutes, stopped)
-        seen = await desk.overviews.overview()
+        seen = await operations.overviews.overview()
         assert [worker.pid for worker in seen.workers] == [1, 2]
         assert [problem.text for problem in seen.problems if "process 1 " in problem.text]
         assert not [problem.text for problem in seen.problems if "process 2" in problem.text]
 
     async def test_what_waits_is_told_by_cause_and_what_is_dead_with_its_age(
-        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
+        self, operations: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         await attempted(ledger, settings, down())
         await reported(ledger)
@@ -106,7 +106,7 @@ class TestOverview:
         await sql.execute(
             "UPDATE reports SET first_failed_at = now() - interval '2 days' WHERE state = 'dead'"
         )
-        seen = await desk.overviews.overview()
+        seen = await operations.overviews.overview()
         assert {(row.state, row.cause, row.count) for row in seen.waiting} == {
             ("waiting", "unavailable", 1),
             ("waiting", None, 1),
@@ -116,68 +116,69 @@ class TestOverview:
         assert seen.oldest_at == dead.oldest_at
         assert "3 dead letters in the last hour" in [problem.text for problem in seen.problems]
 
-    async def test_open_bookings_are_counted(self, desk: Operations, ledger: Ledger, sql: Sql) -> None:
+    async def test_open_bookings_are_counted(self, operations: Operations, ledger: Ledger, sql: Sql) -> None:
         claim = await claimed(ledger, ask())
         await left_uncertain(ledger, ask())
-        bookings = (await desk.overviews.overview()).bookings
+        bookings = (await operations.overviews.overview()).bookings
         assert (bookings.running, bookings.uncertain) == (1, 1)
         assert bookings.oldest_running_at
         assert bookings.oldest_uncertain_at
-        [uncertain] = (await desk.overviews.overview()).uncertain
+        [uncertain] = (await operations.overviews.overview()).uncertain
         assert (uncertain.booking_system, uncertain.verify_tries) == ("north", 0)
-        assert "1 booking is uncertain" in [p.text for p in (await desk.overviews.overview()).problems]
+        assert "1 booking is uncertain" in [p.text for p in (await operations.overviews.overview()).problems]
         assert claim
 
     async def test_gaps_of_the_last_look_are_bad_until_the_next_one(
-        self, settings: Settings, desk: Operations, sql: Sql
+        self, settings: Settings, operations: Operations, sql: Sql
     ) -> None:
-        conservation = Conservation(settings, desk.server)
+        conservation = Conservation(settings, operations.server)
         [report_id] = await dead_reports(sql, state="delivered")
         await conservation.check()
-        seen = await desk.overviews.overview()
+        seen = await operations.overviews.overview()
         assert seen.look
         assert (seen.look.gaps, seen.look.figures["kinds"]) == (1, {"delivered-without-attempt": 1})
         assert seen.look.figures["named"] == [{"gap": "delivered-without-attempt", "id": str(report_id)}]
         assert any("unaccounted for" in problem.text for problem in seen.problems)
         await sql.execute("DELETE FROM reports WHERE report_id = $1", report_id)
         await conservation.check()
-        seen = await desk.overviews.overview()
+        seen = await operations.overviews.overview()
         assert seen.look
         assert seen.look.gaps == 0
 
-    async def test_an_old_look_is_no_look(self, settings: Settings, desk: Operations, sql: Sql) -> None:
-        await Conservation(settings, desk.server).check()
+    async def test_an_old_look_is_no_look(self, settings: Settings, operations: Operations, sql: Sql) -> None:
+        await Conservation(settings, operations.server).check()
         await travel(sql, 3600)
         assert any(
-            "no process checks" in problem.text for problem in (await desk.overviews.overview()).problems
+            "no process checks" in problem.text
+            for problem in (await operations.overviews.overview()).problems
         )
 
     async def test_a_lane_that_is_not_open_or_needs_a_person_is_told(
-        self, desk: Operations, ledger: Ledger, settings: Settings
+        self, operations: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, wrong_address())
-        problems = (await desk.overviews.overview()).problems
+        problems = (await operations.overviews.overview()).problems
         assert any(problem.level == "bad" and "set-up" in problem.text for problem in problems)
         await reported(ledger, supplier="sydsoft")
-        await desk.lanes.pause("sydsoft", BO)
-        problems = (await desk.overviews.overview()).problems
+        await operations.lanes.pause("sydsoft", BO)
+        problems = (await operations.overviews.overview()).problems
         assert any(problem.level == "warn" and "sydsoft is paused" in problem.text for problem in problems)
 
-    async def test_an_endless_flow_is_refused(self, desk: Operations) -> None:
+    async def test_an_endless_flow_is_refused(self, operations: Operations) -> None:
         for hours, step in ((0, 1), (1e9, 1), (1, 0)):
             with pytest.raises(Refusal):
-                await desk.overviews.overview(hours=hours, step_minutes=step)
+                await operations.overviews.overview(hours=hours, step_minutes=step)
 
 
 class TestLaneHistory:
     async def test_every_change_is_kept_with_its_reason_and_by_whom(
-        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
+        self, operations: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         for _ in range(settings.reports.park_after_failures):
             await attempted(ledger, settings, down())
-        await desk.lanes.pause(NORTH, Actor("bo", "they asked for it"))
-        await desk.lanes.resume(NORTH, Actor("bo", "they are back"))
-        changes = (await desk.suppliers.story(NORTH)).changes
+        await operations.lanes.pause(NORTH, Actor("bo", "they asked for it"))
+        await operations.lanes.resume(NORTH, Actor("bo", "they are back"))
+        changes = (await operations.suppliers.story(NORTH)).changes
         assert [(change.before, change.state, change.by) for change in reversed(changes)] == [
             ("open", "parked", None),
             ("parked", "paused", "bo"),
@@ -188,15 +189,17 @@ class TestLaneHistory:
         assert changes[0].reason == "they are back"
 
     async def test_a_failure_that_changes_nothing_leaves_no_trace(
-        self, desk: Operations, ledger: Ledger, settings: Settings
+        self, operations: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, down())
         await attempted(ledger, settings, None)
-        assert (await desk.suppliers.story(NORTH)).changes == ()
+        assert (await operations.suppliers.story(NORTH)).changes == ()
 
-    async def test_history_cannot_be_rewritten(self, desk: Operations, ledger: Ledger, sql: Sql) -> None:
+    async def test_history_cannot_be_rewritten(
+        self, operations: Operations, ledger: Ledger, sql: Sql
+    ) -> None:
         await reported(ledger)
-        await desk.lanes.pause(NORTH, BO)
+        await operations.lanes.pause(NORTH, BO)
         for statement in (
             "UPDATE lane_changes SET reason = 'x'",
             "DELETE FROM lane_changes",
@@ -208,7 +211,7 @@ class TestLaneHistory:
 
 class TestSuppliers:
     async def test_attempts_latencies_and_what_ended_are_told(
-        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
+        self, operations: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         await reported(ledger)
         for number in range(1, 101):
@@ -228,38 +231,38 @@ class TestSuppliers:
             ],
         )
         await dead_reports(sql, 2)
-        [figures] = await desk.suppliers.figures()
+        [figures] = await operations.suppliers.figures()
         assert (figures.supplier, figures.attempts, figures.answered) == (NORTH, 100, 75)
         assert (figures.p50_ms, figures.p95_ms) == (50, 95)
         assert (figures.delivered, figures.died, figures.share, figures.dead) == (9, 1, 0.9, 2)
         assert (figures.lane.waiting, figures.last_attempt_at is not None) == (1, True)
 
     async def test_an_attempt_names_whom_it_called(
-        self, desk: Operations, ledger: Ledger, settings: Settings
+        self, operations: Operations, ledger: Ledger, settings: Settings
     ) -> None:
         await attempted(ledger, settings, down())
         await attempted(ledger, settings, None)
-        story = await desk.suppliers.story(NORTH)
+        story = await operations.suppliers.story(NORTH)
         assert [attempt.verdict for attempt in story.attempts] == ["delivered", "later"]
         assert [(row.cause, row.count) for row in story.waiting] == [("unavailable", 1)]
         assert story.figures.attempts == 2
 
     async def test_old_attempts_count_no_more(
-        self, desk: Operations, ledger: Ledger, settings: Settings, sql: Sql
+        self, operations: Operations, ledger: Ledger, settings: Settings, sql: Sql
     ) -> None:
         await attempted(ledger, settings, None)
         await travel(sql, 2 * 86_400.0)
-        [figures] = [each for each in await desk.suppliers.figures() if each.supplier == NORTH]
+        [figures] = [each for each in await operations.suppliers.figures() if each.supplier == NORTH]
         assert (figures.attempts, figures.p50_ms, figures.share) == (0, None, None)
 
-    async def test_a_supplier_without_a_lane_is_not_known(self, desk: Operations) -> None:
+    async def test_a_supplier_without_a_lane_is_not_known(self, operations: Operations) -> None:
         with pytest.raises(Refusal, match="no lane nowhere"):
-            await desk.suppliers.story("nowhere")
+            await operations.suppliers.story("nowhere")
 
 
-async def test_a_booking_that_was_given_up_is_among_the_dead(desk: Operations, sql: Sql) -> None:
+async def test_a_booking_that_was_given_up_is_among_the_dead(operations: Operations, sql: Sql) -> None:
     await dead_booking(sql)
-    [dead] = (await desk.overviews.overview()).dead
+    [dead] = (await operations.overviews.overview()).dead
     assert (dead.kind, dead.cause) == ("booking", "unverified")
 
 

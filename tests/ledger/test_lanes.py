@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from broker.lanes.lane import LaneState, Paused, Resumed
+from broker.lanes.events import Paused, Resumed
+from broker.lanes.lane import LaneState
 from broker.ledger.ledger import Ledger
 from broker.ledger.postgres.connections import Pool, Server
 from broker.ledger.postgres.reachability import Availability

@@ -10,13 +10,13 @@ import pytest
 from broker.ledger.audit_log import Refusal
 from broker.ledger.dead_letters.letter_model import Filter, PageCursor
 from broker.ledger.operators.operations import Operations
-from tests.ledger.dead import BO, dead_booking, dead_reports, desk_of
+from tests.ledger.dead import BO, dead_booking, dead_reports, operations_of
 from tests.ledger.support import Sql, settings_for
 
 
 @pytest.fixture
-async def desk(dsn: str) -> AsyncIterator[Operations]:
-    async with desk_of(settings_for(dsn)) as opened:
+async def operations(dsn: str) -> AsyncIterator[Operations]:
+    async with operations_of(settings_for(dsn)) as opened:
         yield opened
 
 
@@ -31,10 +31,10 @@ async def message(sql: Sql, request_id: UUID | None = None) -> UUID:
     return letter_id
 
 
-async def every_page(desk: Operations, limit: int, wanted: Filter = Filter()) -> list[list[UUID]]:  # noqa: B008  frozen
+async def every_page(operations: Operations, limit: int, wanted: Filter = Filter()) -> list[list[UUID]]:  # noqa: B008  frozen
     pages, after = [], None
     while True:
-        page = await desk.letters.page(wanted, limit=limit, after=after)
+        page = await operations.letters.page(wanted, limit=limit, after=after)
         pages.append([letter.letter_id for letter in page.letters])
         if page.next is None:
             return pages
@@ -43,40 +43,40 @@ async def every_page(desk: Operations, limit: int, wanted: Filter = Filter()) ->
 
 class TestPages:
     async def test_they_hold_every_letter_once_newest_first_whatever_its_kind(
-        self, desk: Operations, sql: Sql
+        self, operations: Operations, sql: Sql
     ) -> None:
         ids = set(await dead_reports(sql, 7))
         ids |= {await dead_booking(sql), await dead_booking(sql), await message(sql)}
-        pages = await every_page(desk, 3)
+        pages = await every_page(operations, 3)
         assert [len(page) for page in pages] == [3, 3, 3, 1]
         told = [letter_id for page in pages for letter_id in page]
         assert (set(told), len(told)) == (ids, len(ids))
-        assert told == [letter.letter_id for letter in await desk.letters.listed(Filter())]
+        assert told == [letter.letter_id for letter in await operations.letters.listed(Filter())]
 
-    async def test_letters_that_die_meanwhile_shift_nothing(self, desk: Operations, sql: Sql) -> None:
+    async def test_letters_that_die_meanwhile_shift_nothing(self, operations: Operations, sql: Sql) -> None:
         ids = set(await dead_reports(sql, 6))
-        first = await desk.letters.page(Filter(), limit=3)
+        first = await operations.letters.page(Filter(), limit=3)
         await dead_reports(sql, 4)
-        second = await desk.letters.page(Filter(), limit=3, after=first.next)
+        second = await operations.letters.page(Filter(), limit=3, after=first.next)
         told = {letter.letter_id for letter in (*first.letters, *second.letters)}
         assert (told, second.next) == (ids, None)
 
-    async def test_letters_of_one_very_moment_are_all_told(self, desk: Operations, sql: Sql) -> None:
+    async def test_letters_of_one_very_moment_are_all_told(self, operations: Operations, sql: Sql) -> None:
         ids = set(await dead_reports(sql, 10))
         await sql.execute("UPDATE reports SET last_failed_at = date_trunc('day', now())")
-        told = [letter_id for page in await every_page(desk, 3) for letter_id in page]
+        told = [letter_id for page in await every_page(operations, 3) for letter_id in page]
         assert (set(told), len(told)) == (ids, 10)
 
-    async def test_a_filter_goes_along(self, desk: Operations, sql: Sql) -> None:
+    async def test_a_filter_goes_along(self, operations: Operations, sql: Sql) -> None:
         await dead_reports(sql, 5, supplier="sydsoft")
         ids = set(await dead_reports(sql, 5))
-        pages = await every_page(desk, 2, Filter(supplier="nordsoft", error_code=4))
+        pages = await every_page(operations, 2, Filter(supplier="nordsoft", error_code=4))
         assert ({letter_id for page in pages for letter_id in page}, len(pages)) == (ids, 3)
 
-    async def test_what_was_put_aside_has_pages_too(self, desk: Operations, sql: Sql) -> None:
+    async def test_what_was_put_aside_has_pages_too(self, operations: Operations, sql: Sql) -> None:
         await dead_reports(sql, 5)
-        await desk.letters.discard(Filter(supplier="nordsoft"), BO)
-        page = await desk.letters.page(Filter(), limit=2, discarded=True)
+        await operations.letters.discard(Filter(supplier="nordsoft"), BO)
+        page = await operations.letters.page(Filter(), limit=2, discarded=True)
         assert (len(page.letters), page.next is None) == (2, False)
 
     @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class TestPages:
         with pytest.raises(Refusal):
             PageCursor.read(text)
 
-    async def test_any_id_finds_what_is_dead_of_it(self, desk: Operations, sql: Sql) -> None:
+    async def test_any_id_finds_what_is_dead_of_it(self, operations: Operations, sql: Sql) -> None:
         [report_id], [other] = await dead_reports(sql), await dead_reports(sql)
         request_id, joined = uuid4(), uuid4()
         await sql.execute(
@@ -104,13 +104,13 @@ class TestPages:
             (other, {other}),
             (uuid4(), set()),
         ):
-            found = await desk.letters.listed(Filter(about=about))
+            found = await operations.letters.listed(Filter(about=about))
             assert {letter.letter_id for letter in found} == ids
 
 
 class TestGroups:
     async def test_they_tell_how_many_came_in_each_of_the_last_hours(
-        self, desk: Operations, sql: Sql
+        self, operations: Operations, sql: Sql
     ) -> None:
         for hours, count in ((0, 1), (1, 2), (23, 3), (50, 4)):
             ids = await dead_reports(sql, count)
@@ -120,15 +120,15 @@ class TestGroups:
                 ids,
                 hours,
             )
-        [group] = await desk.letters.groups(Filter())
+        [group] = await operations.letters.groups(Filter())
         assert (group.count, group.trend) == (10, (3, *(0,) * 21, 2, 1))
         assert (group.last_seen_at - group.first_seen_at).days == 8
 
-    async def test_kinds_are_told_apart(self, desk: Operations, sql: Sql) -> None:
+    async def test_kinds_are_told_apart(self, operations: Operations, sql: Sql) -> None:
         await dead_reports(sql)
         await dead_booking(sql)
         await message(sql)
-        groups = await desk.letters.groups(Filter())
+        groups = await operations.letters.groups(Filter())
         assert sorted((group.kind, group.count) for group in groups) == [
             ("booking", 1),
             ("message", 1),

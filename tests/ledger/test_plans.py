@@ -24,7 +24,7 @@ from broker.ledger.postgres.versions import bring_up_to_date
 from broker.ledger.upkeep.conservation import Conservation
 from broker.ops import Filter, PageCursor
 from scripts.postgres import PostgresServer
-from tests.ledger.dead import dead_reports, desk_of
+from tests.ledger.dead import dead_reports, operations_of
 from tests.ledger.filled import fill
 from tests.ledger.support import Sql, settings_for
 from tests.support import poll
@@ -69,15 +69,15 @@ def filled_name(postgres: PostgresServer) -> Any:
 
 
 @pytest.fixture
-async def desk(filled_name: str) -> AsyncIterator[Operations]:
-    """A desk over a ledger that is filled once for all tests."""
+async def operations(filled_name: str) -> AsyncIterator[Operations]:
+    """A operations over a ledger that is filled once for all tests."""
     if await bring_up_to_date(filled_name) == "":
         sql = await asyncpg.connect(filled_name)
         await fill(
             sql, requests=MANY_REQUESTS, letters=MANY_LETTERS, delivered=3 * MANY_LETTERS, waiting=1000
         )
         await sql.close()
-    async with desk_of(settings_for(filled_name, statement_timeout_seconds=30)) as opened:
+    async with operations_of(settings_for(filled_name, statement_timeout_seconds=30)) as opened:
         yield opened
 
 
@@ -99,37 +99,37 @@ def _far_behind() -> PageCursor:
     return PageCursor(datetime.now(UTC) - timedelta(seconds=4 * MANY_LETTERS), uuid4())
 
 
-async def _letter_and_story(desk: Operations) -> None:
-    [letter] = (await desk.letters.page(Filter(), limit=1)).letters
-    await desk.letters.one(letter.letter_id)
-    await desk.stories.whole(letter.letter_id)
+async def _letter_and_story(operations: Operations) -> None:
+    [letter] = (await operations.letters.page(Filter(), limit=1)).letters
+    await operations.letters.one(letter.letter_id)
+    await operations.stories.whole(letter.letter_id)
 
 
 PAGES: dict[str, Callable[[Operations], Awaitable[object]]] = {
-    "overview": lambda desk: desk.overviews.overview(),
-    "overview of two weeks": lambda desk: desk.overviews.overview(hours=336, step_minutes=60),
-    "letters": lambda desk: desk.letters.page(Filter()),
-    "letters far behind": lambda desk: desk.letters.page(Filter(), after=_far_behind()),
-    "letters of one kind of failure": lambda desk: desk.letters.page(
+    "overview": lambda operations: operations.overviews.overview(),
+    "overview of two weeks": lambda operations: operations.overviews.overview(hours=336, step_minutes=60),
+    "letters": lambda operations: operations.letters.page(Filter()),
+    "letters far behind": lambda operations: operations.letters.page(Filter(), after=_far_behind()),
+    "letters of one kind of failure": lambda operations: operations.letters.page(
         Filter(supplier="supplier-1", cause="rejected")
     ),
-    "letters about an id": lambda desk: desk.letters.page(Filter(about=uuid4())),
-    "letters of a jobcenter": lambda desk: desk.letters.page(Filter(jobcenter_code="99999")),
-    "groups": lambda desk: desk.letters.groups(Filter()),
+    "letters about an id": lambda operations: operations.letters.page(Filter(about=uuid4())),
+    "letters of a jobcenter": lambda operations: operations.letters.page(Filter(jobcenter_code="99999")),
+    "groups": lambda operations: operations.letters.groups(Filter()),
     "one letter": _letter_and_story,
-    "suppliers": lambda desk: desk.suppliers.figures(),
-    "one supplier": lambda desk: desk.suppliers.story("supplier-1"),
-    "operator log": lambda desk: desk.log.entries(),
-    "lanes": lambda desk: desk.lanes.all(),
+    "suppliers": lambda operations: operations.suppliers.figures(),
+    "one supplier": lambda operations: operations.suppliers.story("supplier-1"),
+    "operator log": lambda operations: operations.log.entries(),
+    "lanes": lambda operations: operations.lanes.all(),
 }
 
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.timeout(240)
 async def test_no_page_walks_through_a_large_table(
-    desk: Operations, plans: dict[str, str], name: str
+    operations: Operations, plans: dict[str, str], name: str
 ) -> None:
-    await PAGES[name](desk)
+    await PAGES[name](operations)
     assert plans
     for statement, plan in plans.items():
         assert not WALK.search(plan), f"{statement}\n{plan}"
@@ -137,9 +137,9 @@ async def test_no_page_walks_through_a_large_table(
 
 @pytest.mark.timeout(240)
 async def test_the_conservation_check_of_every_minute_looks_at_what_is_open_and_new(
-    filled_name: str, desk: Operations, plans: dict[str, str]
+    filled_name: str, operations: Operations, plans: dict[str, str]
 ) -> None:
-    await Conservation(settings_for(filled_name), desk.server, ["supplier-1 4"]).check()
+    await Conservation(settings_for(filled_name), operations.server, ["supplier-1 4"]).check()
     assert len(plans) > 10
     for statement, plan in plans.items():
         assert not WIDE_WALK.search(plan), f"{statement}\n{plan}"
@@ -147,12 +147,12 @@ async def test_the_conservation_check_of_every_minute_looks_at_what_is_open_and_
 
 @pytest.mark.timeout(240)
 async def test_a_page_far_down_the_list_reads_no_more_than_the_first_one(
-    desk: Operations, plans: dict[str, str]
+    operations: Operations, plans: dict[str, str]
 ) -> None:
-    await desk.letters.page(Filter(), limit=50)
+    await operations.letters.page(Filter(), limit=50)
     first = _most_rows(plans)
     plans.clear()
-    await desk.letters.page(Filter(), limit=50, after=_far_behind())
+    await operations.letters.page(Filter(), limit=50, after=_far_behind())
     assert _most_rows(plans) <= 2 * first
     assert first < MANY_LETTERS / 100
 

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from broker.lanes.decision import Retry
-from broker.lanes.lane import Paused, Resumed
+from broker.lanes.events import Paused, Resumed
 from broker.ledger.dead_letters.letters import DISCARD_NAMED, DISCARD_REPORTS, RESTORE_REPORTS
 from broker.ledger.dead_letters.replay_steps import REPORT as REPLAY
 from broker.ledger.ledger import Ledger
@@ -311,5 +311,5 @@ def test_every_promise_about_reports_is_kept(database: str) -> None:
     chosen = settings(max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(ReportMachine, settings=chosen)
     seen = asyncio.run(seen_transitions(database))
+    assert ("reports", "delivering", "delivered") in seen
     assert seen <= allowed_transitions()
-    assert {("reports", "delivering", "delivered"), ("lanes", "open", "parked")} <= seen

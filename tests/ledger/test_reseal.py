@@ -28,7 +28,7 @@ from broker.sealing import KeyMissing, Sealer
 from config.settings import Settings, build
 from schemas.codes import Status
 from schemas.personal import Cpr
-from tests.ledger.dead import desk_of, sealed_report
+from tests.ledger.dead import operations_of, sealed_report
 from tests.ledger.support import (
     ANN,
     BEN,
@@ -82,8 +82,8 @@ async def import_message(settings: Settings, body: bytes) -> UUID:
     message = LetterReader(Sealer(settings.keys)).foreign(
         FetchedMessage(arrival, "jobnet.requests", "booking.book")
     )
-    async with desk_of(settings) as desk:
-        return (await desk.places.import_messages([message]))[0]
+    async with operations_of(settings) as operations:
+        return (await operations.places.import_messages([message]))[0]
 
 
 async def a_day(settings: Settings, sql: Sql) -> dict[str, Any]:
@@ -122,8 +122,8 @@ async def opens(settings: Settings, sql: Sql) -> int:
 async def found(settings: Settings, cpr: str) -> set[UUID]:
     """Everything of this citizen: what `find` of the operators finds."""
     by = Actor("bo", "the citizen asked")
-    async with desk_of(settings) as desk:
-        return {one.id for one in await desk.people.find(Cpr(cpr), by)}
+    async with operations_of(settings) as operations:
+        return {one.id for one in await operations.people.find(Cpr(cpr), by)}
 
 
 async def test_after_a_reseal_the_old_keys_are_not_needed_and_citizens_are_found(dsn: str, sql: Sql) -> None:
@@ -276,8 +276,8 @@ async def test_a_replay_that_comes_back_after_a_reseal_is_still_the_same_letter(
     message = LetterReader(Sealer(after.keys)).foreign(
         FetchedMessage(arrival, "jobnet.requests", "booking.book")
     )
-    async with desk_of(after) as desk:
-        assert await desk.places.import_messages([message]) == [letter]
+    async with operations_of(after) as operations:
+        assert await operations.places.import_messages([message]) == [letter]
 
 
 async def test_every_sealed_column_and_every_key_id_of_the_tables_has_its_place(sql: Sql) -> None:

@@ -10,21 +10,18 @@ from uuid import UUID
 
 import pytest
 
-from broker.lanes.lane import (
-    LANE_TRANSITIONS,
+from broker.lanes.events import (
     DestinationAnswered,
     DestinationFailed,
     Event,
-    Lane,
-    LaneState,
     Paused,
     ProbeLost,
     Resumed,
     SetupWrong,
     TimeCame,
     WaitRequested,
-    after,
 )
+from broker.lanes.lane import LANE_TRANSITIONS, Lane, LaneState, after
 from broker.ledger.model import State
 from broker.ledger.reports.report_model import ReportState
 from config.report_sections import ReportSettings
@@ -99,17 +96,50 @@ def test_the_tables_use_every_state_and_can_reach_it() -> None:
         assert reached == set(states)
 
 
+def page_of(table: str) -> str:
+    """The section of docs/states.md about `table`."""
+    page = (Path(__file__).parents[2] / "docs" / "states.md").read_text(encoding="utf-8")
+    return page.split(f'<a id="{table.removesuffix("s")}"></a>')[1].split("<a id=")[0]
+
+
+def statements(markdown: str) -> list[str]:
+    """The SQL statements that `markdown` names by file and name, as the transition tables write them."""
+    named = re.findall(r"`broker/ledger/([\w/]+)\.py` `([A-Z_]+)`", markdown)
+    return [f"{path.replace('/', '.')}.{name}" for path, name in named]
+
+
 @pytest.mark.parametrize("table", ["requests", "reports"])
 def test_the_page_of_states_has_the_same_rows(table: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "states.md").read_text()
-    section = page.split(f'<a id="{table.removesuffix("s")}"></a>')[1].split("<a id=")[0]
-    rows = re.findall(r"^\| ([^|]+) \| (\w+) \| [^|]+ \| [^|]+ \|$", section, re.M)
-    pairs = {(before, after) for many, after in rows for before in many.split(", ")}
+    rows = re.findall(r"^\| ([^|]+) \| (\w+) \| [^|]+ \| ([^|]+) \|$", page_of(table), re.M)
     changes = {
-        (None if before == "\N{EN DASH}" else before, after) for before, after in pairs if before != after
+        (None if before == "\N{EN DASH}" else before, after, statements(writer)[0])
+        for many, after, writer in rows
+        for before in many.split(", ")
+        if after not in (before, "to", "deleted")
     }
-    named = {(before, after) for before, after in changes if after not in ("to", "deleted")}
-    assert named == {(row.before, row.after) for row in TRANSITIONS[table]}
+    assert changes == {(row.before, row.after, row.written_by) for row in TRANSITIONS[table]}
+
+
+def test_the_page_of_states_has_the_events_and_writers_of_lanes() -> None:
+    section = page_of("lanes")
+    header, *rows = [line.split("|")[1:-1] for line in re.findall(r"^\| (?:event|`[A-Z]).*$", section, re.M)]
+    columns = [cell.split("`")[1] for cell in header[1:]]
+    changes = {
+        (column, after, cells[0].split("`")[1])
+        for cells in rows
+        for column, cell in zip(columns, cells[1:], strict=True)
+        for after in re.findall("\N{RIGHTWARDS ARROW} ([a-z]+)", cell)
+    }
+    table = {(row.before, row.after, event.__name__) for row in LANE_TRANSITIONS for event in row.events}
+    assert changes == table
+    assert {row.written_by for row in LANE_TRANSITIONS} <= set(statements(section))
+
+
+@pytest.mark.parametrize("table", sorted(TRANSITIONS))
+def test_the_drawings_of_states_have_the_same_arrows(table: str) -> None:
+    arrows = re.findall(r"^ +(\[\*\]|\w+) --> (\w+):", page_of(table), re.M)
+    drawn = {(None if before == "[*]" else before, after) for before, after in arrows}
+    assert drawn == {(row.before, row.after) for row in TRANSITIONS[table]}
 
 
 def test_the_lane_rules_make_the_transitions_of_their_table_and_no_other() -> None:

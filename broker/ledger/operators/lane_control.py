@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from broker.lanes.lane import Event, Lane, Paused, Resumed
+from broker.lanes.events import Event, Paused, Resumed
+from broker.lanes.lane import Lane
 from broker.ledger.audit_log import Actor, Refusal, write_down
 from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.reports.lanes import LOCKED, LaneLookups, apply_event, read_lane

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from broker.lanes.lane import TimeCame, may_hand_over, wants_probe
+from broker.lanes.events import TimeCame
+from broker.lanes.lane import may_hand_over, wants_probe
 from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.reports.lanes import FREE, LaneSnapshot, apply_event, read_lane
 from broker.ledger.reports.new_reports import LANES

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from broker.lanes.lane import Event, Lane, LaneState, after, tells_a_person
+from broker.lanes.events import Event
+from broker.lanes.lane import Lane, LaneState, after, tells_a_person
 from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.postgres.sealed import SealedRow
 from broker.ledger.reports.lane_history import record_change

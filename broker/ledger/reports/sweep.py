@@ -11,7 +11,8 @@ from functools import partial
 from uuid import UUID
 
 from broker.lanes.decision import Retry, RetryState
-from broker.lanes.lane import LaneState, ProbeLost
+from broker.lanes.events import ProbeLost
+from broker.lanes.lane import LaneState
 from broker.lanes.retry_policy import judge_crash
 from broker.ledger.postgres.connections import Connection, Pool
 from broker.ledger.postgres.heartbeat import orphaned

@@ -143,7 +143,7 @@ class Verifications:
         try:
             message = self._sealer.open(row["request_id"], "message", row["message"])
         except SealBroken as broken:
-            log.error("message-does-not-open", request_id=row["request_id"], reason=str(broken))
+            log.error("message-cannot-be-decrypted", request_id=row["request_id"], reason=str(broken))
             message = None
         return claim_of(row, taken_over=True, message=message)
 

@@ -1,6 +1,6 @@
 """The documents hold: anchors, files, tests, words and statements that they or the code name exist.
 
-The runbook's commands are checked in tests/monitoring/test_rules.py, README's figures in tests/test_readme.py.
+The runbook's commands are checked in tests/monitoring/test_rules.py, README's figures in tests/project/test_readme.py.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ DECISION = re.compile(r"\bADR (?P<number>[0-9]{1,4})\b")
 RECORD = re.compile(r"docs/adr/(?P<name>[0-9]{4}[\w-]*(?:\.md)?)")
 TOP = "|".join(name for name in FOLDERS if name != ".ci")
 NAMED_PATH = re.compile(rf"`(?P<path>(?:{TOP})/[\w./*-]*)(?:::(?P<test>\w+))?`")
+EMPHASISED = re.compile(r"(?<!\*)\*([^*]+)\*(?!\*)")
 STATEMENT = re.compile(r"`(?P<path>broker/ledger/[\w/]+\.py)`,? `(?P<name>\w+)`")
 
 # Put together here, so that this file does not hold what it looks for.
@@ -60,7 +62,7 @@ def documents() -> dict[str, str]:
 def sources() -> Iterator[tuple[str, str]]:
     """Texts that may cite a page. This file holds patterns, and results of tools cite nothing."""
     for name, text in texts().items():
-        if name != "tests/test_documents.py" and name not in GENERATED and not name.endswith(".json"):
+        if name != "tests/project/test_documents.py" and name not in GENERATED and not name.endswith(".json"):
             yield name, text
 
 
@@ -185,10 +187,30 @@ def test_every_file_that_changes_a_state_is_named_in_the_states() -> None:
     assert not [name for name in writers if f"`{name}`" not in documents()["docs/states.md"]]
 
 
-def test_every_advisory_lock_is_in_the_list() -> None:
-    locks = set(re.findall(r"= (0x[0-9A-F]+)$", texts()["broker/ledger/postgres/advisory_locks.py"], re.M))
-    assert len(locks) >= 4
-    assert not [lock for lock in locks if f"`{lock}`" not in documents()["docs/architecture.md"]]
+def test_the_list_of_advisory_locks_is_that_of_the_code() -> None:
+    ids = dict(
+        re.findall(r"^(\w+) = (0x[0-9A-F]+)$", texts()["broker/ledger/postgres/advisory_locks.py"], re.M)
+    )
+    users = {
+        (number, bytes.fromhex(number[2:]).decode(), name, file)
+        for file, text in texts().items()
+        for name, number in ids.items()
+        if file.startswith("broker/")
+        and re.search(rf"^from broker\.ledger\.postgres\.advisory_locks import \b{name}\b", text, re.M)
+    }
+    row = re.compile(r'^\| `(0x[0-9A-F]+)` \| "(\w+)" \| `(\w+)` \| [^|]+ \| `([\w/.]+)` \|$', re.M)
+    assert len(ids) >= 4
+    assert {user[2] for user in users} == set(ids)
+    assert set(row.findall(documents()["docs/architecture.md"])) == users
+
+
+def test_every_file_that_takes_an_advisory_lock_is_in_the_list() -> None:
+    section = documents()["docs/architecture.md"].split('<a id="advisory-locks"></a>')[1].split("<a id=")[0]
+    takers = [name for name, text in texts().items() if name.startswith("broker/") and "advisory_" in text]
+    # TableWalk takes the lock that retention names.
+    elsewhere = {"broker/ledger/upkeep/table_walk.py"}
+    assert len(takers) > 4
+    assert not [name for name in takers if f"`{name}`" not in section and name not in elsewhere]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +258,90 @@ def test_every_log_event_that_the_runbook_names_is_written() -> None:
     named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", documents()["docs/operations.md"]))
     assert len(named) > 15
     assert not {event for event in named if f'"{event}"' not in code()}
+
+
+def test_every_table_whose_rows_are_deleted_is_in_the_list_of_who_may() -> None:
+    page = documents()["docs/architecture.md"]
+    section = page.split('<a id="who-may-delete-a-row"></a>')[1].split("<a id=")[0]
+    deleted = {
+        (file, table)
+        for file, text in texts().items()
+        if file.startswith("broker/") and "/migrations/" not in file
+        for table in re.findall(r"\bDELETE FROM (\w+)", text)
+    }
+    assert len(deleted) > 10
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    listed = {
+        (file, table)
+        for cells in rows
+        for file in re.findall(r"`(broker/[\w/]+\.py)`", cells[2])
+        for table in re.findall(r"`(\w+)`", cells[1])
+    }
+    assert deleted <= listed
+
+
+def test_the_layers_of_the_page_are_those_of_the_import_contracts() -> None:
+    contracts = tomllib.loads(texts()["pyproject.toml"])["tool"]["importlinter"]["contracts"]
+    layers = {
+        c["containers"][0]: c["layers"] for c in contracts if c["type"] == "layers" and "containers" in c
+    }
+    section = documents()["docs/architecture.md"].split('<a id="layout"></a>')[1]
+    without_drawings = re.sub(r"^```mermaid$.*?^```$", "", section, flags=re.M | re.S)
+    broker, ledger = re.findall(r"^```\n(.*?)\n```$", without_drawings, re.M | re.S)
+    assert broker.splitlines() == [*layers["broker"], "schemas | config"]
+    assert ledger.replace("ledger.py", "ledger").splitlines() == layers["broker.ledger"]
+
+
+def imports_of_parts() -> dict[str, set[str]]:
+    """Each module and package directly below broker/, with those that it imports; also `schemas` and `config`."""
+    found: dict[str, set[str]] = {}
+    for file, text in texts().items():
+        part = re.match(r"broker/([a-z]\w*)[./]", file)
+        if part is None:
+            continue
+        named = re.findall(r"^ *from (?:broker\.)?([a-z]\w*)\b(?:\.[\w.]+)? import ", text, re.M)
+        found.setdefault(part[1], set()).update(set(named) - {part[1]})
+    return {
+        part: {name for name in named if name in {*found, "schemas", "config"}}
+        for part, named in found.items()
+    }
+
+
+def test_the_arrows_between_packages_are_those_of_the_imports() -> None:
+    imports = imports_of_parts()
+
+    @cache
+    def reached(part: str) -> set[str]:
+        return imports.get(part, set()).union(*(reached(name) for name in imports.get(part, ())))
+
+    needed = {
+        (part, name)
+        for part, named in imports.items()
+        for name in named
+        if not any(name in reached(other) for other in named)
+    }
+    section = documents()["docs/architecture.md"].split('<a id="layout"></a>')[1]
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", section, re.M))
+    assert len(needed) > 20
+    assert drawn == needed
+
+
+def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
+    dashboard = json.loads((ROOT / "monitoring" / "grafana" / "jobnet-broker.json").read_text())
+    panels = [panel for row in dashboard["panels"] for panel in (row, *row.get("panels", ()))]
+    titles = {panel["title"] for panel in panels}
+    page = re.sub(r"\s+", " ", documents()["docs/operations.md"])
+    named = {words for words in EMPHASISED.findall(page) if words[0].isupper()}
+    assert len(named) > 5
+    assert not named - titles
+
+
+def test_every_text_that_the_tour_names_is_on_a_page() -> None:
+    pages = re.compile(r"(broker/console|sandbox)/.*\.(py|html|js)$")
+    shown = "\n".join(text for name, text in texts().items() if pages.match(name))
+    named = set(EMPHASISED.findall(re.sub(r"\s+", " ", documents()["docs/tour.md"])))
+    assert len(named) > 15
+    assert not {words for words in named if words not in shown}
 
 
 @pytest.mark.parametrize("document", sorted(set(documents()) - GENERATED))

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 
-from broker.lanes.lane import (
-    HIGHEST_STEP,
+from broker.lanes.events import (
     DestinationAnswered,
     DestinationFailed,
     Event,
-    Lane,
-    LaneState,
     Paused,
     ProbeLost,
     Resumed,
     SetupWrong,
     TimeCame,
     WaitRequested,
-    after,
-    may_hand_over,
-    tells_a_person,
-    wants_probe,
 )
+from broker.lanes.lane import HIGHEST_STEP, Lane, LaneState, after, may_hand_over, tells_a_person, wants_probe
+from config.report_sections import ReportSettings
 
 NOW = datetime(2031, 3, 3, 9, 0, tzinfo=UTC)
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class Rules:
-    park_first_seconds: float = 60.0
-    park_most_seconds: float = 1800.0
-    park_after_failures: int = 3
-    retry_after_most_seconds: float = 24 * HOUR
-
-
-RULES = Rules()
+RULES = ReportSettings(park_after_failures=3)
 OPEN = Lane("nordlys", changed_at=NOW)
 FAILING = replace(OPEN, failures=2)
 

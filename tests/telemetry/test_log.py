@@ -235,7 +235,7 @@ def test_an_exception_is_told_by_type_and_place_cause_first(lines: Lines) -> Non
     _say_in_exception(MARKED)
     told = lines.last["exception"]
     assert [line for line in told if not line.startswith(" ")] == ["KeyError", "ValueError"]
-    assert any(line.startswith("  tests/test_log.py:") and line.endswith(" _raise") for line in told)
+    assert any(line.startswith("  telemetry/test_log.py:") and line.endswith(" _raise") for line in told)
 
 
 def test_the_text_of_our_own_errors_is_kept(lines: Lines) -> None:

@@ -1,6 +1,6 @@
 """The house keeps its order: one name for one thing, one acknowledgement in each story.
 
-Import rules are in pyproject.toml (import-linter); what documents name is checked in tests/test_documents.py.
+Import rules are in pyproject.toml (import-linter); what documents name is checked in tests/project/test_documents.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ async def parsed(command: Command, *words: object) -> Any:
 
 
 async def test_the_overview_prints_problems_and_exits_with_1(
-    command: Command, desk: Operations, sql: Sql
+    command: Command, operations: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 2, cause="rejected")
     result = await command("overview")
@@ -33,10 +33,10 @@ async def test_the_overview_prints_problems_and_exits_with_1(
 
 
 async def test_suppliers_are_listed_with_figures_and_shown_with_history(
-    command: Command, desk: Operations, sql: Sql
+    command: Command, operations: Operations, sql: Sql
 ) -> None:
     await dead_reports(sql, 3)
-    await desk.lanes.pause("nordsoft", BO)
+    await operations.lanes.pause("nordsoft", BO)
     [row] = await parsed(command, "suppliers", "list")
     assert (row["supplier"], row["state"], row["dead"], row["attempts"]) == ("nordsoft", "paused", 3, 0)
     story = await parsed(command, "suppliers", "show", "nordsoft")

@@ -1,9 +1,9 @@
-"""The third column of DESIGN 5 as a table, then retries, overrides, probes, crashes and bugs one by one."""
+"""The third column of docs/architecture.md#outcomes; then retries, overrides, probes, crashes and bugs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,8 @@ from broker.errors import (
     Rejected,
     Unavailable,
 )
-from broker.lanes.lane import (
+from broker.lanes.decision import DeadLetter, Decision, Delivered, Hold, Retry, RetryState
+from broker.lanes.events import (
     DestinationAnswered,
     DestinationFailed,
     Event,
@@ -30,33 +31,15 @@ from broker.lanes.lane import (
     SetupWrong,
     WaitRequested,
 )
-from broker.lanes.retry_policy import (
-    JITTER,
-    DeadLetter,
-    Decision,
-    Delivered,
-    Hold,
-    Retry,
-    RetryState,
-    judge,
-    judge_crash,
-    x_request_id,
-)
+from broker.lanes.retry_policy import JITTER, judge, judge_crash, x_request_id
+from config.report_sections import ReportSettings
 from schemas.codes import FAULT_REASONS, Fault, Reason
 
 HOUR = 3600.0
 DELAYS = (10, 60, 300, 1800, 7200, 21600, *[43200] * 5)
 
 
-@dataclass(frozen=True)
-class Rules:
-    retry_delays_seconds: tuple[float, ...] = DELAYS
-    retry_after_most_seconds: float = 24 * HOUR
-    bug_tries: int = 3
-    crashes_most: int = 3
-
-
-RULES = Rules()
+RULES = ReportSettings(retry_delays_seconds=DELAYS)
 
 
 def call_facts(status: int | None = None, what: str = "", **more: Any) -> CallFacts:

@@ -14,19 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from broker.errors import AtCapacity, CallFacts, ContractBroken, Misconfigured, Refused, Rejected, Unavailable
-from broker.lanes.lane import (
-    Event,
-    Lane,
-    LaneState,
-    Paused,
-    ProbeLost,
-    Resumed,
-    TimeCame,
-    after,
-    may_hand_over,
-    wants_probe,
-)
-from broker.lanes.retry_policy import DeadLetter, Delivered, Hold, Retry, RetryState, judge
+from broker.lanes.decision import DeadLetter, Delivered, Hold, Retry, RetryState
+from broker.lanes.events import Event, Paused, ProbeLost, Resumed, TimeCame
+from broker.lanes.lane import Lane, LaneState, after, may_hand_over, wants_probe
+from broker.lanes.retry_policy import judge
+from config.report_sections import ReportSettings
 from schemas.codes import Reason
 
 START = datetime(2031, 3, 3, 9, 0, tzinfo=UTC)
@@ -34,18 +26,7 @@ DAY = 24 * 3600.0
 DELAYS = (10.0, 60.0, 300.0, 1800.0)
 
 
-@dataclass(frozen=True)
-class Rules:
-    park_first_seconds: float = 60.0
-    park_most_seconds: float = 1800.0
-    park_after_failures: int = 3
-    retry_after_most_seconds: float = DAY
-    retry_delays_seconds: tuple[float, ...] = DELAYS
-    bug_tries: int = 3
-    crashes_most: int = 3
-
-
-RULES = Rules()
+RULES = ReportSettings(park_after_failures=3, retry_delays_seconds=DELAYS)
 
 
 @dataclass

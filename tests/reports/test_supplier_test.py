@@ -24,21 +24,21 @@ def directory(test_cpr: str | None) -> Directory:
     return known.model_copy(update={"suppliers": {**known.suppliers, "birkelund": changed}})
 
 
-async def test_a_test_report_is_due_sealed_and_marked_as_a_test(desk: Operations, sql: Sql) -> None:
-    report_id = await ops.send_test_report(desk, directory(AGREED), "birkelund", BO)
+async def test_a_test_report_is_due_sealed_and_marked_as_a_test(operations: Operations, sql: Sql) -> None:
+    report_id = await ops.send_test_report(operations, directory(AGREED), "birkelund", BO)
     row = await sql.fetchrow("SELECT * FROM reports")
     assert (row["state"], row["supplier"], row["type"]) == ("waiting", "birkelund", "report.test.v1")
-    content = json.loads(desk.sealer.open(row["content"], of=str(report_id), field="report"))
+    content = json.loads(operations.sealer.open(row["content"], of=str(report_id), field="report"))
     assert (content["cpr"], content["fejltekst"][:5]) == (AGREED, "TEST:")
     assert AGREED.encode() not in row["content"]
-    [entry] = await desk.log.entries()
+    [entry] = await operations.log.entries()
     assert (entry.action, entry.subject, entry.details) == (
         "lanes.test",
         str(report_id),
         {"supplier": "birkelund"},
     )
-    assert (await desk.lanes.one("birkelund")).waiting == 1
-    assert (await desk.stories.whole(report_id)).reports[0].report.report_id == report_id
+    assert (await operations.lanes.one("birkelund")).waiting == 1
+    assert (await operations.stories.whole(report_id)).reports[0].report.report_id == report_id
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ async def test_a_test_report_is_due_sealed_and_marked_as_a_test(desk: Operations
     ],
 )
 async def test_a_test_report_needs_a_known_supplier_with_a_valid_test_citizen(
-    desk: Operations, sql: Sql, supplier: str, cpr: str | None, said: str
+    operations: Operations, sql: Sql, supplier: str, cpr: str | None, said: str
 ) -> None:
     with pytest.raises(Refusal, match=said):
-        await ops.send_test_report(desk, directory(cpr), supplier, BO)
+        await ops.send_test_report(operations, directory(cpr), supplier, BO)
     assert await sql.fetchval("SELECT count(*) FROM reports") == 0
-    assert await desk.log.entries() == []
+    assert await operations.log.entries() == []

@@ -24,45 +24,45 @@ async def parsed(command: Command, *words: object, stdin: str = "") -> Any:
 
 
 class TestReveal:
-    async def test_one_field_is_told_and_logged(self, desk: Operations, sql: Sql) -> None:
-        report_id = await sealed_report(sql, desk.sealer)
-        assert await desk.people.reveal(report_id, "cpr", BO) == ANN
-        [entry] = await desk.log.entries(action="reveal")
+    async def test_one_field_is_told_and_logged(self, operations: Operations, sql: Sql) -> None:
+        report_id = await sealed_report(sql, operations.sealer)
+        assert await operations.people.reveal(report_id, "cpr", BO) == ANN
+        [entry] = await operations.log.entries(action="reveal")
         assert (entry.subject, entry.actor, entry.details["field"]) == (str(report_id), "bo", "cpr")
         assert ANN not in repr(entry)
 
     async def test_a_field_that_is_not_there_is_refused_with_those_that_are(
-        self, desk: Operations, sql: Sql
+        self, operations: Operations, sql: Sql
     ) -> None:
-        report_id = await sealed_report(sql, desk.sealer)
+        report_id = await sealed_report(sql, operations.sealer)
         with pytest.raises(Refusal, match="cpr, fejltekst") as refused:
-            await desk.people.reveal(report_id, "name", BO)
+            await operations.people.reveal(report_id, "name", BO)
         assert ANN not in str(refused.value)
-        assert await desk.log.entries() == []
+        assert await operations.log.entries() == []
 
-    async def test_content_that_does_not_open_is_refused(self, desk: Operations, sql: Sql) -> None:
+    async def test_content_that_does_not_open_is_refused(self, operations: Operations, sql: Sql) -> None:
         [report_id] = await dead_reports(sql)
         with pytest.raises(Refusal, match="does not open"):
-            await desk.people.reveal(report_id, "cpr", BO)
+            await operations.people.reveal(report_id, "cpr", BO)
 
 
 class TestFind:
     async def test_a_citizen_is_found_and_the_look_up_is_logged_by_token(
-        self, desk: Operations, sql: Sql
+        self, operations: Operations, sql: Sql
     ) -> None:
-        report_id = await sealed_report(sql, desk.sealer)
-        assert [found.id for found in await desk.people.find(Cpr(ANN), BO)] == [report_id]
-        assert await desk.people.find(Cpr(BEN), BO) == []
+        report_id = await sealed_report(sql, operations.sealer)
+        assert [found.id for found in await operations.people.find(Cpr(ANN), BO)] == [report_id]
+        assert await operations.people.find(Cpr(BEN), BO) == []
         rows = await sql.fetch("SELECT * FROM operator_log ORDER BY id")
         assert [row["citizen_token"] for row in rows] == [
-            desk.sealer.all_tokens(cpr.encode(), purpose="citizen")[0].digest for cpr in (ANN, BEN)
+            operations.sealer.all_tokens(cpr.encode(), purpose="citizen")[0].digest for cpr in (ANN, BEN)
         ]
         assert ANN not in repr(rows)
 
     async def test_the_number_comes_from_standard_input(
-        self, command: Command, desk: Operations, sql: Sql
+        self, command: Command, operations: Operations, sql: Sql
     ) -> None:
-        report_id = await sealed_report(sql, desk.sealer)
+        report_id = await sealed_report(sql, operations.sealer)
         found = await parsed(command, "find", "-m", "he asked", "--as", "bo", stdin=f"{ANN[:6]}-{ANN[6:]}\n")
         assert [row["id"] for row in found] == [str(report_id)]
         result = await command("find", "-m", "he asked", stdin="0101364\n")
@@ -70,44 +70,44 @@ class TestFind:
 
 
 class TestStories:
-    async def test_any_id_of_a_story_tells_all_of_it(self, desk: Operations, sql: Sql) -> None:
+    async def test_any_id_of_a_story_tells_all_of_it(self, operations: Operations, sql: Sql) -> None:
         request_id = await dead_booking(sql)
         [report_id] = await dead_reports(sql)
         await sql.execute("UPDATE reports SET request_id = $1", request_id)
         await sql.execute("INSERT INTO attempts VALUES ($1, 1, $2, now(), 'x-1', false)", report_id, uuid4())
-        await desk.letters.discard(Filter(ids=(report_id,)), BO)
+        await operations.letters.discard(Filter(ids=(report_id,)), BO)
         for any_id in (request_id, report_id):
-            story = await desk.stories.whole(any_id)
+            story = await operations.stories.whole(any_id)
             assert [each.request_id for each in story.requests] == [request_id]
             assert [len(each.attempts) for each in story.reports] == [1]
             assert {each.letter_id for each in story.letters} == {request_id, report_id}
             assert [each.action for each in story.log] == ["dead.discard"]
 
-    async def test_what_nobody_knows_is_said(self, desk: Operations) -> None:
+    async def test_what_nobody_knows_is_said(self, operations: Operations) -> None:
         with pytest.raises(Refusal, match="knows no request, report or letter"):
-            await desk.stories.whole(uuid4())
+            await operations.stories.whole(uuid4())
 
 
 class TestLanes:
-    async def test_a_lane_is_paused_and_resumed_with_a_reason(self, desk: Operations, sql: Sql) -> None:
+    async def test_a_lane_is_paused_and_resumed_with_a_reason(self, operations: Operations, sql: Sql) -> None:
         await dead_reports(sql)
-        assert (await desk.lanes.pause("nordsoft", BO)).state == "paused"
-        row = await desk.lanes.one("nordsoft")
+        assert (await operations.lanes.pause("nordsoft", BO)).state == "paused"
+        row = await operations.lanes.one("nordsoft")
         assert (row.lane.state, row.lane.by, row.lane.reason) == ("paused", BO.name, BO.reason)
-        assert (await desk.lanes.resume("nordsoft", BO)).state == "open"
-        assert [e.action for e in await desk.log.entries(subject="nordsoft")] == [
+        assert (await operations.lanes.resume("nordsoft", BO)).state == "open"
+        assert [e.action for e in await operations.log.entries(subject="nordsoft")] == [
             "lanes.resume",
             "lanes.pause",
         ]
 
-    async def test_a_lane_that_is_not_there_is_not_paused(self, desk: Operations) -> None:
+    async def test_a_lane_that_is_not_there_is_not_paused(self, operations: Operations) -> None:
         with pytest.raises(Refusal, match="no lane nobody"):
-            await desk.lanes.pause("nobody", BO)
-        assert await desk.log.entries() == []
+            await operations.lanes.pause("nobody", BO)
+        assert await operations.log.entries() == []
 
 
-async def test_acts_on_all_letters_at_once_are_refused(desk: Operations) -> None:
-    for act in (desk.letters.discard, desk.letters.restore, desk.replays.prepare):
+async def test_acts_on_all_letters_at_once_are_refused(operations: Operations) -> None:
+    for act in (operations.letters.discard, operations.letters.restore, operations.replays.prepare):
         with pytest.raises(Refusal, match="say which letters"):
             await act(Filter(), BO)
 
@@ -175,18 +175,20 @@ class TestCommands:
         ],
     )
     async def test_tables_and_json_hold_no_cpr_number(
-        self, command: Command, desk: Operations, sql: Sql, words: tuple[str, ...]
+        self, command: Command, operations: Operations, sql: Sql, words: tuple[str, ...]
     ) -> None:
-        report_id = await sealed_report(sql, desk.sealer)
-        await desk.people.reveal(report_id, "cpr", BO)
-        await desk.people.find(Cpr(ANN), BO)
+        report_id = await sealed_report(sql, operations.sealer)
+        await operations.people.reveal(report_id, "cpr", BO)
+        await operations.people.find(Cpr(ANN), BO)
         for more in ((), ("--json",)):
             result = await command(*words, *more)
             assert result.exit_code == 0, result.output
             assert ANN not in result.output
 
-    async def test_reveal_prints_the_field_once(self, command: Command, desk: Operations, sql: Sql) -> None:
-        report_id = await sealed_report(sql, desk.sealer)
+    async def test_reveal_prints_the_field_once(
+        self, command: Command, operations: Operations, sql: Sql
+    ) -> None:
+        report_id = await sealed_report(sql, operations.sealer)
         result = await command("reveal", report_id, "cpr", "-m", "the citizen called")
         assert result.stdout == f"{ANN}\n"
         assert ANN not in (await command("trace", report_id)).output
@@ -197,7 +199,7 @@ class TestCommands:
             (("dead", "discard", "-m", "why"), "say which letters"),
             (("dead", "show", str(UUID(int=1))), "no dead letter"),
             (("dead", "discard", str(UUID(int=1)), "-m", " "), "a reason is needed"),
-            (("dead", "discard", str(UUID(int=1)), "-m", "why", "--as", ""), "without a name"),
+            (("dead", "discard", str(UUID(int=1)), "-m", "why", "--as", ""), "needs a name"),
             (("reports", "show", str(UUID(int=1))), "no report"),
             (("lanes", "show", "nobody"), "no lane"),
             (("trace", str(UUID(int=1))), "knows no request"),
