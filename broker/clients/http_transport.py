@@ -22,6 +22,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from broker.clients.answer_protocol import AnswerConnector
 from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
 from broker.clients.tls import certificate_refused
 from config.sections import HttpLimits
@@ -30,7 +31,7 @@ from config.sections import HttpLimits
 # about to close would become Unknown for no reason.
 KEEP_ALIVE_SECONDS = 4.0
 READ_BUFFER_BYTES = 65_536
-SWITCHING_PROTOCOLS = 101
+SWITCHING_PROTOCOLS, NO_CONTENT = 101, 204
 _FIXED_HEADERS = "Accept: application/json\r\nAccept-Encoding: gzip\r\nUser-Agent: jobnet-broker\r\n"
 _TARGET = re.compile(r"/[!-~]*")
 _VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")
@@ -77,7 +78,7 @@ class HttpTransport:
 
     def __init__(self, base_url: str, tls: ssl.SSLContext | None, limits: HttpLimits) -> None:
         secure = tls or True
-        self._connector = aiohttp.TCPConnector(
+        self._connector = AnswerConnector(
             limit=limits.in_flight, ssl=secure, keepalive_timeout=KEEP_ALIVE_SECONDS
         )
         # Tells the connector where to connect. It is never sent: `_bytes_of` writes the request.
@@ -163,9 +164,9 @@ def body_of(raw: RawResponse, limit: int) -> tuple[bytes, str | None]:
 
     At most `limit` bytes, both compressed and decompressed.
     """
-    if raw.status == 204:
-        announced = raw.headers.get("Content-Length", "0").strip() != "0"
-        return b"", "body" if announced or "Transfer-Encoding" in raw.headers else None
+    if raw.status == NO_CONTENT:
+        # It has no body, whatever its headers say: Flask and Django label it text/html, others announce a length.
+        return b"", None
     if raw.body is None:
         return b"", "too-large"
     encoding = raw.headers.get("Content-Encoding", "identity").strip().lower()

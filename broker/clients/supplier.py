@@ -24,8 +24,8 @@ from schemas.failure_reports import Report
 
 STEP = "fejlmelding"
 PATH = "/v1/BorgerBooking/Fejlmelding"
-# 204 is good too. 202 only promises a delivery, so it needs an override (`status_means` in the directory).
-WEBHOOK_GOOD = frozenset({200, 201})
+# Standard Webhooks: any 2xx is a success. `status_means` in the directory can take one out.
+WEBHOOK_GOOD = frozenset(range(200, 300))
 
 
 class SupplierReceipt(Enum):
@@ -59,7 +59,7 @@ class Supplier:
     ) -> SupplierReceipt:
         """Make one attempt, number `attempt` of this report.
 
-        `unanswered`: an earlier try with this x-requestId was sent and got no answer; a 412 then means that it arrived.
+        `unanswered`: an earlier try with this x-requestId may have been taken in; a 412 then means that it was.
         Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; their `call_facts` say whether
         the report was sent and answered.
         """
@@ -94,9 +94,9 @@ def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt:
     Raises ConfigProblem if a secret cannot be read.
     """
     body = report.to_webhook()
-    call: Call[Any] = Call(
-        STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=WEBHOOK_GOOD, any_body=True
-    )
+    otherwise = {int(status) for status, meaning in config.status_means.items() if meaning != "delivered"}
+    good = WEBHOOK_GOOD - otherwise
+    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=good, any_body=True)
     headers = signed(str(report.report_id), body, config.webhook_secrets(), datetime.now(UTC))
     headers |= {"x-requestId": x_request_id, "x-attempt": str(attempt)}
     return DeliveryCall(call, headers | trace_header(report.traceparent))
