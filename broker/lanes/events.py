@@ -33,7 +33,10 @@ class SetupWrong:
 
 @dataclass(frozen=True, slots=True)
 class WaitRequested:
-    """The supplier asked for a pause of `seconds`; None: it named no length (a 429 without Retry-After)."""
+    """The supplier asked for a pause of `seconds`; None: it named no length (a 429 without Retry-After).
+
+    math.inf: its Retry-After cannot be read.
+    """
 
     seconds: float | None
     what: str

@@ -6,6 +6,7 @@ and picks the probe. The retries of one report are counted in retry_policy.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -209,7 +210,8 @@ def _with_retry_after(lane: Lane, seconds: float, what: str, now: datetime, rule
     promised = replace(lane, asked_until=max(asked, lane.asked_until or asked))
     if seconds <= most:
         return promised
-    text = f"{lane.supplier} asked to wait {seconds / 3600:.0f} h ({what}); it gets {most / 3600:.0f} h"
+    asked_for = f"{seconds / 3600:.0f} h" if math.isfinite(seconds) else "in words that we cannot read"
+    text = f"{lane.supplier} asked to wait {asked_for} ({what}); it gets {most / 3600:.0f} h"
     return replace(promised, attention=text)
 
 

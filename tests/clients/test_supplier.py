@@ -21,7 +21,15 @@ from broker.clients import SupplierReceipt, Systems
 from broker.clients.http import HttpSystem
 from broker.clients.supplier import Supplier
 from broker.errors import AtCapacity, Misconfigured
-from broker.lanes.lane import DestinationAnswered, DestinationFailed, SetupWrong, WaitRequested
+from broker.lanes.lane import (
+    DestinationAnswered,
+    DestinationFailed,
+    Lane,
+    SetupWrong,
+    WaitRequested,
+    after,
+    tells_a_person,
+)
 from broker.lanes.retry_policy import (
     DeadLetter,
     Decision,
@@ -358,6 +366,25 @@ async def test_a_supplier_may_say_that_a_2xx_of_its_webhook_only_promises() -> N
         "contract-broken"
     )
     assert (await judged(http(200), overrides={"202": "dead"}, **WEBHOOK)).verdict == Delivered()
+
+
+@pytest.mark.parametrize("asked", ["9999999999", "9" * 30, "soon", "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_retry_after_that_is_longer_or_odder_than_expected_waits_a_day_and_a_person_is_told(
+    status: int, asked: str
+) -> None:
+    got = await judged(http(status, "", f"Retry-After: {asked}"))
+    assert got.verdict == Retry(86_400, False, "unavailable")
+    event = got.lane_event
+    assert isinstance(event, WaitRequested)
+    now = datetime.now(UTC)
+    before = Lane("nordlys", changed_at=now)
+    lane = after(before, event, now, SETTINGS.reports)
+    assert lane.parked_until == now + timedelta(days=1)
+    told = tells_a_person(before, lane)
+    assert told is not None
+    assert told.endswith("it gets 24 h")
+    assert "inf" not in told
 
 
 async def test_a_retry_after_date_is_read_as_well() -> None:
