@@ -27,6 +27,7 @@ from broker.errors import (
     Unavailable,
 )
 from schemas.codes import FAULT_REASONS, Fault
+from schemas.external import read_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class Classified(Generic[M]):
     fault: Fault | None = None
     retry_after: float | None = None
     body: M | None = None
+    # Paths of the parts that were left out of `body` as unreadable.
+    left_out: tuple[str, ...] = ()
 
     def leaves_unknown(self, kind: CallKind) -> bool:
         """Whether it was a create, accept or cancel that was sent and got no answer that the contract allows.
@@ -170,21 +173,22 @@ def _good_status(call: Call[M], answer: HttpAnswer, status: int) -> Classified[M
     else:
         flaw = _flaw(answer) or ("body" if call.model is None and answer.body else None)
     if flaw is None and call.model is not None:
-        body = _parsed(call, call.model, answer.body)
-        if body is not None:
-            return Classified(CallClass.DONE, f"status {status}", status=status, body=body)
+        parsed = _parsed(call, call.model, answer.body)
+        if parsed is not None:
+            body, left_out = parsed
+            return Classified(CallClass.DONE, f"status {status}", status=status, body=body, left_out=left_out)
         flaw = "body"
     if flaw is not None:
         return Classified(CallClass.BROKEN, flaw, status=status)
     return Classified(CallClass.DONE, f"status {status}", status=status)
 
 
-def _parsed(call: Call[M], model: type[M], body: bytes) -> M | None:
+def _parsed(call: Call[M], model: type[M], body: bytes) -> tuple[M, tuple[str, ...]] | None:
     try:
-        parsed = model.model_validate_json(body)
+        parsed, left_out = read_answer(model, body)
     except ValidationError:
         return None
-    return parsed if call.agrees is None or call.agrees(parsed) else None
+    return (parsed, left_out) if call.agrees is None or call.agrees(parsed) else None
 
 
 def _other_status(answer: HttpAnswer, status: int) -> Classified[M]:
