@@ -173,7 +173,7 @@ class HttpSystem:
         if self._transport is None:
             if isinstance(self._tls, SetupProblem):
                 raise self._tls
-            self._transport = HttpTransport(self.config.base_url, self._tls, self.limits)
+            self._transport = HttpTransport(self.name, self.config.base_url, self._tls, self.limits)
         return self._transport
 
     async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> CallResult:
@@ -186,7 +186,7 @@ class HttpSystem:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         progress = TryProgress()
-        request = HttpRequest(call.method, self._target(call), headers, call.body)
+        request = HttpRequest(call.method, self._target(call), headers, call.body, call.alone)
         try:
             raw = await transport.exchange(request, seconds, progress)
         except (TimeoutError, ClientError, HttpProcessingError) as error:

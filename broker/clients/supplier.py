@@ -83,7 +83,7 @@ class Supplier:
 
 def _contract(_config: SupplierConfig, report: Report, x_request_id: str, _attempt: int) -> DeliveryCall:
     """The call of the contract. Only 204 is good; the CPR number is in a header."""
-    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", PATH, 204, body=report.to_contract())
+    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", PATH, 204, body=report.to_contract(), alone=True)
     headers = contract_headers(report.cpr, report.jobcenter_code, x_request_id)
     return DeliveryCall(call, headers | trace_header(report.traceparent))
 
@@ -96,7 +96,9 @@ def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt:
     body = report.to_webhook()
     otherwise = {int(status) for status, meaning in config.status_means.items() if meaning != "delivered"}
     good = WEBHOOK_GOOD - otherwise
-    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=good, any_body=True)
+    call: Call[Any] = Call(
+        STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=good, any_body=True, alone=True
+    )
     headers = signed(str(report.report_id), body, config.webhook_secrets(), datetime.now(UTC))
     headers |= {"x-requestId": x_request_id, "x-attempt": str(attempt)}
     return DeliveryCall(call, headers | trace_header(report.traceparent))
