@@ -32,6 +32,7 @@ DIRECTORY_SYSTEM = """
 [booking_systems.s{code}]
 base_url = "{system_url}/s{code}"
 allow_http = true
+quiet_ms = 0
 [suppliers.f{code}]
 name = "Supplier {code}"
 base_url = "{supplier_url}/f{code}"

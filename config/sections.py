@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Waiting = Annotated[int, Field(ge=0, le=1_000_000)]
 ResponseBytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 RetryFirst = Annotated[float, Field(ge=1, le=60_000, allow_inf_nan=False)]
+QuietMs = Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
 RetryMax = Annotated[float, Field(ge=1, le=600_000, allow_inf_nan=False)]
 
 
@@ -109,6 +110,8 @@ class HttpSettings(Section):
     breaker_failures: Count = 5
     breaker_open_seconds: Seconds = 10
     absence_proves_after_seconds: Seconds = 600
+    quiet_ms: QuietMs = 1000
+    echoes_request_id: bool = False
 
 
 class HttpLimits(HttpSettings):

@@ -41,6 +41,7 @@ NOT_FOR_LANES = (
     "breaker_failures",
     "breaker_open_seconds",
     "absence_proves_after_seconds",
+    "quiet_ms",
 )
 """Settings without effect on a supplier: its lane has its own pauses and its own breaker, in [reports]."""
 

@@ -17,6 +17,7 @@ from config.sections import (
     Count,
     HttpLimits,
     HttpSettings,
+    QuietMs,
     ResponseBytes,
     RetryFirst,
     RetryMax,
@@ -53,6 +54,8 @@ class SystemConfig(Section):
     breaker_failures: Count | None = None
     breaker_open_seconds: Seconds | None = None
     absence_proves_after_seconds: Seconds | None = None
+    quiet_ms: QuietMs | None = None
+    echoes_request_id: bool | None = None
 
     @field_validator("base_url")
     @classmethod

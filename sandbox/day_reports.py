@@ -79,7 +79,7 @@ def webhooks(day: DayBuilder) -> None:
     faults: dict[str, Line] = {
         "wrong-address": _status(404),  # without a fault: an error of the set-up, so the lane is parked
         "wrong-key": _status(401),
-        "only-accepted": _status(202),
+        "only-accepted": _status(202) | AFTER,  # any 2xx delivers a webhook
         "busy": _status(503, retry_after="1"),
         "login-page": {"action": "redirect"},
     }

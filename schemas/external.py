@@ -6,16 +6,29 @@ sent in a header.
 
 from __future__ import annotations
 
-from typing import Annotated
+import codecs
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from schemas.codes import Fault, MeetingForm
 from schemas.fields import CaseworkerId, Flag, Forms, Guid, Instant, Whole
 from schemas.wire import Wire
 
 MOST_OFFERS = 1000
+FIRST_YEAR = 1900
 MOST_TIMES = 10_000
+
+
+def _set(moment: datetime | None) -> datetime | None:
+    return None if moment is not None and moment.year < FIRST_YEAR else moment
+
+
+Deadline = Annotated[Instant | None, AfterValidator(_set)]
+"""An instant, or None. The first day of a calendar (year 1, 1899) is what an unset date looks like: None."""
 
 
 class Caseworker(Wire):
@@ -113,7 +126,7 @@ class Booking(Wire):
     can_rebook: Flag = Field(
         alias="kanOmbookes", title="Can be moved", description="Whether the citizen may move the meeting."
     )
-    rebook_by: Instant | None = Field(
+    rebook_by: Deadline = Field(
         default=None,
         alias="ombookingsfrist",
         title="Move by",
@@ -124,7 +137,7 @@ class Booking(Wire):
         title="Can be cancelled",
         description="Whether the citizen may cancel the meeting.",
     )
-    cancel_by: Instant | None = Field(
+    cancel_by: Deadline = Field(
         default=None,
         alias="aflysningsfrist",
         title="Cancel by",
@@ -152,3 +165,71 @@ class Wish(Wire):
     starts_at: Instant = Field(alias="starttidspunkt")
     form: MeetingForm = Field(alias="moedeform")
     caseworker_id: CaseworkerId | None = Field(default=None, alias="sagsbehandlerId")
+
+
+M = TypeVar("M", bound=BaseModel)
+
+_PARTS: Final[dict[str, type[BaseModel]]] = {
+    "moedetilbud": Offer,
+    "tider": MeetingTime,
+    "sagsbehandler": Caseworker,
+}
+# An entry of a list may become unreadable when its own parts are left out: two levels of lists, and one to spare.
+_ROUNDS: Final = 3
+
+
+def read_answer(model: type[M], body: bytes) -> tuple[M, tuple[str, ...]]:
+    """The answer in `body` (a UTF-8 BOM is skipped), and the paths of what was left out of it as unreadable.
+
+    An optional field is left out, and an entry of a list, unless it leaves the list empty: an answer without any
+    readable entry does not say that there is none. Raises ValidationError.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        return model.model_validate_json(body), ()
+    except ValidationError as error:
+        unreadable = error
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise unreadable from None
+    left_out: list[str] = []
+    for _ in range(_ROUNDS):
+        errors = unreadable.errors(include_url=False, include_context=False, include_input=False)
+        paths = {_removable(model, error["loc"]) for error in errors}
+        if None in paths:
+            raise unreadable
+        _leave_out(content, (path for path in paths if path is not None))
+        left_out += sorted(".".join(map(str, path)) for path in paths if path is not None)
+        if any(content.get(path[0]) == [] for path in paths if path is not None):
+            raise unreadable
+        try:
+            return model.model_validate_json(json.dumps(content)), tuple(left_out)
+        except ValidationError as error:
+            unreadable = error
+    raise unreadable
+
+
+def _removable(model: type[BaseModel] | None, place: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
+    """The path of the smallest part around `place` that may be left out, or None."""
+    found = None
+    for depth, name in enumerate(place, 1):
+        if isinstance(name, int):
+            found = place[:depth]
+            continue
+        fields = model.model_fields.items() if model is not None else ()
+        if any((field.alias or own) == name and not field.is_required() for own, field in fields):
+            found = place[:depth]
+        model = _PARTS.get(name)
+    return found
+
+
+def _leave_out(content: Any, paths: Iterable[tuple[int | str, ...]]) -> None:
+    # The last entry of a list first, so that the other indexes stay true; longer paths before the parts around them.
+    for path in sorted(
+        paths, key=lambda path: (len(path), path[-1] if isinstance(path[-1], int) else 0), reverse=True
+    ):
+        part = content
+        for name in path[:-1]:
+            part = part[name]
+        del part[path[-1]]

@@ -1,4 +1,4 @@
-"""Reads a JSON object strictly: UTF-8 only, no repeated names, no NaN, no deep nesting, no U+0000.
+"""Reads a JSON object strictly: UTF-8 only (a BOM is skipped), no repeated names, no NaN, no deep nesting, no U+0000.
 
 Every problem is an InvalidMessage that repeats nothing of the body. The decoders' own exceptions hold the whole body,
 so InvalidMessage is raised outside their `except` blocks and never chained to them.
@@ -6,6 +6,7 @@ so InvalidMessage is raised outside their `except` blocks and never chained to t
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Container
@@ -69,12 +70,13 @@ def parse_object(body: bytes, known: Container[str], *, max_bytes: int | None = 
 def _decode(body: bytes, max_bytes: int | None) -> str:
     if max_bytes is not None and len(body) > max_bytes:
         raise InvalidMessage.about(BODY, f"must not be larger than {max_bytes} bytes")
-    if not body:
+    if body in (b"", codecs.BOM_UTF8):
         raise InvalidMessage.about(BODY, "is empty")
+    bom = len(codecs.BOM_UTF8) if body.startswith(codecs.BOM_UTF8) else 0
     try:
-        return body.decode("utf-8")
+        return body[bom:].decode("utf-8")
     except UnicodeDecodeError as error:
-        at = error.start
+        at = bom + error.start
     raise InvalidMessage.about(BODY, f"must be UTF-8 (byte {at} is not)")
 
 

@@ -84,7 +84,7 @@ class BookingSystem:
             201,
             Booking,
             body=wish.to_json(),
-            agrees=_has_id(invitation_id),
+            agrees=_is_of(invitation_id, wish.offer_id),
         )
         return await self._booking_of(call, caller)
 
@@ -96,7 +96,7 @@ class BookingSystem:
 
     async def cancel(self, caller: Caller, invitation_id: UUID) -> None:
         """Cancel a booking."""
-        call: Call[Booking] = Call("cancel", CallKind.COMMIT, "DELETE", _path(invitation_id), 204)
+        call: Call[Booking] = Call("cancel", CallKind.COMMIT, "DELETE", _path(invitation_id), 204, alone=True)
         await self._system.call(call, caller)
 
     async def _booking_of(self, call: Call[Booking], caller: Caller) -> Booking:
@@ -112,3 +112,11 @@ def _path(invitation_id: UUID) -> str:
 
 def _has_id(invitation_id: UUID) -> Callable[[Booking], bool]:
     return lambda booking: booking.invitation_id == invitation_id
+
+
+def _is_of(invitation_id: UUID, offer_id: UUID | None) -> Callable[[Booking], bool]:
+    """The booking has this id and, where both name one, this offer."""
+    return lambda booking: (
+        booking.invitation_id == invitation_id
+        and (offer_id is None or booking.offer_id is None or booking.offer_id == offer_id)
+    )

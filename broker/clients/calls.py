@@ -40,7 +40,8 @@ class Call(Generic[M]):
 
     `absent_fault`: a 404 with this fault is an answer too; the body of its `Reply` is None. `agrees` checks what the
     model cannot know, for example that the booking is the one that was asked for. `also_good` (more good statuses) and
-    `any_body` (the body is not checked) are for webhooks, which have no contract.
+    `any_body` (the body is not checked) are for webhooks, which have no contract. `alone`: its good answer has nothing
+    that tells whose it is, so it goes on a connection that carried no other call before.
     """
 
     step: str
@@ -55,6 +56,7 @@ class Call(Generic[M]):
     agrees: Callable[[M], bool] | None = field(default=None, repr=False)
     also_good: frozenset[int] = frozenset()
     any_body: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ and `detail` are never read.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import Enum
@@ -26,6 +27,7 @@ from broker.errors import (
     Unavailable,
 )
 from schemas.codes import FAULT_REASONS, Fault
+from schemas.external import read_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class CallClass(Enum):
 
     DONE = "the answer of the contract"
     ABSENT = "the contract's fault for an unknown booking"
-    RECEIVED = "412 after an unanswered try"
+    RECEIVED = "412 after a try that may have been taken in"
     REFUSED = "a fault of the contract"
     UNAVAILABLE = "temporary failure"
     MISCONFIGURED = "wrong setup"
@@ -77,6 +79,10 @@ CERTIFICATE_PAGES = {
     b"No required SSL certificate was sent": "client-certificate-wanted",
     b"The SSL certificate error": "client-certificate-refused",
 }
+HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_PROLOG = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?(?:\s|<!--.*?-->|<\?.*?\?>)*", re.DOTALL)
+_PAGE_STARTS = tuple(b"<" + tag for tag in (b"!doctype html", b"html", b"head", b"body", b"title", b"script"))
+_PAGE_LOOK_BYTES = 4096
 # For a create, accept or cancel these two mean "not done" (docs/architecture.md#outcomes).
 NOT_DONE = frozenset({429, 503})
 
@@ -93,6 +99,8 @@ class Classified(Generic[M]):
     fault: Fault | None = None
     retry_after: float | None = None
     body: M | None = None
+    # Paths of the parts that were left out of `body` as unreadable.
+    left_out: tuple[str, ...] = ()
 
     def leaves_unknown(self, kind: CallKind) -> bool:
         """Whether it was a create, accept or cancel that was sent and got no answer that the contract allows.
@@ -120,7 +128,7 @@ class Classified(Generic[M]):
 
 
 def classify(call: Call[M], result: CallResult, *, after_unanswered: bool = False) -> Classified[M]:
-    """Classify one try. `after_unanswered`: an earlier try with this x-requestId was sent and got no answer."""
+    """Classify one try. `after_unanswered`: an earlier try with this x-requestId may have been taken in."""
     if isinstance(result, NoAnswer):
         call_class = CallClass.MISCONFIGURED if result.setup else CallClass.UNAVAILABLE
         return Classified(call_class, result.what, sent=result.connected, unanswered=result.connected)
@@ -141,7 +149,7 @@ def classify(call: Call[M], result: CallResult, *, after_unanswered: bool = Fals
 
 def fault_of(answer: HttpAnswer, status: int) -> Fault | None:
     """The contract's fault that a 4xx names in its JSON body, or None."""
-    if not 400 <= status < 500 or not answer.content_type.endswith("json"):
+    if not 400 <= status < 500:
         return None
     try:
         document = json.loads(answer.body)
@@ -152,31 +160,38 @@ def fault_of(answer: HttpAnswer, status: int) -> Fault | None:
 
 def is_html(answer: HttpAnswer) -> bool:
     """Whether the body is a web page, for example a login form or a proxy's error page."""
-    if answer.content_type in ("text/html", "application/xhtml+xml"):
-        return True
-    return answer.body[:64].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    labelled = answer.content_type in HTML_TYPES
+    if answer.flaw is not None:
+        return labelled
+    # Frameworks label every answer text/html, also an empty one and a plain "ok": the body decides.
+    look = answer.body[:_PAGE_LOOK_BYTES]
+    prolog = _PROLOG.match(look)
+    start = look[prolog.end() if prolog else 0 :].replace(b"\0", b"")[:32].lower()  # UTF-16 has NULs
+    return start.startswith(_PAGE_STARTS) or (labelled and start.startswith(b"<"))
 
 
 def _good_status(call: Call[M], answer: HttpAnswer, status: int) -> Classified[M]:
-    flaw = _flaw(answer)
-    if flaw is None and call.model is None:
-        flaw = "body" if answer.body and not call.any_body else None
+    if call.any_body:
+        flaw = "html" if is_html(answer) else None
+    else:
+        flaw = _flaw(answer) or ("body" if call.model is None and answer.body else None)
     if flaw is None and call.model is not None:
-        body = _parsed(call, call.model, answer.body)
-        if body is not None:
-            return Classified(CallClass.DONE, f"status {status}", status=status, body=body)
+        parsed = _parsed(call, call.model, answer.body)
+        if parsed is not None:
+            body, left_out = parsed
+            return Classified(CallClass.DONE, f"status {status}", status=status, body=body, left_out=left_out)
         flaw = "body"
     if flaw is not None:
         return Classified(CallClass.BROKEN, flaw, status=status)
     return Classified(CallClass.DONE, f"status {status}", status=status)
 
 
-def _parsed(call: Call[M], model: type[M], body: bytes) -> M | None:
+def _parsed(call: Call[M], model: type[M], body: bytes) -> tuple[M, tuple[str, ...]] | None:
     try:
-        parsed = model.model_validate_json(body)
+        parsed, left_out = read_answer(model, body)
     except ValidationError:
         return None
-    return parsed if call.agrees is None or call.agrees(parsed) else None
+    return (parsed, left_out) if call.agrees is None or call.agrees(parsed) else None
 
 
 def _other_status(answer: HttpAnswer, status: int) -> Classified[M]:
@@ -199,7 +214,7 @@ def _certificate_page(answer: HttpAnswer) -> str | None:
 
 
 def _flaw(answer: HttpAnswer) -> str | None:
-    return answer.flaw or ("html" if is_html(answer) else None)
+    return "html" if is_html(answer) else answer.flaw
 
 
 _FAILURES: dict[CallClass, type[Misconfigured | ContractBroken | Rejected]] = {

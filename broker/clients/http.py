@@ -7,6 +7,8 @@ result, `tries.py` and the suppliers' lanes decide about retries. Redirects, coo
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -36,8 +38,13 @@ from broker.clients.tls import Bearer, SetupProblem, fingerprint, tls_context
 from broker.clients.tries import CallTries
 from broker.errors import AtCapacity, CallFacts
 from broker.telemetry.counters import COUNTERS
+from broker.telemetry.log import get_logger
 from config.sections import HttpLimits
 from config.systems import SystemConfig
+
+log = get_logger("clients")
+
+DAY_SECONDS = 86_400.0
 
 __all__ = ["Call", "CallKind", "Caller", "HttpSystem", "Reply"]
 
@@ -180,7 +187,7 @@ class HttpSystem:
         if self._transport is None:
             if isinstance(self._tls, SetupProblem):
                 raise self._tls
-            self._transport = HttpTransport(self.config.base_url, self._tls, self.limits)
+            self._transport = HttpTransport(self.name, self.config.base_url, self._tls, self.limits)
         return self._transport
 
     async def _exchange(self, call: Call[M], headers: dict[str, str], seconds: float) -> CallResult:
@@ -193,12 +200,15 @@ class HttpSystem:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         progress = TryProgress()
-        request = HttpRequest(call.method, self._target(call), headers, call.body)
+        request = HttpRequest(call.method, self._target(call), headers, call.body, call.alone)
         try:
             raw = await transport.exchange(request, seconds, progress)
         except (TimeoutError, ClientError, HttpProcessingError) as error:
             return result_of(error, progress)
-        return _answer(raw, self.limits.max_response_bytes)
+        answer = _answer(raw, self.limits.max_response_bytes)
+        if answer.retry_after is not None and answer.retry_after > DAY_SECONDS:
+            log.warning("retry-after-over-a-day", system=self.name, step=call.step, status=answer.status)
+        return answer
 
     def _target(self, call: Call[M]) -> str:
         """Path and query. The base address may have a path too; every value is encoded, also the + of an offset."""
@@ -209,22 +219,39 @@ class HttpSystem:
 def _answer(raw: RawResponse, limit: int) -> HttpAnswer:
     body, flaw = body_of(raw, limit)
     content_type = raw.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    header = raw.headers.get("Retry-After")
-    pause = retry_after(header, datetime.now(UTC)) if header else None
+    pause = None
+    if "Retry-After" in raw.headers:
+        pause = retry_after(", ".join(raw.headers.getall("Retry-After")), datetime.now(UTC))
     return HttpAnswer(raw.status, content_type, body, flaw, pause)
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a Retry-After header in either form (RFC 9110, 10.2.3); None if it cannot be read.
+    """Seconds to wait by a Retry-After header in either form (RFC 9110, 10.2.3); None without one.
 
-    Never negative. `now` must be aware.
+    Never negative; math.inf for a text that cannot be read: the other side wants a pause, and too long is safer than
+    too short. Its reader bounds it. `now` must be aware.
     """
     text = (value or "").strip()
-    if text.isascii() and text.isdigit() and len(text) <= 9:
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
+    if not text or _NEGATIVE.fullmatch(text):
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
+    if _NUMBERS.fullmatch(text):
+        return max(float(number) for number in text.split(","))
+    at = _date(text)
+    return math.inf if at is None else max(0.0, (at - now).total_seconds())
+
+
+_NUMBER = r"\+?[0-9]+(\.[0-9]+)?"
+# Several headers are read as one list (RFC 9110, 5.2), and its largest number counts.
+_NUMBERS = re.compile(rf"{_NUMBER}(\s*,\s*{_NUMBER})*")
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?")
+
+
+def _date(text: str) -> datetime | None:
+    """The date of HTTP or of ISO 8601, or None."""
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            at = read(text)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+    return None

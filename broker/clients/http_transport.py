@@ -14,23 +14,19 @@ import ssl
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from weakref import WeakSet
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from broker.clients.answer_protocol import AnswerConnector, AnswerProtocol
 from broker.clients.classify import CallResult, HttpAnswer, NoAnswer
+from broker.clients.kept_connections import KeptConnections
 from broker.clients.tls import certificate_alert, tls_problem
 from config.sections import HttpLimits
 
-# Shorter than the idle timeouts of the usual servers (5 s and more). A create on a connection that the server is
-# about to close would become Unknown for no reason.
-KEEP_ALIVE_SECONDS = 4.0
-READ_BUFFER_BYTES = 65_536
-SWITCHING_PROTOCOLS = 101
+SWITCHING_PROTOCOLS, NO_CONTENT = 101, 204
 _FIXED_HEADERS = "Accept: application/json\r\nAccept-Encoding: gzip\r\nUser-Agent: jobnet-broker\r\n"
 _TARGET = re.compile(r"/[!-~]*")
 _VALUE = re.compile(r"[\t -~\x80-\U0010ffff]*")
@@ -39,12 +35,17 @@ _BODILESS = frozenset({"GET", "HEAD"})
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A request. `target` is path and query, encoded."""
+    """A request. `target` is path and query, encoded. `alone`: on a connection that carried no other call before."""
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes | None
+    alone: bool = False
+
+
+class OtherRequestId(aiohttp.ClientError):
+    """The system echoes `x-requestId`, and this answer has another one or none: it is not the answer to this call."""
 
 
 @dataclass(slots=True)
@@ -73,13 +74,14 @@ class TryProgress:
 
 
 class HttpTransport:
-    """The connections to one base address, at most `limits.in_flight` of them."""
+    """The connections to one base address. The bulkhead limits how many carry a call."""
 
-    def __init__(self, base_url: str, tls: ssl.SSLContext | None, limits: HttpLimits) -> None:
+    def __init__(self, system: str, base_url: str, tls: ssl.SSLContext | None, limits: HttpLimits) -> None:
         secure = tls or True
-        self._connector = aiohttp.TCPConnector(
-            limit=limits.in_flight, ssl=secure, keepalive_timeout=KEEP_ALIVE_SECONDS
-        )
+        # The connector only connects: it would give a kept connection to any call.
+        self._connector = AnswerConnector(system, limit=0, ssl=secure)
+        self._echoes = limits.echoes_request_id
+        self._kept = KeptConnections(0.0 if self._echoes else limits.quiet_ms / 1000)
         # Tells the connector where to connect. It is never sent: `_bytes_of` writes the request.
         self._destination = aiohttp.ClientRequest(
             "GET", URL(base_url), loop=asyncio.get_running_loop(), ssl=secure
@@ -88,10 +90,10 @@ class HttpTransport:
         self._timeout = aiohttp.ClientTimeout(connect=self._connect_s)
         self._first_headers = f" HTTP/1.1\r\nHost: {self._destination.headers['Host']}\r\n{_FIXED_HEADERS}"
         self._max_body = limits.max_response_bytes
-        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def close(self) -> None:
         """Close the connections; requests in flight are cut off."""
+        self._kept.close()
         await self._connector.close()
 
     async def exchange(self, request: HttpRequest, seconds: float, progress: TryProgress) -> RawResponse:
@@ -103,31 +105,36 @@ class HttpTransport:
         data = self._bytes_of(request)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        timeout = self._timeout if seconds >= self._connect_s else aiohttp.ClientTimeout(connect=seconds)
-        connection = await self._connector.connect(self._destination, [], timeout)
+        alone = request.alone and not self._echoes
+        connection = None if alone else self._kept.take()
+        progress.fresh = connection is None
+        if connection is None:
+            timeout = self._timeout if seconds >= self._connect_s else aiohttp.ClientTimeout(connect=seconds)
+            connection = await self._connector.connect(self._destination, [], timeout)
         protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
+        # Bytes before our request are no answer to it.
+        if not isinstance(protocol, AnswerProtocol) or transport is None or protocol.stray:
             connection.close()
             raise aiohttp.ServerDisconnectedError
         # A timer on the transport, because asyncio.timeout costs a sixth of the call.
         timer = loop.call_at(deadline, progress.expire, transport)
         try:
-            progress.connected, progress.fresh = True, protocol not in self._used
-            self._used.add(protocol)
-            protocol.set_response_params(
-                skip_payload=request.method == "HEAD",
-                read_until_eof=True,
-                auto_decompress=False,
-                read_bufsize=READ_BUFFER_BYTES,
-            )
+            progress.connected = True
+            protocol.begin(skip_payload=request.method == "HEAD")
             transport.write(data)
             message, content = await self._read(protocol)
+            protocol.end(loop.time())
+            if self._echoes and message.headers.get("x-requestId") != request.headers.get("x-requestId"):
+                raise OtherRequestId
         except BaseException:
             connection.close()
             raise
         finally:
             timer.cancel()
-        connection.close() if content is None else connection.release()
+        if content is None or alone:
+            connection.close()
+        else:
+            self._kept.keep(connection, protocol)
         return RawResponse(message.code, message.headers, content)
 
     def _bytes_of(self, request: HttpRequest) -> bytes:
@@ -144,7 +151,7 @@ class HttpTransport:
         lines.append("\r\n")
         return "".join(lines).encode() + (body or b"")
 
-    async def _read(self, protocol: ResponseHandler) -> tuple[RawResponseMessage, bytes | None]:
+    async def _read(self, protocol: AnswerProtocol) -> tuple[RawResponseMessage, bytes | None]:
         """The head and the body. The body is None if it is over the limit; the connection must then be closed."""
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != SWITCHING_PROTOCOLS:
@@ -163,9 +170,9 @@ def body_of(raw: RawResponse, limit: int) -> tuple[bytes, str | None]:
 
     At most `limit` bytes, both compressed and decompressed.
     """
-    if raw.status == 204:
-        announced = raw.headers.get("Content-Length", "0").strip() != "0"
-        return b"", "body" if announced or "Transfer-Encoding" in raw.headers else None
+    if raw.status == NO_CONTENT:
+        # It has no body, whatever its headers say: Flask and Django label it text/html, others announce a length.
+        return b"", None
     if raw.body is None:
         return b"", "too-large"
     encoding = raw.headers.get("Content-Encoding", "identity").strip().lower()
@@ -192,6 +199,8 @@ def result_of(error: Exception, progress: TryProgress) -> CallResult:
     if isinstance(error, TimeoutError) or progress.expired:
         connected = progress.connected
         return NoAnswer("timeout" if connected else "connect-timeout", connected=connected)
+    if isinstance(error, OtherRequestId):
+        return NoAnswer("other-request-id", connected=True)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
         return _not_connected(error)
     if isinstance(error, HttpProcessingError):

@@ -24,8 +24,8 @@ from schemas.failure_reports import Report
 
 STEP = "fejlmelding"
 PATH = "/v1/BorgerBooking/Fejlmelding"
-# 204 is good too. 202 only promises a delivery, so it needs an override (`status_means` in the directory).
-WEBHOOK_GOOD = frozenset({200, 201})
+# Standard Webhooks: any 2xx is a success. `status_means` in the directory can take one out.
+WEBHOOK_GOOD = frozenset(range(200, 300))
 
 
 class SupplierReceipt(Enum):
@@ -59,7 +59,7 @@ class Supplier:
     ) -> SupplierReceipt:
         """Make one attempt, number `attempt` of this report.
 
-        `unanswered`: an earlier try with this x-requestId was sent and got no answer; a 412 then means that it arrived.
+        `unanswered`: an earlier try with this x-requestId may have been taken in; a 412 then means that it was.
         Raises Refused, Unavailable, Misconfigured, ContractBroken, Rejected, AtCapacity; their `call_facts` say whether
         the report was sent and answered.
         """
@@ -83,7 +83,7 @@ class Supplier:
 
 def _contract(_config: SupplierConfig, report: Report, x_request_id: str, _attempt: int) -> DeliveryCall:
     """The call of the contract. Only 204 is good; the CPR number is in a header."""
-    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", PATH, 204, body=report.to_contract())
+    call: Call[Any] = Call(STEP, CallKind.COMMIT, "POST", PATH, 204, body=report.to_contract(), alone=True)
     headers = contract_headers(report.cpr, report.jobcenter_code, x_request_id)
     return DeliveryCall(call, headers | trace_header(report.traceparent))
 
@@ -94,8 +94,10 @@ def _webhook(config: SupplierConfig, report: Report, x_request_id: str, attempt:
     Raises ConfigProblem if a secret cannot be read.
     """
     body = report.to_webhook()
+    otherwise = {int(status) for status, meaning in config.status_means.items() if meaning != "delivered"}
+    good = WEBHOOK_GOOD - otherwise
     call: Call[Any] = Call(
-        STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=WEBHOOK_GOOD, any_body=True
+        STEP, CallKind.COMMIT, "POST", "", 204, body=body, also_good=good, any_body=True, alone=True
     )
     headers = signed(str(report.report_id), body, config.webhook_secrets(), datetime.now(UTC))
     headers |= {"x-requestId": x_request_id, "x-attempt": str(attempt)}

@@ -22,13 +22,18 @@ from broker.clients.classify import TIMEOUTS, CallClass, CallResult, Classified,
 from broker.errors import AtCapacity, CallFacts, NotSent, Unavailable, Unknown
 from broker.retries import retry_from
 from broker.telemetry.counters import COUNTERS
+from broker.telemetry.log import get_logger
 from config.sections import HttpLimits
+
+log = get_logger("clients")
 
 # (x-requestId, seconds that the try may take) -> its result
 Send = Callable[[str, float], Awaitable[CallResult]]
 
 # A retry with less time than this is not made: its timeout would hide the error of the try before.
 SHORTEST_RETRY_SECONDS = 0.05
+# Unreadable parts of one answer that its log line names.
+MOST_NAMED = 5
 
 
 class CallTries(Generic[M]):
@@ -106,6 +111,14 @@ class CallTries(Generic[M]):
             )
             if not self._cut_short(classified, seconds) and self._bug is None:
                 health = classified.health
+            if classified.left_out:
+                log.warning(
+                    "answer-part-left-out",
+                    system=self._system,
+                    step=self._call.step,
+                    count=len(classified.left_out),
+                    fields=" ".join(classified.left_out[:MOST_NAMED]),
+                )
             if classified.retry_after is not None:
                 self._bulkhead.pause(classified.retry_after)
             return classified

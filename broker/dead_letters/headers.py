@@ -36,6 +36,7 @@ CLASSES = {
     "unverified": "moment",
     "expired": "moment",
     "exhausted": "moment",
+    "answered-otherwise": "moment",
     "maxlen": "moment",
 }
 """What is wrong: the message, the moment or the setup. Every other cause (crash, bug, delivery-limit) is `ours`."""

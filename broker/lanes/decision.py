@@ -11,7 +11,10 @@ from broker.lanes.events import Event
 
 @dataclass(frozen=True, slots=True)
 class RetryState:
-    """Counters of one report. `unanswered`: the current x-requestId was sent and got no answer."""
+    """Counters of one report.
+
+    `unanswered`: the current x-requestId was sent, and got no answer or a 2xx that is not the contract's.
+    """
 
     retries: int = 0
     crashes: int = 0

@@ -13,10 +13,14 @@ class DestinationAnswered:
 
 @dataclass(frozen=True, slots=True)
 class DestinationFailed:
-    """The destination does not work; `what` is `CallFacts.what`. `probe`: the attempt was the lane's probe."""
+    """The destination does not work; `what` is `CallFacts.what`. `probe`: the attempt was the lane's probe.
+
+    `otherwise`: it answered with a 2xx that is not the contract's, so a person must look.
+    """
 
     what: str
     probe: bool = False
+    otherwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,10 @@ class SetupWrong:
 
 @dataclass(frozen=True, slots=True)
 class WaitRequested:
-    """The supplier asked for a pause of `seconds`; None: it named no length (a 429 without Retry-After)."""
+    """The supplier asked for a pause of `seconds`; None: it named no length (a 429 without Retry-After).
+
+    math.inf: its Retry-After cannot be read.
+    """
 
     seconds: float | None
     what: str

@@ -6,6 +6,7 @@ and picks the probe. The retries of one report are counted in retry_policy.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -44,7 +45,8 @@ class Lane:
     `parked_until`: None while the lane works; kept while paused. `asked_until`: the end of the supplier's own
     Retry-After; neither an answer nor an operator shortens it. `park_step`: doublings since the last answer.
     `failures`: consecutive failures of the destination. `last_probe`: the next probe is another report if there is
-    one. `attention`: a sentence for an operator, until the lane opens.
+    one. `attention`: a sentence for an operator, until the lane opens, or while it is open until the destination
+    answers as the contract says.
     """
 
     supplier: str
@@ -167,12 +169,15 @@ def _with_retry_after(lane: Lane, seconds: float, what: str, now: datetime, rule
     promised = replace(lane, asked_until=max(asked, lane.asked_until or asked))
     if seconds <= most:
         return promised
-    text = f"{lane.supplier} asked to wait {seconds / 3600:.0f} h ({what}); it gets {most / 3600:.0f} h"
+    asked_for = f"{seconds / 3600:.0f} h" if math.isfinite(seconds) else "in words that we cannot read"
+    text = f"{lane.supplier} asked to wait {asked_for} ({what}); it gets {most / 3600:.0f} h"
     return replace(promised, attention=text)
 
 
 def _answered(lane: Lane, now: datetime) -> Lane:
-    well = replace(lane, failures=0, park_step=0)
+    well = replace(
+        lane, failures=0, park_step=0, attention=None if lane.state is LaneState.OPEN else lane.attention
+    )
     if lane.state is LaneState.OPEN:
         return well
     if (asked := _asked_for(lane, now)) is not None:
@@ -182,6 +187,10 @@ def _answered(lane: Lane, now: datetime) -> Lane:
 
 
 def _failed(lane: Lane, event: DestinationFailed, now: datetime, rules: ReportSettings) -> Lane:
+    if event.otherwise:
+        lane = replace(
+            lane, attention=f"{lane.supplier} answers otherwise than the contract says: {event.what}"
+        )
     if lane.state is LaneState.PROBING:
         return _park(lane, event.what, now, rules) if event.probe else lane
     if lane.state is not LaneState.OPEN:

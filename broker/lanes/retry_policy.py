@@ -61,7 +61,8 @@ def judge(
     """Decide from the error that `Supplier.deliver` raised; None: delivered.
 
     `overrides`: meanings of a status for this supplier (`status_means`), for example {"422": "retry"}. `probe`: the
-    attempt was the lane's probe; a failed probe does not use up a retry. `chance` returns 0 to 1.
+    attempt was the lane's probe; a failed probe uses up a retry only if the report may have been taken in. `chance`
+    returns 0 to 1.
     """
     case = _Case(tries, rules, probe, chance)
     if error is None:
@@ -86,7 +87,10 @@ def judge_crash(tries: RetryState, rules: ReportSettings, *, probe: bool = False
 
 
 def x_request_id(report_id: UUID, try_key: int) -> str:
-    """The x-requestId of an attempt, 36 characters; `try_key` changes unless the last attempt was unanswered."""
+    """The x-requestId of an attempt, 36 characters.
+
+    `try_key` changes unless the last attempt was unanswered, or answered by a 2xx that is not the contract's.
+    """
     return str(uuid5(report_id, f"fejlmelding:{try_key}"))
 
 
@@ -111,14 +115,19 @@ class _Case:
 
     def hold(self, cause: str, call_facts: CallFacts) -> Decision:
         event = SetupWrong(call_facts.what, self.probe)
-        return Decision(Hold(cause), self._after(call_facts), event, call_facts, "setup")
+        tries = self._after(call_facts)
+        if _may_be_taken_in(call_facts):  # only by a supplier's own meaning of a 2xx
+            if tries.retries >= len(self.rules.retry_delays_seconds):
+                return self.dead(_used_up(call_facts), call_facts, "setup", event)
+            tries = replace(tries, retries=tries.retries + 1)
+        return Decision(Hold(cause), tries, event, call_facts, "setup")
 
     def failed(self, cause: str, call_facts: CallFacts, retry_after: float | None = None) -> Decision:
-        """The destination does not work. A failed probe does not use up a retry."""
-        event: Event = DestinationFailed(call_facts.what, self.probe)
+        """The destination does not work. A failed probe uses up a retry only if the report may have been taken in."""
+        event: Event = DestinationFailed(call_facts.what, self.probe, _answered_otherwise(call_facts))
         if retry_after is not None:
             event = WaitRequested(retry_after, call_facts.what)
-        if self.probe:
+        if self.probe and not _may_be_taken_in(call_facts):
             return self.later(self._capped(retry_after), cause, call_facts, event, "moment")
         return self.retry(cause, call_facts, retry_after, event)
 
@@ -126,7 +135,7 @@ class _Case:
         """Retry after the next delay of the list, or after Retry-After if that is longer; dead after the last delay."""
         used, delays = self.tries.retries, self.rules.retry_delays_seconds
         if used >= len(delays):
-            return self.dead("exhausted", call_facts, "moment", event)
+            return self.dead(_used_up(call_facts), call_facts, "moment", event)
         tries = replace(self._after(call_facts), retries=used + 1)
         pause = max(self._with_jitter(delays[used]), self._capped(retry_after))
         return Decision(Retry(pause, True, cause), tries, event, call_facts, "moment")
@@ -159,10 +168,12 @@ class _Case:
         return ProbeLost() if self.probe else None
 
     def _after(self, call_facts: CallFacts | None) -> RetryState:
-        """Keep the x-requestId only while an attempt under it is unanswered and no later attempt had an answer."""
-        if call_facts is not None and not call_facts.sent:
+        """Keep the x-requestId only while an attempt under it may have been taken in and no later attempt said no."""
+        if call_facts is None:
+            return replace(self.tries, unanswered=False)
+        if not call_facts.sent:
             return self.tries
-        return replace(self.tries, unanswered=call_facts is not None and call_facts.unanswered)
+        return replace(self.tries, unanswered=call_facts.unanswered or _answered_otherwise(call_facts))
 
     def _capped(self, retry_after: float | None) -> float:
         return min(retry_after or 0.0, self.rules.retry_after_most_seconds)
@@ -172,6 +183,21 @@ class _Case:
 
     def _with_jitter(self, delay: float) -> float:
         return delay + delay * JITTER * self.chance()
+
+
+def _answered_otherwise(call_facts: CallFacts) -> bool:
+    """Whether the answer was a 2xx. This is asked only of answers that are not the contract's."""
+    return call_facts.status is not None and 200 <= call_facts.status < 300
+
+
+def _may_be_taken_in(call_facts: CallFacts) -> bool:
+    """Whether the report may have been taken in: it was sent, and no status from 400 on said no."""
+    return call_facts.sent and (call_facts.status is None or call_facts.status < 400)
+
+
+def _used_up(call_facts: CallFacts) -> str:
+    """The cause of a report whose retries are used up."""
+    return "answered-otherwise" if _answered_otherwise(call_facts) else "exhausted"
 
 
 def _by_table(case: _Case, error: Exception, call_facts: CallFacts | None) -> Decision:

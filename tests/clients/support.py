@@ -180,6 +180,7 @@ def limits(**changes: Any) -> HttpLimits:
         "retry_first_ms": 2,
         "retry_max_ms": 10,
         "breaker_failures": 1000,
+        "quiet_ms": 0,
         "breaker_open_seconds": 60,
     }
     return HttpLimits(**(quick | changes))

@@ -128,6 +128,7 @@ def test_only_a_404_with_the_named_fault_says_that_something_is_absent() -> None
 def test_a_204_has_no_body() -> None:
     nothing: Call[Reservation] = Call("cancel", CallKind.COMMIT, "DELETE", "/x", 204)
     assert classify(nothing, HttpAnswer(204)).call_class is CallClass.DONE
+    assert classify(nothing, HttpAnswer(204, "text/html")).call_class is CallClass.DONE
     assert classify(nothing, HttpAnswer(204, body=b"x")).call_class is CallClass.BROKEN
     assert classify(nothing, HttpAnswer(204, flaw="body")).call_class is CallClass.BROKEN
     assert classify(nothing, HttpAnswer(200, "application/json", b"{}")).call_class is CallClass.BROKEN

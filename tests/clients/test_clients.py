@@ -182,7 +182,7 @@ def directory(planners: dict[str, str], bookings: dict[str, str]) -> Directory:
     )
 
 
-SETTINGS = build({"rabbitmq": {"url": "amqp://x:x@127.0.0.1/"}})
+SETTINGS = build({"rabbitmq": {"url": "amqp://x:x@127.0.0.1/"}, "http": {"quiet_ms": 0}})
 
 
 async def find(clients: Clients) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import socket
 import traceback
@@ -28,8 +29,8 @@ from broker.errors import (
     Unknown,
 )
 from config.systems import SystemConfig
-from schemas.external import Reservation
-from tests.clients.support import CPR, End, RawServer, caller, fault, http, limits, system
+from schemas.external import Booking, Reservation
+from tests.clients.support import BOOKING, CPR, End, RawServer, caller, fault, http, limits, system
 from tests.support import poll
 
 pytestmark = pytest.mark.integration
@@ -279,14 +280,54 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
         assert await outcome(to, READ) == 200
 
 
-async def test_a_204_with_a_body_breaks_the_contract_and_leaves_the_cancel_unknown() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(204),
+        http(204, b"", kind="text/html; charset=utf-8"),
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_204_is_a_204_and_what_follows_it_is_no_answer_to_the_next_call(answer: bytes) -> None:
     cancel: Call[Reservation] = Call("cancel", CallKind.COMMIT, "DELETE", "/v1/x", 204)
-    loud = b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}"
-    async with RawServer(http(204), loud) as server, system(server.url) as to:
+    async with RawServer(answer, GOOD) as server, system(server.url) as to:
         assert (await to.call(cancel, caller())).status == 204
-        error = await outcome(to, cancel, 2)
-    assert isinstance(error, Unknown)
-    assert error.call_facts.what in ("body", "not-http")  # depends on whether the body came with the head
+        assert await outcome(to, READ, 2) == 200
+
+
+async def test_an_unreadable_optional_field_of_a_booking_is_left_out_with_a_note_and_a_bom_is_skipped(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    odd = BOOKING | {"ombookingsfrist": "0001-01-01T00:00:00", "aflysningsfrist": CPR}
+    body = b"\xef\xbb\xbf" + json.dumps(odd).encode()
+    problem = b'\xef\xbb\xbf{"type": "urn:borgerbooking:fejl:tid-optaget"}'
+    async with (
+        RawServer(http(201, body, kind="application/json"), http(409, problem)) as server,
+        system(server.url) as to,
+    ):
+        create = Call("create", CallKind.COMMIT, "POST", "/v1/x", 201, Booking, body=b"{}")
+        got = (await to.call(create, caller())).body
+        assert got == Booking.model_validate(BOOKING)
+        with pytest.raises(Refused):
+            await to.call(create, caller())
+    told = "".join(capfd.readouterr())
+    assert "answer-part-left-out" in told
+    assert CPR not in told
+
+
+async def test_a_body_of_the_contract_counts_whatever_its_label() -> None:
+    """Django labels every answer text/html."""
+    async with (
+        RawServer(
+            http(200, UNTIL, kind="text/html"),
+            http(409, '{"type": "urn:borgerbooking:fejl:tid-optaget"}', kind="text/html"),
+        ) as server,
+        system(server.url) as to,
+    ):
+        assert await outcome(to, COMMIT) == 200
+        assert isinstance(await outcome(to, COMMIT), Refused)
 
 
 async def test_text_from_the_server_appears_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:

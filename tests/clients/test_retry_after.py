@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -24,14 +25,22 @@ NOW = datetime(2031, 3, 3, 9, 0, 0, tzinfo=UTC)
         (None, None),
         ("", None),
         ("-5", None),
-        ("1.5", None),
-        ("soon", None),
-        ("٣", None),
-        ("9" * 5000, None),
-        ("Mon, 99 Mar 2031 09:01:30 GMT", None),
+        ("1.5", 1.5),
+        ("+30", 30.0),
+        ("60, 120", 120.0),
+        ("9999999999", 9999999999.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 251_472_005_999.0),
+        ("2031-03-03T10:01:30+01:00", 90.0),
+        ("soon", math.inf),
+        ("5 minutes", math.inf),
+        ("1e3", math.inf),
+        ("٣", math.inf),
+        ("9" * 5000, math.inf),
+        ("Mon, 99 Mar 2031 09:01:30 GMT", math.inf),
+        ("Mon, 03 Mar 99999 09:01:30 GMT", math.inf),
     ],
 )
-def test_both_forms_of_retry_after_are_read_and_nothing_else(
+def test_both_forms_of_retry_after_are_read_and_an_unreadable_one_waits(
     value: str | None, seconds: float | None
 ) -> None:
     assert retry_after(value, NOW) == seconds

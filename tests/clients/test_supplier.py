@@ -22,6 +22,7 @@ from broker.clients.supplier import Supplier
 from broker.errors import AtCapacity, Misconfigured
 from broker.lanes.decision import DeadLetter, Decision, Delivered, Hold, Retry, RetryState
 from broker.lanes.events import DestinationAnswered, DestinationFailed, SetupWrong, WaitRequested
+from broker.lanes.lane import Lane, after, tells_a_person
 from broker.lanes.retry_policy import judge, x_request_id
 from config.directory import Directory, Jobcenter
 from config.report_sections import ReportSettings
@@ -219,15 +220,37 @@ CONTRACT: dict[str, tuple[Action, object, object]] = {
         DestinationFailed("redirect"),
     ),
     "301": (http(301, "", "Location: /x"), LATER, DestinationFailed("redirect")),
-    "200 with HTML": (http(200, HTML, kind="text/html"), LATER, DestinationFailed("html")),
-    "200 empty": (http(200), LATER, DestinationFailed("status 200")),
-    "202": (http(202), LATER, DestinationFailed("status 202")),
-    "oversized 200": (http(200, "x" * 30_000), LATER, DestinationFailed("too-large")),
+    "200 with HTML": (http(200, HTML, kind="text/html"), LATER, DestinationFailed("html", otherwise=True)),
+    "200 empty": (http(200), LATER, DestinationFailed("status 200", otherwise=True)),
+    "201 empty": (http(201, kind="text/html"), LATER, DestinationFailed("status 201", otherwise=True)),
+    "202": (http(202), LATER, DestinationFailed("status 202", otherwise=True)),
+    "oversized 200": (http(200, "x" * 30_000), LATER, DestinationFailed("too-large", otherwise=True)),
+    "204 of Flask and Django": (
+        http(204, b"", kind="text/html; charset=utf-8"),
+        Delivered(),
+        DestinationAnswered(),
+    ),
     "204 that promises a body": (
         b"HTTP/1.1 204 X\r\nContent-Length: 5\r\n\r\n",
-        LATER,
-        DestinationFailed("body"),
+        Delivered(),
+        DestinationAnswered(),
     ),
+    "204 that promises an encoded body": (
+        b"HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\nContent-Encoding: br\r\n\r\n",
+        Delivered(),
+        DestinationAnswered(),
+    ),
+    "204 and then the end of a body of no chunks": (
+        b"HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        Delivered(),
+        DestinationAnswered(),
+    ),
+    "204 and then a body": (
+        b"HTTP/1.1 204 X\r\nContent-Length: 2\r\n\r\n{}",
+        Delivered(),
+        DestinationAnswered(),
+    ),
+    "422 of Django": (http(422, b"", kind="text/html"), DeadLetter("rejected"), DestinationAnswered()),
     "no HTTP": (b"SSH-2.0-Hello\r\n\r\n", LATER, DestinationFailed("not-http")),
     "422": (http(422), DeadLetter("rejected"), DestinationAnswered()),
     "422 with a fault": (fault(422, "ugyldig-besked"), DeadLetter("rejected-message"), DestinationAnswered()),
@@ -259,21 +282,89 @@ async def test_each_answer_becomes_its_action_and_lane_event(answer: str) -> Non
     action, verdict, event = CONTRACT[answer]
     got = await judged(action)
     assert (got.verdict, got.lane_event) == (verdict, event)
-    assert got.unanswered is (answer in {"reset", "closed", "hang"})
+    kept = {"reset", "closed", "hang", "200 with HTML", "200 empty", "201 empty", "202", "oversized 200"}
+    assert got.unanswered is (answer in kept)
 
 
-@pytest.mark.parametrize("name", ["302 to a login page", "200 with HTML", "202", "oversized 200", "bare 404"])
+@pytest.mark.parametrize("name", ["302 to a login page", "200 with HTML", "bare 404"])
 async def test_these_answers_do_not_deliver_a_webhook_either(name: str) -> None:
     action, verdict, event = CONTRACT[name]
     got = await judged(action, **WEBHOOK)
     assert (got.verdict, got.lane_event) == (verdict, event)
 
 
+TEXT_HTML = "text/html; charset=utf-8"
+
+
 @pytest.mark.parametrize(
-    "answer", [http(200), OK_JSON, http(200, "ok", kind="text/plain"), http(201, {"id": 1}), NO_CONTENT]
+    "answer",
+    [
+        http(200),
+        OK_JSON,
+        http(200, "ok", kind="text/plain"),
+        http(201, {"id": 1}),
+        NO_CONTENT,
+        http(202),
+        http(202, {"queued": True}),
+        http(206),
+        http(226, "x"),
+        http(299, "x"),
+        http(200, "", kind=TEXT_HTML),
+        http(200, "ok", kind=TEXT_HTML),
+        http(202, '{"queued": true}', kind=TEXT_HTML),
+        http(204, b"", kind=TEXT_HTML),
+        http(200, "x" * 30_000),
+        http(200, b"not gzip", "Content-Encoding: br"),
+        http(200, "<ok/>", kind="application/xml"),
+    ],
 )
-async def test_a_webhook_is_delivered_by_200_201_and_204_with_any_body(answer: bytes) -> None:
+async def test_a_webhook_is_delivered_by_any_2xx_with_any_body_but_a_web_page(answer: bytes) -> None:
     assert (await judged(answer, **WEBHOOK)).verdict == Delivered()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(200, HTML, kind=TEXT_HTML),
+        http(202, HTML),
+        http(200, "\ufeff\n<!-- a proxy -->\n<?xml version='1.0'?><HTML><p>log in", kind="text/plain"),
+        http(200, "<div>log in</div>", kind=TEXT_HTML),
+        http(200, "<html>".encode("utf-16"), kind=TEXT_HTML),
+        http(200, f"{HTML}{'x' * 30_000}", kind=TEXT_HTML),
+    ],
+)
+async def test_a_web_page_never_delivers_a_webhook(answer: bytes) -> None:
+    got = await judged(answer, **WEBHOOK)
+    assert (got.verdict, got.unanswered) == (LATER, True)
+    assert got.lane_event == DestinationFailed("html", otherwise=True)
+
+
+async def test_a_supplier_may_say_that_a_2xx_of_its_webhook_only_promises() -> None:
+    got = await judged(http(202), overrides={"202": "retry"}, **WEBHOOK)
+    assert (got.verdict, got.lane_event) == (LATER, DestinationFailed("status 202", otherwise=True))
+    assert (await judged(http(202), overrides={"202": "dead"}, **WEBHOOK)).verdict == DeadLetter(
+        "contract-broken"
+    )
+    assert (await judged(http(200), overrides={"202": "dead"}, **WEBHOOK)).verdict == Delivered()
+
+
+@pytest.mark.parametrize("asked", ["9999999999", "9" * 30, "soon", "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_retry_after_that_is_longer_or_odder_than_expected_waits_a_day_and_a_person_is_told(
+    status: int, asked: str
+) -> None:
+    got = await judged(http(status, "", f"Retry-After: {asked}"))
+    assert got.verdict == Retry(86_400, False, "unavailable")
+    event = got.lane_event
+    assert isinstance(event, WaitRequested)
+    now = datetime.now(UTC)
+    before = Lane("nordlys", changed_at=now)
+    lane = after(before, event, now, SETTINGS.reports)
+    assert lane.parked_until == now + timedelta(days=1)
+    told = tells_a_person(before, lane)
+    assert told is not None
+    assert told.endswith("it gets 24 h")
+    assert "inf" not in told
 
 
 async def test_a_retry_after_date_is_read_as_well() -> None:

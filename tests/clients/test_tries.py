@@ -5,6 +5,7 @@ A script has the results of the tries in their order; `ids` are the expected x-r
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -238,12 +239,13 @@ async def test_a_retry_after_that_fits_is_waited_for() -> None:
     assert time.monotonic() - began >= 0.1
 
 
+@pytest.mark.parametrize("seconds", [30.0, math.inf])
 @pytest.mark.parametrize("kind", list(CallKind))
-async def test_a_retry_after_that_does_not_fit_ends_the_call_at_once(kind: CallKind) -> None:
-    script, began = Script([HttpAnswer(429, retry_after=30.0)]), time.monotonic()
+async def test_a_retry_after_that_does_not_fit_ends_the_call_at_once(kind: CallKind, seconds: float) -> None:
+    script, began = Script([HttpAnswer(429, retry_after=seconds)]), time.monotonic()
     outcome = await play(kind, script, caller(5))
     assert isinstance(outcome, Unavailable)
-    assert outcome.retry_after == 30.0
+    assert outcome.retry_after == seconds
     assert time.monotonic() - began < 4
 
 

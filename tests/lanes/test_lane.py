@@ -54,6 +54,7 @@ EVENTS: dict[str, Event] = {
     "answered": DestinationAnswered(),
     "failed": DestinationFailed("timeout"),
     "probe-failed": DestinationFailed("timeout", probe=True),
+    "otherwise": DestinationFailed("status 200", otherwise=True),
     "setup": SetupWrong("status 401"),
     "probe-setup": SetupWrong("status 401", probe=True),
     "asked": WaitRequested(120, "status 429"),
@@ -67,16 +68,16 @@ COLUMNS = list(EVENTS)
 # One row for each state, one column for each event: the first letters of the next state, "." for no change
 # at all, "+" for the same state with something counted or remembered.
 TABLE = {
-    #                       answ fail pfail setup psetup asked vague pause resume time lost
-    "OPEN": (OPEN, "        .    +    +     park  park   park  park  paus  .      .    ."),
-    "FAILING": (FAILING, "  +    park park  park  park   park  park  paus  .      .    ."),
-    "PARKED": (PARKED, "    open .    .     .     .      +     .     paus  +      .    ."),
-    "DUE": (DUE, "          open .    .     .     .      +     .     paus  +      prob ."),
-    "WAITING": (WAITING, "  .    .    .     .     .      +     .     paus  +      .    ."),
-    "PROBING": (PROBING, "  open .    park  .     park   park  park  paus  .      .    park"),
-    "PAUSED": (PAUSED, "    .    .    .     .     .      +     .     +     open   .    ."),
-    "HELD": (PAUSED_WHILE_PARKED, " . . . . . + . + park . ."),
-    "HELD-WAITING": (PAUSED_WHILE_WAITING, " . . . . . . . + park . ."),
+    #                       answ fail pfail other setup psetup asked vague pause resume time lost
+    "OPEN": (OPEN, "        .    +    +     +     park  park   park  park  paus  .      .    ."),
+    "FAILING": (FAILING, "  +    park park  park  park  park   park  park  paus  .      .    ."),
+    "PARKED": (PARKED, "    open .    .     +     .     .      +     .     paus  +      .    ."),
+    "DUE": (DUE, "          open .    .     +     .     .      +     .     paus  +      prob ."),
+    "WAITING": (WAITING, "  .    .    .     +     .     .      +     .     paus  +      .    ."),
+    "PROBING": (PROBING, "  open .    park  +     .     park   park  park  paus  .      .    park"),
+    "PAUSED": (PAUSED, "    .    .    .     .     .     .      +     .     +     open   .    ."),
+    "HELD": (PAUSED_WHILE_PARKED, " . . . . . . + . + park . ."),
+    "HELD-WAITING": (PAUSED_WHILE_WAITING, " . . . . . . . . + park . ."),
 }
 
 
@@ -109,6 +110,18 @@ def test_parking_doubles_from_one_minute_to_thirty_and_no_further() -> None:
 def test_an_answer_makes_the_next_parking_short_again() -> None:
     again = step(PROBING, DestinationAnswered(), *[DestinationFailed("timeout")] * 3)
     assert again.parked_until == at(60)
+
+
+def test_a_person_is_told_at_the_first_answer_that_is_not_the_contracts_and_until_one_is() -> None:
+    otherwise = DestinationFailed("status 200", otherwise=True)
+    told = step(OPEN, otherwise)
+    assert told.state is LaneState.OPEN
+    assert tells_a_person(OPEN, told) == "nordlys answers otherwise than the contract says: status 200"
+    assert tells_a_person(told, step(told, otherwise)) is None
+    parked = step(told, otherwise, otherwise)
+    assert (parked.state, parked.attention) == (LaneState.PARKED, told.attention)
+    assert step(told, DestinationAnswered()) == OPEN
+    assert step(parked, TimeCame(FIRST), DestinationAnswered(), now=at(60)).attention is None
 
 
 def test_failures_count_only_in_a_row() -> None:

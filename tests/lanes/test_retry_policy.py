@@ -157,13 +157,13 @@ TABLE: dict[str, tuple[Exception | None, object, Event | None, str | None]] = {
     "web page": (
         ContractBroken(call_facts(200, "html")),
         Retry(10, True, "contract-broken"),
-        FAILED("html"),
+        FAILED("html", otherwise=True),
         "moment",
     ),
     "another 2xx": (
         ContractBroken(call_facts(202)),
         Retry(10, True, "contract-broken"),
-        FAILED("status 202"),
+        FAILED("status 202", otherwise=True),
         "moment",
     ),
     "our cap": (
@@ -244,8 +244,49 @@ def test_jitter_goes_upwards_only(chance: float, retries: int, wish: float | Non
     assert plain.pause_s <= got.pause_s <= plain.pause_s * (1 + JITTER)
 
 
+OTHER_2XX = [
+    ContractBroken(call_facts(200)),
+    ContractBroken(call_facts(202)),
+    ContractBroken(call_facts(200, "html")),
+    ContractBroken(call_facts(200, "too-large")),
+]
+PERHAPS_TAKEN_IN = [
+    *OTHER_2XX,
+    TIMEOUT,
+    ContractBroken(call_facts(what="not-http")),
+    ContractBroken(call_facts(303, "redirect")),
+]
+
+
+@pytest.mark.parametrize("meaning", [None, "retry", "park"])
+@pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.parametrize("error", PERHAPS_TAKEN_IN)
+def test_no_report_is_taken_in_more_often_than_the_list_is_long_and_once(
+    error: Exception, probe: bool, meaning: str | None
+) -> None:
+    tries, sent = RetryState(), 0
+    overrides = {str(status): meaning for status in (200, 202)} if meaning else {}
+    while sent < 100:
+        sent += 1
+        got = judged(error, tries, probe=probe, overrides=overrides)
+        if isinstance(got.verdict, DeadLetter):
+            break
+        tries = got.tries
+    assert sent == len(DELAYS) + 1
+    assert got.verdict == DeadLetter("answered-otherwise" if error in OTHER_2XX else "exhausted")
+
+
+@pytest.mark.parametrize("error", OTHER_2XX)
+def test_a_report_that_was_answered_otherwise_keeps_its_id_and_a_person_is_told_at_once(
+    error: ContractBroken,
+) -> None:
+    got = judged(error)
+    assert got.unanswered  # the same x-requestId again, so a 412 means that it was taken in
+    assert got.lane_event == FAILED(error.call_facts.what, otherwise=True)
+
+
 @pytest.mark.parametrize(
-    "error", [TIMEOUT, unavailable(500), unavailable(503, 9), ContractBroken(call_facts(200, "html"))]
+    "error", [REFUSED_CONNECTION, unavailable(500), unavailable(503), unavailable(503, 9), unavailable(408)]
 )
 def test_a_failed_probe_counts_for_nobody(error: Exception) -> None:
     used_up = RetryState(retries=len(DELAYS))
@@ -282,7 +323,8 @@ LOST = RetryState(unanswered=True)
         (AtCapacity(call_facts(what="x", sent=False)), LOST, True),
         (unavailable(500), LOST, False),
         (unavailable(429, 5), LOST, False),
-        (ContractBroken(call_facts(200, "html")), LOST, False),
+        (ContractBroken(call_facts(200, "html")), LOST, True),
+        (ContractBroken(call_facts(302, "redirect")), LOST, False),
         (Misconfigured(call_facts(404)), LOST, False),
         (KeyError("x"), LOST, False),
         (None, LOST, False),

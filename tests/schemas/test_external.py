@@ -21,6 +21,7 @@ from schemas.external import (
     Reservation,
     Times,
     Wish,
+    read_answer,
 )
 from schemas.wire import MOST_PROBLEMS, Wire, problems_of
 from tests.schemas.samples import BOOKING, CPR, OFFER, OFFER_ID
@@ -88,6 +89,55 @@ def test_what_breaks_the_contract_is_named(model: type[Wire], wire: dict[str, An
     assert problems_of(caught.value)[0].field == field
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(("model", "wire", "optional"), WHOLE, ids=NAMES)
+def test_an_optional_field_that_cannot_be_read_never_hides_the_answer(
+    model: type[Wire], wire: dict[str, Any], optional: set[str]
+) -> None:
+    plain, nothing = read_answer(model, BOM + json.dumps(wire).encode())
+    assert nothing == ()
+    for name in optional:
+        without = model.model_validate({key: value for key, value in wire.items() if key != name})
+        for value in ("0001-01-01T00:00:00", "0001-01-01T00:00:00+01:00", 0, [], {"a": 1}, "x" * 2000, ""):
+            if name == "lokation" and isinstance(value, str) and len(value) <= 1000:
+                continue
+            got, left_out = read_answer(model, json.dumps({**wire, name: value}).encode())
+            assert (got, left_out) == (without, (name,))
+    for name in wire.keys() - optional - {"tider", "moedetilbud"}:
+        with pytest.raises(ValidationError):
+            read_answer(model, json.dumps({**wire, name: {"a": 1}}).encode())
+    assert plain
+
+
+def test_one_unreadable_entry_of_a_list_hides_no_other() -> None:
+    wrong = [7, None, {}, {**TIME, "starttidspunkt": "i morgen"}, {**TIME, "sagsbehandler": {"id": "RID:1"}}]
+    wrong += [{**TIME, "moedeformer": ["pigeon"]}, {**TIME, "moedeformer": []}]
+    got, left_out = read_answer(Times, json.dumps({"tider": [TIME, *wrong, TIME]}).encode())
+    assert got == Times.model_validate({"tider": [TIME, TIME]})
+    assert {name.split(".")[1] for name in left_out} >= {str(number) for number in range(1, 6)}
+    offers = [{**OFFER, "lokation": 7}, OFFER, {**OFFER, "moedetilbudId": "x"}]
+    found, left_out = read_answer(Offers, json.dumps({"moedetilbud": offers}).encode())
+    assert [offer.location for offer in found.offers] == [None, OFFER.get("lokation")]
+    assert left_out == ("moedetilbud.0.lokation", "moedetilbud.2")
+
+
+def test_a_form_that_is_not_known_hides_neither_the_time_nor_its_other_forms() -> None:
+    body = json.dumps({"tider": [{**TIME, "moedeformer": ["pigeon", "digitalt", "owl"]}]}).encode()
+    (time,) = read_answer(Times, body)[0].times
+    assert time.forms == (MeetingForm.DIGITAL,)
+
+
+def test_an_answer_of_unreadable_entries_only_does_not_say_that_there_are_none() -> None:
+    for wrong in ([{**TIME, "moedeformer": ["pigeon"]}], [7, 8]):
+        with pytest.raises(ValidationError):
+            read_answer(Times, json.dumps({"tider": wrong}).encode())
+    assert read_answer(Times, b'{"tider": []}')[0].times == ()
+    with pytest.raises(ValidationError):
+        read_answer(Times, b"[" * 100_000)
+
+
 def test_thousands_of_wrong_entries_are_not_thousands_of_problems() -> None:
     with pytest.raises(ValidationError) as caught:
         Times.model_validate({"tider": [CPR] * 5000})
@@ -100,6 +150,15 @@ def test_forms_come_once_each_in_the_order_of_r2() -> None:
     """R2: personligt fremmøde, telefonisk, digitalt (release note 3.1)."""
     forms = ["digitalt", "personligtFremmoede", "digitalt", "telefonisk"]
     assert MeetingTime.model_validate({**TIME, "moedeformer": forms}).forms == tuple(MeetingForm)
+
+
+@pytest.mark.parametrize(
+    "unset", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+00:00", "1899-12-30T00:00:00Z"]
+)
+def test_the_first_day_of_a_calendar_is_no_deadline(unset: str) -> None:
+    """It is what an unset date looks like, and must not say that the deadline is over."""
+    booking = Booking.model_validate({**BOOKING, "ombookingsfrist": unset, "aflysningsfrist": unset})
+    assert (booking.rebook_by, booking.cancel_by) == (None, None)
 
 
 def test_a_deadline_that_never_comes_is_no_broken_contract() -> None:

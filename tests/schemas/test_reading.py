@@ -19,6 +19,11 @@ from tests.schemas.samples import OFFER_ID, REQUEST_ID, SAMPLES, body, problems,
 BOOK = "booking.book.v1"
 MARK = "0202364444"
 SAMPLE = body(SAMPLES[BOOK])
+BOM = b"\xef\xbb\xbf"
+
+
+def test_a_bom_before_the_message_is_skipped() -> None:
+    assert read(BOOK, BOM + SAMPLE) == read(BOOK, SAMPLE)
 
 
 def with_field(name: str, json_text: str) -> bytes:
@@ -48,7 +53,9 @@ def refusal(type: str | None, raw: bytes, **more: Any) -> InvalidMessage:
         (b"null", {"body": "must be a JSON object"}),
         (b"17", {"body": "must be a JSON object"}),
         (b'{"a":"\xe6"}', {"body": "must be UTF-8 (byte 6 is not)"}),
-        (b"\xef\xbb\xbf{}", {"body": "is not JSON (line 1, column 1)"}),
+        (BOM, {"body": "is empty"}),
+        (BOM + BOM + SAMPLE, {"body": "is not JSON (line 1, column 1)"}),
+        (BOM + b'{"a":"\xe6"}', {"body": "must be UTF-8 (byte 9 is not)"}),
         (json.dumps(SAMPLES[BOOK]).encode("utf-16"), {"body": "must be UTF-8 (byte 0 is not)"}),
         (b'{"a":"\xed\xa0\x80"}', {"body": "must be UTF-8 (byte 6 is not)"}),
         (with_field("nyt", "NaN"), {"body": "must not hold NaN or Infinity"}),
@@ -71,7 +78,7 @@ def refusal(type: str | None, raw: bytes, **more: Any) -> InvalidMessage:
         (SAMPLE.replace(b"RID:1", b"RID\x00"), None),
         (with_field("x", '"' + "x" * 65536 + '"'), {"body": "must not be larger than 65536 bytes"}),
     ],
-    ids=range(28),
+    ids=range(30),
 )
 def test_a_body_that_is_no_clean_json_object_is_refused(raw: bytes, expected: dict[str, str] | None) -> None:
     """Empty, 10 MB, wrong encoding, wrong type, deep nesting, U+0000."""

@@ -98,8 +98,8 @@ class ReportClaim:
     """The right to make one attempt, which is already recorded; `finish` compares `owner` and `epoch`.
 
     Keep the object while you work, as with a `Claim`. `attempt` counts all attempts since the report was made.
-    `replayed`: an operator has replayed it at least once. `unanswered`: a call with this x-requestId was sent and got
-    no answer, so a 412 means delivered.
+    `replayed`: an operator has replayed it at least once. `unanswered`: a call with this x-requestId may have been
+    taken in, so a 412 means delivered.
     """
 
     report_id: UUID
