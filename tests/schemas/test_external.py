@@ -100,6 +100,7 @@ def test_an_optional_field_that_cannot_be_read_never_hides_the_answer(
     assert nothing == ()
     for name in optional:
         without = model.model_validate({key: value for key, value in wire.items() if key != name})
+        value: Any
         for value in ("0001-01-01T00:00:00", "0001-01-01T00:00:00+01:00", 0, [], {"a": 1}, "x" * 2000, ""):
             if name == "lokation" and isinstance(value, str) and len(value) <= 1000:
                 continue
