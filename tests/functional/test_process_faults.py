@@ -86,14 +86,20 @@ async def test_one_of_two_workers_frozen_past_its_heartbeat_and_then_continued(
 async def test_stopped_under_load_it_finishes_what_is_under_way(
     broker: RunningBroker, frontend: Frontend
 ) -> None:
-    process = await broker.start()
+    # The restart takes long on a loaded machine, and this test is not about the patience of citizens.
+    patient = {
+        "JOBNET_BROKER__REQUESTS__PATIENCE_SECONDS": "30",
+        "JOBNET_BROKER__HTTP__ABSENCE_PROVES_AFTER_SECONDS": "60",
+        "JOBNET_BROKER__REPORTS__JOIN_WITHIN_SECONDS": "60",
+    }
+    process = await broker.start(changes=patient)
     broker.sandbox.booking_systems["system-1"].script("create", "slow", times=None, seconds=0.3)
 
     async def stop_and_start() -> None:
         nonlocal process
         await asyncio.sleep(1)
         assert await process.stop(within=15) == 0
-        process = await broker.start()
+        process = await broker.start(changes=patient)
 
     sent = await book_many(broker, frontend, stop_and_start, count=300, at_a_time=20)
     counts = await audit(broker, frontend, sent, within=60)

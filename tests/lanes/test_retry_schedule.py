@@ -62,6 +62,11 @@ RESULTS: st.SearchStrategy[tuple[Exception | None, bool]] = st.one_of(
 )
 
 
+def said_no(error: Exception | None) -> bool:
+    """Whether the report was surely not taken in: a failed probe uses up a retry only if it may have been."""
+    return isinstance(error, Unavailable) and error.call_facts.status is not None
+
+
 class Schedule(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +117,7 @@ class Schedule(RuleBasedStateMachine):
         error, counts = result
         ids = self.under_way()
         book = self.books[ids[which % len(ids)]]
-        counts = counts and not book.probe
+        counts = counts and not (book.probe and said_no(error))
         self.promise(book, error, counts)
         got = judge(error, book.tries, RULES, {}, probe=book.probe, chance=lambda: chance)
         book.counted += counts and not isinstance(got.verdict, DeadLetter)

@@ -20,6 +20,7 @@ from schemas.codes import Status
 from tests.ledger.execution_support import execution_on, routed
 from tests.ledger.report_support import failed, report_on
 from tests.ledger.support import Openers, Sql, ask, claimed, ending, row
+from tests.support import poll
 
 LOCKED_S = 4.0
 """Longer than six lock timeouts of these settings."""
@@ -93,8 +94,14 @@ async def test_one_outage_is_one_line(ledger: Ledger, dsn: str, capsys: pytest.C
         claiming = asyncio.create_task(ledger.requests.claim(ask()))
         await asyncio.sleep(LOCKED_S)
     await claiming
-    await ledger.availability.wait_until_back()
-    written = capsys.readouterr().err
+    written = ""
+
+    def back() -> bool:
+        nonlocal written
+        written += capsys.readouterr().err
+        return "ledger-back" in written
+
+    await poll(back, what="the line that says that the ledger is back")
     assert (written.count("ledger-away"), written.count("ledger-back")) == (1, 1), written
     assert "Traceback" not in written
 
