@@ -88,9 +88,9 @@ async def test_stopped_under_load_it_finishes_what_is_under_way(
 ) -> None:
     # The restart takes long on a loaded machine, and this test is not about the patience of citizens.
     patient = {
-        "JOBNET_BROKER__REQUESTS__PATIENCE_SECONDS": "30",
-        "JOBNET_BROKER__HTTP__ABSENCE_PROVES_AFTER_SECONDS": "60",
-        "JOBNET_BROKER__REPORTS__JOIN_WITHIN_SECONDS": "60",
+        "JOBNET_BROKER__REQUESTS__PATIENCE_SECONDS": "20",
+        "JOBNET_BROKER__HTTP__ABSENCE_PROVES_AFTER_SECONDS": "29",
+        "JOBNET_BROKER__REPORTS__JOIN_WITHIN_SECONDS": "25",
     }
     process = await broker.start(changes=patient)
     broker.sandbox.booking_systems["system-1"].script("create", "slow", times=None, seconds=0.3)
